@@ -1,0 +1,65 @@
+# The commands of this project. `make demo` and `make test` set everything up themselves.
+
+PYTHON ?= python3
+# Which onnxruntime: gpu (CUDA, where there is a GPU; it runs on the CPU as well) or cpu.
+ifeq ($(shell uname -sm),Linux x86_64)
+ORT ?= gpu
+else
+ORT ?= cpu
+endif
+
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(ORT)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make demo      install, train on real digits, export, sample; two minutes"
+	@echo "make test      format, lint, types, tests; under 5 minutes"
+	@echo "make test-all  what takes longer or needs the network: the demo, the wheel"
+	@echo "make clean     remove the environment and what the tools cached"
+	@echo "ORT=cpu|gpu chooses the onnxruntime (here: $(ORT)), PYTHON=... the Python (3.11 or later)"
+
+# Both onnxruntimes own the same files: the other one goes before this one comes.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@if ls .venv/installed-* 2>/dev/null | grep -qv $(ORT)$$; then $(PIP) uninstall -q -y onnxruntime onnxruntime-gpu; fi
+	@echo "Installing into .venv (onnxruntime: $(ORT)); PyTorch with CUDA is several GB, the first time takes minutes."
+	$(PIP) install -q -c constraints.txt -e '.[$(ORT),training,export,dev]'
+	@rm -f .venv/installed-* && touch $@
+
+.PHONY: install
+install: $(INSTALLED)
+
+.PHONY: demo
+demo: install
+	@rm -rf runs/demo
+	$(BIN)/python -m training.run --dataset digits --iterations 5000 --run-dir runs/demo
+	$(BIN)/python -m export.run runs/demo --checkpoint runs/demo/checkpoints/step-0005000.pt
+	$(BIN)/python -m inference.run runs/demo/artifact --output runs/demo/samples.png
+	@echo
+	@echo "The pictures:"
+	@echo "  runs/demo/samples.png   64 images drawn by onnxruntime"
+	@echo "  runs/demo/samples/      the same 64 while the generator learned"
+
+.PHONY: lint
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: test
+test: lint
+	$(BIN)/pytest -m "not full"
+
+.PHONY: test-all
+test-all: demo
+	$(BIN)/pytest -m full
+
+.PHONY: clean
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

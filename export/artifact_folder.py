@@ -1,0 +1,153 @@
+"""`export`: an artifact folder, built aside, checked against PyTorch, and swapped in whole."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from export.generator_files import (
+    GENERATOR_FILE,
+    TORCHSCRIPT_FILE,
+    export_graph,
+    onnx_file,
+    write_torchscript,
+)
+from export.parity import (
+    PIXEL_TOLERANCE,
+    Check,
+    check_files,
+    require_parity,
+    tightest,
+)
+from inference.artifact import Metadata
+from inference.files import atomic_write
+from inference.noise import NOISE
+from inference.session import version as runtime_version
+from training.checkpoint import load, load_generator, weights_sha256
+
+PARITY_FILE = "parity.json"
+_OURS = {GENERATOR_FILE, TORCHSCRIPT_FILE, PARITY_FILE}
+
+
+class ExportError(Exception):
+    """There is nothing to export, or no place for it; the message says what to do."""
+
+
+def export(checkpoint: Path, output: Path) -> list[Check]:
+    """Write the artifact of a checkpoint into the folder `output`; the checks that it passed.
+
+    Where anything fails, an artifact that was there before stays as it was.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read.
+        ParityError: where a file does not match PyTorch.
+        ExportError: where `output` holds other files than an artifact's.
+    """
+    content = load(checkpoint)
+    generator = load_generator(content)
+    metadata = Metadata(
+        role="generator",
+        image_shape=generator.image_shape,
+        latent_dim=generator.latent_dim,
+        noise=NOISE,
+        dataset=content["dataset"],
+        recipe=content["recipe"],
+        step=content["step"],
+        weights_sha256=weights_sha256(generator),
+        scores=content["scores"],
+        versions=_versions(),
+    )
+    graph = export_graph(generator)
+    with _replaced_whole(output) as folder:
+
+        def write(metadata: Metadata) -> list[Check]:
+            (folder / GENERATOR_FILE).write_bytes(onnx_file(graph, metadata))
+            write_torchscript(generator, metadata, folder / TORCHSCRIPT_FILE)
+            checks = check_files(generator, folder)
+            require_parity(checks)
+            return checks
+
+        # Twice: the files carry their own figures, and what is checked is what lies there.
+        worst = tightest(write(metadata))
+        measured = {"max_difference": worst.max_difference, "tolerance": worst.tolerance}
+        checks = write(replace(metadata, parity=measured))
+        _write_report(folder, metadata, checks)
+    return checks
+
+
+def best_checkpoint(run_dir: Path) -> Path:
+    """The checkpoint that best.json names.
+
+    Raises:
+        ExportError: where the run has none.
+    """
+    path = run_dir / "best.json"
+    try:
+        return run_dir / str(json.loads(path.read_text("utf-8"))["checkpoint"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(
+            f"{run_dir} has no best checkpoint yet ({path.name}: {error}): train it first, or name "
+            f"a file with --checkpoint"
+        ) from None
+
+
+def newest_run() -> Path:
+    """The run under runs/ that was saved last.
+
+    Raises:
+        ExportError: where there is none.
+    """
+    saves = list(Path("runs").glob("*/last.pt"))
+    if not saves:
+        raise ExportError("no run under runs/: train one first, or name its folder")
+    return max(saves, key=lambda path: path.stat().st_mtime).parent
+
+
+@contextmanager
+def _replaced_whole(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `folder` if all goes well."""
+    if folder.exists():
+        others = sorted({path.name for path in folder.iterdir()} - _OURS)
+        if others:
+            raise ExportError(
+                f"{folder} holds other files ({', '.join(others[:5])}): name an empty or a new "
+                f"folder with --output"
+            )
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("new", "old"))
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("ganpack", "torch", "onnx")}
+    return {"python": platform.python_version(), "onnxruntime": runtime_version(), **packages}
+
+
+def _write_report(folder: Path, metadata: Metadata, checks: list[Check]) -> None:
+    report: dict[str, Any] = {
+        "reference": "PyTorch in float64 on the CPU",
+        "pixel_tolerance": PIXEL_TOLERANCE,
+        "checks": [check.to_dict() for check in checks],
+        "versions": dict(metadata.versions),
+        "weights_sha256": metadata.weights_sha256,
+        "sha256": {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.iterdir())
+        },
+    }
+    with atomic_write(folder / PARITY_FILE) as file:
+        file.write((json.dumps(report, indent=2, allow_nan=False) + "\n").encode())

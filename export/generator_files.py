@@ -1,0 +1,95 @@
+"""A generator as `generator.onnx` and `generator.ts`."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from inference.artifact import CONTRACT_KEY, SEAL_KEY, UNSEALED, Metadata, seal
+from training.networks import Generator, to_pixels
+
+if TYPE_CHECKING:
+    import onnx
+
+GENERATOR_FILE = "generator.onnx"
+TORCHSCRIPT_FILE = "generator.ts"
+
+# onnxruntime 1.16 and later read these.
+_OPSET = 18
+_IR_VERSION = 8
+
+
+def export_graph(generator: Generator) -> "onnx.ModelProto":
+    """The ONNX graph z -> images, pixels; a generator in eval mode on the CPU, left as it is.
+
+    Weights inside, batch size free, BatchNorm folded into the layers before it; nothing of this
+    machine in it.
+    """
+    import onnx
+
+    program = torch.onnx.export(
+        _WithPixels(generator).eval(),
+        (torch.zeros(2, generator.latent_dim),),
+        dynamo=True,
+        external_data=False,
+        opset_version=_OPSET,
+        input_names=["z"],
+        output_names=["images", "pixels"],
+        dynamic_shapes={"z": {0: torch.export.Dim("n")}},
+        verbose=False,
+    )
+    assert program is not None  # it is None only for the exporter before dynamo
+    model = program.model_proto
+    model.ir_version = _IR_VERSION
+    del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]  # stack traces, with local paths
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def onnx_file(graph: "onnx.ModelProto", metadata: Metadata) -> bytes:
+    """The graph as generator.onnx, with its contract and its seal."""
+    import onnx
+
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    model.metadata_props.add(key=CONTRACT_KEY, value=metadata.to_json())
+    model.metadata_props.add(key=SEAL_KEY, value=UNSEALED)
+    return seal(model.SerializeToString(deterministic=True))
+
+
+def write_torchscript(generator: Generator, metadata: Metadata, path: Path) -> None:
+    """Write generator.ts, z -> images, its contract among the extra files."""
+    with warnings.catch_warnings():
+        _allow_torchscript()
+        traced = torch.jit.trace(generator, torch.zeros(2, generator.latent_dim))
+        frozen = torch.jit.freeze(traced)
+        torch.jit.save(frozen, path, _extra_files={CONTRACT_KEY: metadata.to_json()})
+
+
+def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
+    """The generator in a generator.ts file."""
+    with warnings.catch_warnings():
+        _allow_torchscript()
+        module: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)
+    return module
+
+
+def _allow_torchscript() -> None:
+    """PyTorch has deprecated TorchScript (from 2.11 on) and still runs it."""
+    warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is (deprecated|not supported)")
+
+
+class _WithPixels(nn.Module):
+    """A generator that also gives its images as uint8 (n, H, W, C)."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        images: Tensor = self.generator(z)
+        return images, to_pixels(images)

@@ -1,0 +1,59 @@
+"""Turn a run's best checkpoint into an artifact: files that draw images and match PyTorch.
+
+python -m export.run                      (the newest run under runs/)
+python -m export.run runs/mnist-20261123-154500
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and where to."""
+
+    run_dir: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")] = None
+    """Folder of a run; by default the newest under runs/."""
+    checkpoint: Path | None = None
+    """Export this checkpoint, not the best of the run."""
+    output: Path | None = None
+    """Folder to write; by default RUN_DIR/artifact."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    config = tyro.cli(
+        ExportConfig, prog="python -m export.run", description=__doc__, args=arguments
+    )
+    # torch only once the usage is right
+    from export.artifact_folder import ExportError, best_checkpoint, export, newest_run
+    from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE
+    from export.parity import ParityError, tightest
+    from inference.artifact import ArtifactError
+    from training.checkpoint import CheckpointError
+
+    try:
+        checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())
+        run_dir = config.run_dir or checkpoint.resolve().parents[1]  # RUN_DIR/checkpoints/FILE
+        output = config.output or run_dir / "artifact"
+        checks = export(checkpoint, output)
+    except (ArtifactError, CheckpointError, ExportError, ParityError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    worst = tightest(checks)
+    print(
+        f"{output}: {checkpoint.name} as {GENERATOR_FILE} and {TORCHSCRIPT_FILE}; "
+        f"{len(checks)} checks against PyTorch passed, largest difference "
+        f"{worst.max_difference:.2g} of {worst.tolerance:.2g} allowed\n"
+        f"draw from it: python -m inference.run {output}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

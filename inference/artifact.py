@@ -1,0 +1,164 @@
+"""The contract of an artifact: what its files say about themselves, and how to believe them.
+
+The contract is JSON under the key `ganpack` in ONNX `metadata_props` and in TorchScript's extra
+files. An ONNX file also carries a seal, the sha256 of the whole file, which tells damage from
+soundness (it is no signature). Standard library only: `export` writes through the same code.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NoReturn
+
+FORMAT_VERSION = 1
+"""Raised only when an old reader would go wrong; unknown keys are ignored."""
+
+CONTRACT_KEY = "ganpack"
+SEAL_KEY = "ganpack.sha256"
+UNSEALED = "0" * 64
+
+# The seal's entry as protobuf writes it: field 1 (the key), then field 2 (64 bytes of value).
+_SEAL_MARKER = b"\x0a\x0e" + SEAL_KEY.encode() + b"\x12\x40"
+
+
+class ArtifactError(Exception):
+    """A file is not an artifact that this version can use; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What an exported generator is, where it comes from, and how well it matches PyTorch."""
+
+    role: str
+    """"generator": z in, images out."""
+    image_shape: tuple[int, int, int]
+    """(channels, height, width); 1 channel is grey, 3 are RGB."""
+    latent_dim: int
+    """Length of z."""
+    noise: str
+    """Name of the noise stream, see `inference.noise`."""
+    dataset: str
+    """What the generator was trained on."""
+    recipe: str
+    """How it was trained."""
+    step: int
+    """Updates of both networks before this generator was kept."""
+    weights_sha256: str
+    """Of the checkpoint's tensors, the same in every file made from it."""
+    classes: tuple[str, ...] = ()
+    """Labels that a conditional generator takes; empty for an unconditional one."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Scores of the checkpoint, by name."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the programs that made the file."""
+    parity: Mapping[str, float] = field(default_factory=dict)
+    """How far the files may be, and are, from PyTorch; see `parity.json`."""
+    format_version: int = FORMAT_VERSION
+    """Version of this contract."""
+
+    def __post_init__(self) -> None:
+        """Raise ArtifactError if a value cannot be true of any artifact."""
+        if self.format_version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"artifact format {self.format_version}, this version reads {FORMAT_VERSION}: "
+                f"update ganpack, or export the checkpoint again with `python -m export.run`"
+            )
+        if len(self.image_shape) != 3 or self.image_shape[0] not in {1, 3}:
+            raise ArtifactError(f"image_shape must be (1 or 3, H, W), got {self.image_shape}")
+        if min(*self.image_shape, self.latent_dim) < 1:
+            raise ArtifactError(
+                f"sizes must be positive, got {self.image_shape} and {self.latent_dim}"
+            )
+
+    def to_json(self) -> str:
+        """The contract as strict JSON with sorted keys, equal for equal metadata."""
+        return json.dumps(asdict(self), allow_nan=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Metadata":
+        """Read a contract; unknown keys are ignored.
+
+        Raises:
+            ArtifactError: for anything but a contract of this format version.
+        """
+        try:
+            values = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"the contract is not strict JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise ArtifactError("the contract is not a JSON object")
+        # The version first: another one may rename anything else.
+        known = {"format_version": _typed(values, "format_version", int)}
+        if known["format_version"] == FORMAT_VERSION:
+            for name, kind in _KINDS.items():
+                known[name] = _typed(values, name, kind)
+            known["image_shape"] = tuple(_all(known, "image_shape", int))
+            known["classes"] = tuple(_all(known, "classes", str))
+        else:  # __post_init__ refuses it by its number
+            known |= {f.name: None for f in fields(cls) if f.name != "format_version"}
+        return cls(**known)
+
+
+_KINDS: dict[str, type] = {
+    "role": str,
+    "image_shape": list,
+    "latent_dim": int,
+    "noise": str,
+    "dataset": str,
+    "recipe": str,
+    "step": int,
+    "weights_sha256": str,
+    "classes": list,
+    "scores": dict,
+    "versions": dict,
+    "parity": dict,
+}
+
+
+def seal(file: bytes) -> bytes:
+    """The ONNX file with its own sha256 written in place of the zeros it was built with."""
+    head, _, tail = _split_at_seal(file)
+    digest = hashlib.sha256(file).hexdigest()
+    return head + digest.encode() + tail
+
+
+def verify_seal(file: bytes) -> None:
+    """Raise ArtifactError unless the ONNX file is, byte for byte, the one that was sealed."""
+    head, digest, tail = _split_at_seal(file)
+    actual = hashlib.sha256(head)
+    actual.update(UNSEALED.encode())
+    actual.update(tail)
+    if actual.hexdigest().encode() != digest:
+        raise ArtifactError(
+            "damaged: its content does not match its seal. Copy the file again from its source, "
+            "or export it again"
+        )
+
+
+def _split_at_seal(file: bytes) -> tuple[bytes, bytes, bytes]:
+    found = file.count(_SEAL_MARKER)
+    if found != 1:
+        raise ArtifactError(
+            "not written by ganpack, or cut short: it carries no seal"
+            if found == 0
+            else f"damaged: it carries {found} seals"
+        )
+    first = file.index(_SEAL_MARKER) + len(_SEAL_MARKER)
+    return file[:first], file[first : first + 64], file[first + 64 :]
+
+
+def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = values.get(name)
+    # bool is an int to Python, never to a contract.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ArtifactError(f"the contract's {name} must be a JSON {kind.__name__}, got {value!r}")
+    return value
+
+
+def _all(values: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    return [_typed({name: item}, name, kind) for item in values[name]]
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,133 @@
+"""Settings: JSON and back, what is refused, and the command line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import TINY
+from training.config import (
+    ConfigError,
+    DataConfig,
+    NetworkConfig,
+    RecipeConfig,
+    TrainConfig,
+    differences,
+    for_more,
+    from_dict,
+    to_dict,
+)
+from training.run import main, parse
+
+
+def test_json_gives_back_the_same_settings() -> None:
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(TINY)))) == TINY
+
+
+def test_the_defaults_are_the_exercise() -> None:
+    config = TrainConfig()
+    assert config.network == NetworkConfig(100, (128, 256, 512, 1024), (512, 256))
+    assert config.recipe.recipe == "bce"
+    assert (config.recipe.lr, config.recipe.betas, config.recipe.batch_size) == (
+        2e-4,
+        (0.5, 0.999),
+        64,
+    )
+    assert config.epochs == 200
+
+
+def test_settings_of_another_version_are_refused() -> None:
+    with pytest.raises(ConfigError, match="novelty"):
+        from_dict(TrainConfig, {"novelty": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--lr", "-1"], "--lr must be positive, got -1.0"),
+        (["--lr", "nan"], "--lr must be positive"),
+        (["--batch-size", "0"], "--batch-size must be at least 2"),
+        (["--batch-size", "1"], "BatchNorm needs two images"),
+        (["--dataset", "nonsense"], "one of mnist, fashion-mnist, kmnist, digits"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--iterations", "0"], "--iterations must be at least 1"),
+        (["--latent-dim", "0"], "--latent-dim must be at least 1"),
+        (["--image-size", "0"], "--image-size must be at least 1"),
+        (["--betas", "0.5", "1"], "--betas must lie in [0, 1)"),
+        (["--generator-dims", "64", "0"], "--generator-dims"),
+        (["--ema-half-life", "-1"], "--ema-half-life"),
+        (["--seed", "-1"], "--seed must be in 0"),
+        (["--recipe", "nonsense"], "invalid choice: 'nonsense'"),
+        (["--resume", "nowhere"], "nowhere holds no run"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert complaint in error
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense", "1"], ["--epochs", "x"], ["--channels", "2"]])
+def test_what_cannot_be_parsed_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_every_setting_is_an_option(tmp_path: Path) -> None:
+    command = parse(
+        f"--dataset {tmp_path} --data-dir d --image-size 32 --channels 3 --latent-dim 5 "
+        "--generator-dims 6 7 --discriminator-dims 8 --recipe bce --batch-size 9 --lr 0.1 "
+        "--betas 0.2 0.3 --ema-half-life 4 --epochs 10 --iterations 11 --seed 12 --device cpu "
+        "--select g-loss --run-dir r".split()
+    )
+    assert command.run_dir == Path("r")
+    assert command.config == TrainConfig(
+        data=DataConfig(str(tmp_path), Path("d"), 32, 3),
+        network=NetworkConfig(5, (6, 7), (8,)),
+        recipe=RecipeConfig("bce", 9, 0.1, (0.2, 0.3), 4),
+        epochs=10,
+        iterations=11,
+        seed=12,
+        device="cpu",
+        select="g-loss",
+    )
+
+
+def test_differences_are_named() -> None:
+    other = replace(TINY, seed=1, recipe=replace(TINY.recipe, lr=1.0))
+    assert sorted(differences(TINY, other)) == ["lr", "seed"]
+
+
+@pytest.mark.parametrize("change", [{"epochs": 20}, {"iterations": 99}])
+def test_a_resumed_run_may_be_longer(change: dict[str, Any]) -> None:
+    asked = replace(TINY, **change)
+    assert for_more(TINY, asked) == asked
+
+
+def test_epochs_asked_for_replace_iterations_saved() -> None:
+    saved = replace(TINY, iterations=50)
+    assert for_more(saved, replace(saved, epochs=20)).iterations is None
+
+
+def test_a_resumed_run_keeps_everything_else(
+    tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse(["--resume", str(tiny_run)]).config == TINY
+    with pytest.raises(SystemExit) as exit_info:
+        parse(["--resume", str(tiny_run), "--lr", "0.1", "--seed", "4"])
+    assert exit_info.value.code == 2
+    error = capsys.readouterr().err
+    assert "--lr 0.0002 -> 0.1" in error
+    assert "--seed 0 -> 4" in error

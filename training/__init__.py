@@ -1,0 +1,1 @@
+"""Train a small GAN: `python -m training.run`."""

@@ -1,0 +1,192 @@
+"""Every setting of a training run, as frozen dataclasses; recipes are values here. No torch."""
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+TORCHVISION_DATASETS = ("mnist", "fashion-mnist", "kmnist")
+DATASETS = (*TORCHVISION_DATASETS, "digits")
+
+
+class ConfigError(Exception):
+    """A setting that cannot be. No ValueError: tyro would wrap its one line in a box."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images to learn."""
+
+    dataset: str = "mnist"
+    """mnist, fashion-mnist, kmnist, digits (1,797 small digits, needs no download), or a folder of
+    images, its subfolders as labels."""
+    data_dir: Path = Path("data")
+    """Where data sets are downloaded to, once."""
+    image_size: int = 28
+    """Height and width in pixels that images are resized to."""
+    channels: Literal[1, 3] = 1
+    """1 for grey, 3 for colour."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.dataset in DATASETS or Path(self.dataset).is_dir(),
+            f"--dataset {self.dataset!r} is neither a folder nor one of {', '.join(DATASETS)}",
+        )
+        _require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the two fully connected networks."""
+
+    latent_dim: int = 100
+    """Length of the noise vector z."""
+    generator_dims: tuple[int, ...] = (128, 256, 512, 1024)
+    """Widths of the generator's hidden layers."""
+    discriminator_dims: tuple[int, ...] = (512, 256)
+    """Widths of the discriminator's hidden layers."""
+
+    def __post_init__(self) -> None:
+        _require(self.latent_dim >= 1, f"--latent-dim must be at least 1, got {self.latent_dim}")
+        for option, dims in (
+            ("--generator-dims", self.generator_dims),
+            ("--discriminator-dims", self.discriminator_dims),
+        ):
+            _require(min(dims, default=0) >= 1, f"{option} must be positive widths, got {dims}")
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """How the two networks are trained against each other."""
+
+    recipe: Literal["bce"] = "bce"
+    """bce: binary cross entropy, non-saturating (Goodfellow et al. 2014)."""
+    batch_size: int = 64
+    """Real images, and generated ones, in each update."""
+    lr: float = 2e-4
+    """Learning rate of Adam, of both networks."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Decay rates of Adam's two moments."""
+    ema_half_life: float = 20_000.0
+    """Images after which a weight's share in the moving average of the generator halves."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.batch_size >= 2,
+            f"--batch-size must be at least 2 (BatchNorm needs two images), got {self.batch_size}",
+        )
+        _require(0 < self.lr < float("inf"), f"--lr must be positive, got {self.lr}")
+        _require(
+            all(0 <= b < 1 for b in self.betas), f"--betas must lie in [0, 1), got {self.betas}"
+        )
+        _require(
+            0 <= self.ema_half_life < float("inf"),
+            f"--ema-half-life must be 0 (no averaging) or more, got {self.ema_half_life}",
+        )
+
+
+RECIPES: dict[str, RecipeConfig] = {"bce": RecipeConfig()}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of a run; what is written to config.json."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    epochs: int = 200
+    """Times that every image is seen."""
+    iterations: int | None = None
+    """Updates of both networks, instead of --epochs."""
+    seed: int = 0
+    """Of the weights, the order of the images and the noise: one seed, one device, one result."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto takes CUDA where there is a GPU."""
+    select: Literal["g-loss"] = "g-loss"
+    """Which checkpoint is best. g-loss: lowest mean generator loss of an epoch, the first apart."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
+        _require(
+            self.iterations is None or self.iterations >= 1,
+            f"--iterations must be at least 1, got {self.iterations}",
+        )
+        _require(0 <= self.seed < 2**63, f"--seed must be in 0 … 2**63 - 1, got {self.seed}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as JSON values."""
+    values: dict[str, Any] = _jsonable(asdict(config))
+    return values
+
+
+def from_dict(cls: type[Any], values: dict[str, Any]) -> Any:
+    """The config that `to_dict` made `values` of; missing keys take their defaults.
+
+    Raises:
+        ConfigError: for a key that no field has, or a value that a field refuses.
+    """
+    hints = get_type_hints(cls)
+    unknown = values.keys() - hints.keys()
+    _require(not unknown, f"unknown settings {sorted(unknown)} in {cls.__name__}")
+    return cls(**{name: _decode(hints[name], value) for name, value in values.items()})
+
+
+def differences(a: Any, b: Any) -> list[str]:
+    """Names of the fields in which two configs of one class differ, nested ones flattened."""
+    names = []
+    for f in fields(a):
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if x != y:
+            names += differences(x, y) if is_dataclass(x) else [f.name]
+    return names
+
+
+def for_more(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
+    """The settings to go on with: the saved ones, with the length that was asked for.
+
+    The length (epochs or iterations), the data folder and the rule of selection may change.
+
+    Raises:
+        ConfigError: if anything else does, naming each difference.
+    """
+    free = {"epochs", "iterations", "data_dir", "select"}
+    fixed = [name for name in differences(saved, asked) if name not in free]
+    if fixed:
+        flat_saved, flat_asked = _flat(saved), _flat(asked)
+        changes = ", ".join(
+            f"--{name.replace('_', '-')} {flat_saved[name]} -> {flat_asked[name]}" for name in fixed
+        )
+        raise ConfigError(f"a resumed run keeps its settings, these differ: {changes}")
+    if asked.epochs != saved.epochs and asked.iterations == saved.iterations:
+        return replace(asked, iterations=None)
+    return asked
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        flat |= _flat(value) if is_dataclass(value) else {f.name: value}
+    return flat
+
+
+def _decode(kind: Any, value: Any) -> Any:
+    if isinstance(kind, type) and is_dataclass(kind):
+        return from_dict(kind, value)
+    if kind is Path:
+        return Path(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_jsonable(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,25 @@
+"""Runs many steps and measures each."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.config import RecipeConfig
+from training.data import Batches
+from training.step import TrainState, adversarial_step, update_ema
+
+
+def run_steps(
+    state: TrainState, batches: Batches, recipe: RecipeConfig, count: int
+) -> NDArray[np.float32]:
+    """`count` steps from `state.step` on; their losses, (count, 4), in the order of `Losses`.
+
+    The device is waited for once, at the end.
+    """
+    losses = []
+    for _ in range(count):
+        z = state.draw_z(recipe.batch_size)
+        losses.append(torch.stack(adversarial_step(state, batches[state.step], z)))
+        update_ema(state, recipe.batch_size, recipe.ema_half_life)
+    measured: NDArray[np.float32] = torch.stack(losses).cpu().numpy()
+    return measured

@@ -1,0 +1,157 @@
+"""`train`: step, record, save, stop."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.checkpoint import (
+    Best,
+    choose_best,
+    prune,
+    remove_newer,
+    restore,
+    save_checkpoint,
+    save_last,
+)
+from training.config import TrainConfig
+from training.data import Batches, load_images
+from training.engine import run_steps
+from training.history import History
+from training.networks import Generator
+from training.progress import ProgressBar
+from training.provenance import describe, write_config
+from training.records import Records, grid_steps
+from training.step import TrainState, averaged
+
+# Steps between two looks at the losses, and seconds between two saves for a resume.
+_RECORD_STEPS = 100
+_SAVE_SECONDS = 30.0
+
+
+class TrainingError(Exception):
+    """Training cannot start or go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left behind."""
+
+    run_dir: Path
+    step: int
+    best: Best
+
+
+def train(config: TrainConfig, run_dir: Path | None = None, *, resume: bool = False) -> Result:
+    """Train in a new folder, or continue the run in `run_dir` to the length `config` asks for.
+
+    run_dir: by default runs/DATASET-DATE-TIME.
+
+    Raises:
+        DataError, CheckpointError, TrainingError: with a message that says what to do.
+    """
+    device = _device(config.device)
+    run_dir = run_dir or new_run_dir(config)
+    if not resume and run_dir.exists() and any(run_dir.iterdir()):
+        raise TrainingError(f"{run_dir} is not empty: continue its run with --resume {run_dir}")
+    images = load_images(config.data).to(device)
+    batches = Batches(images, config.recipe.batch_size, config.seed)
+    state = TrainState.create(
+        config.network, config.recipe, images.image_shape, device, config.seed
+    )
+    data_sha256 = images.sha256()
+    history = restore(run_dir, state, data_sha256) if resume else History()
+    total = config.iterations or batches.epoch_end(config.epochs)
+    if state.step < total:
+        history.reopen_epoch(batches.epochs(state.step))
+    (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    remove_newer(run_dir, state.step)
+    provenance = describe(config, data_sha256)
+    write_config(run_dir, config, provenance)
+    with Records(run_dir, state.step, len(history.epochs)) as records:
+        best = _Run(config, run_dir, provenance, state, batches, history, records).go(total)
+    return Result(run_dir, state.step, best)
+
+
+def new_run_dir(config: TrainConfig) -> Path:
+    """runs/DATASET-DATE-TIME."""
+    name = Path(config.data.dataset).resolve().name
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+@dataclass
+class _Run:
+    """The parts of a run in progress."""
+
+    config: TrainConfig
+    run_dir: Path
+    provenance: dict[str, Any]
+    state: TrainState
+    batches: Batches
+    history: History
+    records: Records
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def go(self, total: int) -> Best:
+        """Train up to step `total`; the best checkpoint by then."""
+        state, grids = self.state, grid_steps(total)
+        with ProgressBar(state.step, total) as bar:
+            while state.step < total:
+                epochs = self.batches.epochs(state.step)
+                epoch_end = self.batches.epoch_end(epochs + 1)
+                stops = {epoch_end, total, state.step + _RECORD_STEPS}
+                stops |= {step for step in grids if step > state.step}
+                loss_g, loss_d = self._advance(min(stops))
+                bar.update(state.step, epochs + 1, loss_g, loss_d)
+                epoch_ends = state.step in {epoch_end, total}
+                if epoch_ends or state.step in grids:
+                    generator = averaged(state)
+                if state.step in grids:
+                    self.records.samples(state.step, generator)
+                if epoch_ends:
+                    self._end_epoch(epochs + 1, generator, finished=state.step == epoch_end)
+                    self._save(done=state.step == total)
+        return choose_best(self.run_dir, self.config.select, self.history.epochs)
+
+    def _advance(self, step: int) -> tuple[float, float]:
+        """Train up to `step`; the last losses of both networks."""
+        start, first = time.monotonic(), self.state.step
+        losses = run_steps(self.state, self.batches, self.config.recipe, step - first)
+        if not np.isfinite(losses).all():
+            bad = first + 1 + int(np.isfinite(losses).all(axis=1).argmin())
+            raise TrainingError(
+                f"the losses are not finite from iteration {bad} on. What was saved before is "
+                f"whole; try a lower --lr"
+            )
+        seconds = time.monotonic() - start
+        self.history.add(losses, seconds)
+        self.records.iterations(step, losses, len(losses) * self.batches.batch_size / seconds)
+        return float(losses[-1, 0]), float(losses[-1, 1])
+
+    def _end_epoch(self, epoch: int, generator: Generator, *, finished: bool) -> None:
+        state, batch_size = self.state, self.batches.batch_size
+        record = self.history.record_epoch(epoch, state.step, batch_size, finished=finished)
+        self.records.epoch(record)
+        save_checkpoint(self.run_dir, state, generator, {"loss_g": record.loss_g}, self.provenance)
+
+    def _save(self, *, done: bool) -> None:
+        if done or time.monotonic() - self.saved_at > _SAVE_SECONDS:
+            save_last(self.run_dir, self.state, self.history, self.provenance["data_sha256"])
+            best = choose_best(self.run_dir, self.config.select, self.history.epochs)
+            prune(self.run_dir, self.history.epochs, best)  # after the save, which may need them
+            self.saved_at = time.monotonic()
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "--device cuda, but PyTorch finds no usable GPU: use --device cpu, or check the driver "
+            "with nvidia-smi"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

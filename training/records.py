@@ -1,0 +1,125 @@
+"""What a run says while it goes on: metrics.jsonl, TensorBoard, sample grids."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from inference.files import atomic_write
+from inference.noise import latents
+from inference.pictures import grid, save_png
+from training.history import EpochRecord
+from training.networks import Generator, to_pixels
+
+_GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
+# Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard.
+_NAMES = {"loss_g": "loss_g", "loss_d": "loss_d", "d_real": "D(real)", "d_fake": "D(fake)"}
+_SPEED = {"images_per_second": "images per second"}
+
+
+class Records:
+    """Writes the records of a run from a step and epoch on; what came after them is dropped.
+
+    TensorBoard gets two event streams, so that each can be cut at its own place on a resume: one
+    counted in iterations, one in epochs.
+    """
+
+    def __init__(self, run_dir: Path, step: int, epoch: int) -> None:
+        self._samples = run_dir / "samples"
+        self._samples.mkdir(exist_ok=True)
+        metrics = run_dir / "metrics.jsonl"
+        _cut_back(metrics, step, epoch)
+        self._metrics = metrics.open("a", encoding="utf-8")
+        board = run_dir / "tensorboard"
+        self._iterations = SummaryWriter(board / "iterations", purge_step=step + 1)
+        self._epochs = SummaryWriter(board / "epochs", purge_step=epoch + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._metrics.close()
+        self._iterations.close()
+        self._epochs.close()
+
+    def iterations(
+        self, last_step: int, losses: NDArray[np.float32], images_per_second: float
+    ) -> None:
+        """The steps up to `last_step`; losses: (steps, 4) in the order of `Losses`."""
+        first = last_step - len(losses) + 1
+        for step, row in enumerate(losses.tolist(), start=first):
+            values = dict(zip(_NAMES, row, strict=True))
+            self._line({"kind": "iteration", "step": step, **values})
+            for name, value in values.items():
+                self._iterations.add_scalar(f"iterations/{_NAMES[name]}", value, step)
+        self._iterations.add_scalar("iterations/images per second", images_per_second, last_step)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """The means of an epoch."""
+        values = asdict(record)
+        self._line({"kind": "epoch", **values})
+        for name, label in (_NAMES | _SPEED).items():
+            self._epochs.add_scalar(f"epochs/{label}", values[name], record.epoch)
+        self.flush()
+
+    def samples(self, step: int, generator: Generator) -> None:
+        """The grid of images 0 to 63 of seed 0, the same that the sampler draws."""
+        picture = grid(draw(generator, _GRID_IMAGES))
+        save_png(picture, self._samples / f"step-{step:07d}.png")
+        layout = "HW" if picture.ndim == 2 else "HWC"
+        self._iterations.add_image("samples", picture, step, dataformats=layout)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        self._metrics.flush()
+        self._iterations.flush()
+        self._epochs.flush()
+
+    def _line(self, values: dict[str, Any]) -> None:
+        self._metrics.write(json.dumps(values, allow_nan=False) + "\n")
+
+
+def grid_steps(total: int) -> set[int]:
+    """When to draw sample grids: 1000, 10000, 20000, … and the end, but at least ten in a run."""
+    steps = {1000, *range(10_000, total + 1, 10_000), total}
+    if total < 1000 or len(steps) < 10:
+        steps = {-(-total * i // 10) for i in range(1, 11)}
+    return steps
+
+
+@torch.no_grad()
+def draw(generator: Generator, count: int) -> NDArray[np.uint8]:
+    """Images 0 to `count` of seed 0 as the sampler gives them: uint8 (count, H, W[, 3])."""
+    device = next(generator.parameters()).device
+    images: torch.Tensor = generator(
+        torch.from_numpy(latents(count, generator.latent_dim)).to(device)
+    )
+    pixels: NDArray[np.uint8] = to_pixels(images).cpu().numpy()
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+def _cut_back(metrics: Path, step: int, epoch: int) -> None:
+    """Keep the lines up to `step` and `epoch`; a last line that was cut short goes too."""
+    if not metrics.exists():
+        return
+    kept = []
+    with metrics.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.endswith("\n"):
+                break
+            record = json.loads(line)
+            if record["step"] <= step and record.get("epoch", 0) <= epoch:
+                kept.append(line)
+    with atomic_write(metrics) as file:
+        file.writelines(line.encode() for line in kept)

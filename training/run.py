@@ -1,0 +1,86 @@
+"""Train a GAN.
+
+python -m training.run --dataset fashion-mnist
+python -m training.run --resume runs/mnist-20261123-154500 --epochs 300
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from training.config import RECIPES, ConfigError, TrainConfig, for_more
+from training.provenance import read_config
+
+
+@dataclass(frozen=True)
+class Command:
+    """What was typed."""
+
+    config: TrainConfig = field(default_factory=TrainConfig)
+    run_dir: Path | None = None
+    """Folder of the run, by default runs/DATASET-DATE-TIME."""
+    resume: Path | None = None
+    """Continue the run in this folder, to more --epochs or --iterations if they are given."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = parse(arguments)
+    from training.checkpoint import CheckpointError  # torch only once the usage is right
+    from training.data import DataError
+    from training.loop import TrainingError, train
+
+    try:
+        result = train(
+            command.config,
+            command.resume or command.run_dir,
+            resume=command.resume is not None,
+        )
+    except (CheckpointError, DataError, TrainingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    best = result.best
+    print(
+        f"{result.run_dir}: {result.step} iterations done\n"
+        f"best by {best.rule}: {best.checkpoint} (epoch {best.epoch}, {best.score:.4f}), "
+        f"{best.why}\n"
+        f"export it: python -m export.run {result.run_dir}"
+    )
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command in `arguments`; prints one line and exits with 2 if it is wrong."""
+    # Read ahead what the defaults of the other options depend on.
+    ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    ahead.add_argument("--resume", type=Path)
+    ahead.add_argument("--recipe", choices=RECIPES)
+    try:
+        early, _ = ahead.parse_known_args(arguments)
+        saved = read_config(early.resume) if early.resume else None
+        default = saved or TrainConfig(recipe=RECIPES[early.recipe or "bce"])
+        command = tyro.cli(
+            Command,
+            prog="python -m training.run",
+            description=__doc__,
+            args=arguments,
+            default=Command(default),
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+        if saved:
+            if command.run_dir is not None:
+                raise ConfigError("--resume names the run folder, --run-dir cannot name another")
+            return Command(for_more(saved, command.config), resume=command.resume)
+    except (ConfigError, argparse.ArgumentError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())
