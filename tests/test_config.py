@@ -57,6 +57,7 @@ def test_settings_of_another_version_are_refused() -> None:
         (["--image-size", "0"], "--image-size must be at least 1"),
         (["--betas", "0.5", "1"], "--betas must lie in [0, 1)"),
         (["--generator-dims", "64", "0"], "--generator-dims"),
+        (["--gamma", "-1"], "--gamma must be 0 or more"),
         (["--ema-half-life", "-1"], "--ema-half-life"),
         (["--seed", "-1"], "--seed must be in 0"),
         (["--recipe", "nonsense"], "invalid choice: 'nonsense'"),
@@ -88,21 +89,26 @@ def test_what_cannot_be_parsed_exits_with_2(
 def test_every_setting_is_an_option(tmp_path: Path) -> None:
     command = parse(
         f"--dataset {tmp_path} --data-dir d --image-size 32 --channels 3 --latent-dim 5 "
-        "--generator-dims 6 7 --discriminator-dims 8 --recipe bce --batch-size 9 --lr 0.1 "
-        "--betas 0.2 0.3 --ema-half-life 4 --epochs 10 --iterations 11 --seed 12 --device cpu "
-        "--select g-loss --run-dir r".split()
+        "--generator-dims 6 7 --discriminator-dims 8 --recipe hinge --batch-size 9 --lr 0.1 "
+        "--betas 0.2 0.3 --gamma 0.5 --ema-half-life 4 --epochs 10 --iterations 11 --seed 12 "
+        "--device cpu --select g-loss --run-dir r".split()
     )
     assert command.run_dir == Path("r")
     assert command.config == TrainConfig(
         data=DataConfig(str(tmp_path), Path("d"), 32, 3),
         network=NetworkConfig(5, (6, 7), (8,)),
-        recipe=RecipeConfig("bce", 9, 0.1, (0.2, 0.3), 4),
+        recipe=RecipeConfig("hinge", 9, 0.1, (0.2, 0.3), 0.5, 4),
         epochs=10,
         iterations=11,
         seed=12,
         device="cpu",
         select="g-loss",
     )
+
+
+def test_a_recipe_brings_its_own_defaults() -> None:
+    recipe = parse(["--recipe", "r3gan", "--lr", "0.001"]).config.recipe
+    assert recipe == RecipeConfig("r3gan", 128, 0.001, (0.0, 0.99), gamma=2.0)
 
 
 def test_differences_are_named() -> None:

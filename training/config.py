@@ -63,14 +63,18 @@ class NetworkConfig:
 class RecipeConfig:
     """How the two networks are trained against each other."""
 
-    recipe: Literal["bce"] = "bce"
-    """bce: binary cross entropy, non-saturating (Goodfellow et al. 2014)."""
+    recipe: Literal["bce", "r3gan", "hinge"] = "bce"
+    """bce: binary cross entropy, non-saturating (Goodfellow et al. 2014). r3gan: relativistic
+    pairing with R1 and R2 penalties (Huang et al. 2024, arXiv 2501.05441). hinge: Lim and Ye 2017.
+    Each has its own defaults for the options below."""
     batch_size: int = 64
     """Real images, and generated ones, in each update."""
     lr: float = 2e-4
     """Learning rate of Adam, of both networks."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Decay rates of Adam's two moments."""
+    gamma: float = 0.0
+    """Weight of the gradient penalties R1 and R2 on the discriminator; 0 leaves them out."""
     ema_half_life: float = 20_000.0
     """Images after which a weight's share in the moving average of the generator halves."""
 
@@ -83,13 +87,18 @@ class RecipeConfig:
         _require(
             all(0 <= b < 1 for b in self.betas), f"--betas must lie in [0, 1), got {self.betas}"
         )
+        _require(0 <= self.gamma < float("inf"), f"--gamma must be 0 or more, got {self.gamma}")
         _require(
             0 <= self.ema_half_life < float("inf"),
             f"--ema-half-life must be 0 (no averaging) or more, got {self.ema_half_life}",
         )
 
 
-RECIPES: dict[str, RecipeConfig] = {"bce": RecipeConfig()}
+RECIPES: dict[str, RecipeConfig] = {
+    "bce": RecipeConfig(),
+    "r3gan": RecipeConfig("r3gan", batch_size=128, betas=(0.0, 0.99), gamma=2.0),
+    "hinge": RecipeConfig("hinge"),
+}
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,16 @@ class Batches:
 
     def __getitem__(self, step: int) -> Tensor:
         """The real images of step 0, 1, …: float32 (B, C, H, W) in [-1, 1]."""
+        return self.pixels[self.indices(step)].float().div_(127.5).sub_(1)
+
+    def indices(self, step: int) -> Tensor:
+        """Which images those are, (B,)."""
         epoch, first = divmod(step * self.batch_size, len(self.pixels))
         indices = self._order(epoch)[first : first + self.batch_size]
         if len(indices) < self.batch_size:
             rest = self._order(epoch + 1)[: self.batch_size - len(indices)]
             indices = torch.cat([indices, rest])
-        return self.pixels[indices].float().div_(127.5).sub_(1)
+        return indices
 
     def epochs(self, step: int) -> int:
         """Epochs finished after `step` steps."""
@@ -91,16 +95,18 @@ class Batches:
         return self._orders[epoch]
 
 
-def load_images(config: DataConfig) -> Images:
-    """The training images, on the CPU.
+def load_images(config: DataConfig, *, train: bool = True) -> Images:
+    """The training images, or with `train=False` the test images, on the CPU.
 
     Raises:
         DataError: where they cannot be had; the message says what to do.
     """
-    if config.dataset == "digits":
+    if config.dataset in _TORCHVISION:
+        images = _load_torchvision(config, train)
+    elif not train:
+        raise DataError(f"{config.dataset} has no test images of its own")
+    elif config.dataset == "digits":
         images = _load_digits(config)
-    elif config.dataset in _TORCHVISION:
-        images = _load_torchvision(config)
     else:
         return _load_folder(config)  # already in the right size
     pixels = images.pixels
@@ -114,7 +120,7 @@ def load_images(config: DataConfig) -> Images:
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 
 
-def _load_torchvision(config: DataConfig) -> Images:
+def _load_torchvision(config: DataConfig, train: bool) -> Images:
     from torchvision import datasets
 
     dataset_class = getattr(datasets, _TORCHVISION[config.dataset])
@@ -122,7 +128,7 @@ def _load_torchvision(config: DataConfig) -> Images:
     for name, md5 in dataset_class.resources:
         _verify(folder / name, md5)
     try:
-        dataset = dataset_class(config.data_dir, train=True, download=True)
+        dataset = dataset_class(config.data_dir, train=train, download=True)
     except (OSError, RuntimeError, EOFError, ValueError, AssertionError) as error:
         files = ", ".join(name for name, _ in dataset_class.resources)
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)

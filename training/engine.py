@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from training.config import RecipeConfig
 from training.data import Batches
+from training.losses import LOSSES
 from training.step import TrainState, adversarial_step, update_ema
 
 
@@ -16,10 +17,12 @@ def run_steps(
 
     The device is waited for once, at the end.
     """
+    loss = LOSSES[recipe.recipe]
     losses = []
     for _ in range(count):
         z = state.draw_z(recipe.batch_size)
-        losses.append(torch.stack(adversarial_step(state, batches[state.step], z)))
+        measured = adversarial_step(state, batches[state.step], z, loss, recipe.gamma)
+        losses.append(torch.stack(measured))
         update_ema(state, recipe.batch_size, recipe.ema_half_life)
-    measured: NDArray[np.float32] = torch.stack(losses).cpu().numpy()
-    return measured
+    table: NDArray[np.float32] = torch.stack(losses).cpu().numpy()
+    return table

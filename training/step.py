@@ -10,7 +10,7 @@ from torch.optim import Adam
 
 from inference.noise import LIMIT, latents
 from training.config import NetworkConfig, RecipeConfig
-from training.losses import discriminator_loss, generator_loss
+from training.losses import AdversarialLoss
 from training.networks import Discriminator, Generator
 
 # BatchNorm statistics of the moving average are taken over this many images of a seed that no
@@ -83,28 +83,34 @@ class TrainState:
         )
 
 
-def adversarial_step(state: TrainState, real: Tensor, z: Tensor) -> Losses:
+def adversarial_step(
+    state: TrainState, real: Tensor, z: Tensor, loss: AdversarialLoss, gamma: float
+) -> Losses:
     """One update of G, then one of D on the same fakes.
 
-    real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).
+    real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  gamma: weight of R1 and R2.
     Returns tensors on the device; the caller decides when to pay for `.item()`.
     """
     generator, discriminator = state.generator, state.discriminator
 
     discriminator.requires_grad_(False)  # no gradients of D's weights for G's update
     fake: Tensor = generator(z)
-    loss_g = generator_loss(discriminator(fake))
+    fake_logits: Tensor = discriminator(fake)
+    real_logits: Tensor = discriminator(real) if loss.relativistic else fake_logits
+    loss_g = loss.generator(real_logits, fake_logits)
     state.optimizer_g.zero_grad(set_to_none=True)
     loss_g.backward()
     state.optimizer_g.step()
 
     discriminator.requires_grad_(True)
     # One pass over both halves: without BatchNorm in D it equals two passes.
-    logits: Tensor = discriminator(torch.cat([real, fake.detach()]))
+    images = torch.cat([real, fake.detach()]).requires_grad_(gamma > 0)
+    logits: Tensor = discriminator(images)
     real_logits, fake_logits = logits.chunk(2)
-    loss_d = discriminator_loss(real_logits, fake_logits)
+    loss_d = loss.discriminator(real_logits, fake_logits)
+    penalty = gamma * gradient_penalty(images, logits) if gamma > 0 else 0.0
     state.optimizer_d.zero_grad(set_to_none=True)
-    loss_d.backward()
+    (loss_d + penalty).backward()
     state.optimizer_d.step()
 
     state.step += 1
@@ -115,6 +121,16 @@ def adversarial_step(state: TrainState, real: Tensor, z: Tensor) -> Losses:
             real_logits.sigmoid().mean(),
             fake_logits.sigmoid().mean(),
         )
+
+
+def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
+    """Half of R1 + R2, the mean of |dD(x)/dx|^2 over real and over generated images.
+
+    images: (2B, C, H, W), the real ones and the generated ones.  logits: (2B,), of each alone.
+    Mescheder et al. 2018, arXiv 1801.04406, equations 9 and 10.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().sum() / len(images)  # the two means, halved, are the mean of all
 
 
 @torch.no_grad()
