@@ -37,8 +37,8 @@ install: $(INSTALLED)
 .PHONY: demo
 demo: install
 	@rm -rf runs/demo
-	$(BIN)/python -m training.run --dataset digits --recipe r3gan --iterations 3000 --run-dir runs/demo
-	$(BIN)/python -m export.run runs/demo --checkpoint runs/demo/checkpoints/step-0003000.pt
+	$(BIN)/python -m training.run --dataset digits --recipe r3gan --iterations 3000 --score-every 300 --run-dir runs/demo
+	$(BIN)/python -m export.run runs/demo
 	$(BIN)/python -m inference.run runs/demo/artifact --output runs/demo/samples.png
 	@echo
 	@echo "The pictures:"

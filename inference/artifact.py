@@ -48,8 +48,8 @@ class Metadata:
     """Of the checkpoint's tensors, the same in every file made from it."""
     classes: tuple[str, ...] = ()
     """Labels that a conditional generator takes; empty for an unconditional one."""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    """Scores of the checkpoint, by name."""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    """Scores of the checkpoint, by name, and how they were measured."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the programs that made the file."""
     parity: Mapping[str, float] = field(default_factory=dict)

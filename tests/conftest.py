@@ -7,11 +7,14 @@ import torch
 
 from training.config import DataConfig, NetworkConfig, RecipeConfig, TrainConfig
 
+ROOT = Path(__file__).parents[1]
 TINY = TrainConfig(
-    data=DataConfig(dataset="digits", image_size=8),
+    # The folder keeps the extractor that scores are measured with: trained once, not each time.
+    data=DataConfig(dataset="digits", data_dir=ROOT / ".pytest_cache" / "data", image_size=8),
     network=NetworkConfig(latent_dim=10, generator_dims=(16, 32), discriminator_dims=(16, 8)),
     recipe=RecipeConfig(batch_size=512),  # 3.5 batches an epoch: epochs end within batches
     epochs=12,
+    score_every=10,
     device="cpu",
 )
 

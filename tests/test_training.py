@@ -18,9 +18,8 @@ from inference import Sampler
 from inference.pictures import grid
 from tests.conftest import TINY
 from training import engine
-from training.checkpoint import CheckpointError, choose_best, load, prune
+from training.checkpoint import CheckpointError, load
 from training.config import TrainConfig
-from training.history import EpochRecord
 from training.loop import TrainingError, train
 from training.progress import ProgressBar
 from training.provenance import read_config
@@ -105,41 +104,50 @@ def test_tensorboard_holds_the_same_numbers(tiny_run: Path) -> None:
     epochs = events(tiny_run, "epochs")
     for tag in (*tags, "images per second"):
         assert [event.step for event in epochs.Scalars(f"epochs/{tag}")] == list(range(1, 13))
+    scored = [record for record in read_lines(tiny_run, "epoch") if record["scores"]]
+    events_of_fcd = iterations.Scalars("scores/FCD")
+    assert [event.step for event in events_of_fcd] == [record["step"] for record in scored]
+    expected = [record["scores"]["fcd"] for record in scored]
+    np.testing.assert_allclose([event.value for event in events_of_fcd], expected, rtol=1e-6)
 
 
-def test_g_loss_takes_the_lowest_epoch_but_the_first(tiny_run: Path) -> None:
+def test_checkpoints_are_scored_as_often_as_asked(tiny_run: Path) -> None:
+    epochs = read_lines(tiny_run, "epoch")
+    steps = [record["step"] for record in epochs if record["scores"]]
+    # Epochs end at 4, 8, 11, 15, …: scored are the first, those that pass a ten, and the last.
+    assert steps == [4, 11, 22, 32, 43]
+    scores = epochs[-1]["scores"]
+    assert (scores["images"], scores["split"], scores["extractor"]) == (898, "train", "trained")
+    assert len(scores["extractor_sha256"]) == 64
+    assert scores["excess"] == (scores["fcd"] - scores["floor"]) / scores["trace"]
+
+
+def test_the_best_is_shown_by_both_rules(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     epochs = read_lines(tiny_run, "epoch")
     best = json.loads((tiny_run / "best.json").read_text())
-    expected = sorted(epochs[1:], key=lambda e: e["loss_g"])
-    assert (best["step"], best["score"]) == (expected[0]["step"], expected[0]["loss_g"])
-    assert best["runner_up"]["step"] == expected[1]["step"]
-    assert load(tiny_run / best["checkpoint"])["scores"] == {"loss_g": best["score"]}
-
-
-def test_the_first_epoch_is_excepted(tmp_path: Path) -> None:
-    best = choose_best(tmp_path, "g-loss", epochs_with([0.5, 1.0, 0.9, 1.1]))
-    assert (best.epoch, best.step, best.score) == (3, 30, 0.9)
-    assert best.runner_up == {"epoch": 2, "step": 20, "score": 1.0}
-    assert json.loads((tmp_path / "best.json").read_text())["epoch"] == 3
-
-
-def epochs_with(losses: list[float]) -> list[EpochRecord]:
-    return [EpochRecord(i, 10 * i, loss, 0, 0, 0, 1) for i, loss in enumerate(losses, start=1)]
-
-
-def test_a_single_epoch_is_the_best(tmp_path: Path) -> None:
-    best = choose_best(tmp_path, "g-loss", epochs_with([3.0]))
-    assert (best.epoch, best.runner_up) == (1, None)
-
-
-def test_the_best_the_last_and_every_tenth_checkpoint_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    epochs = epochs_with([0.1, *[2.0] * 5, 1.0, *[2.0] * 16])
-    for record in epochs:
-        (tmp_path / "checkpoints" / f"step-{record.step:07d}.pt").touch()
-    prune(tmp_path, epochs, choose_best(tmp_path, "g-loss", epochs))
-    kept = sorted(int(p.stem[5:]) for p in (tmp_path / "checkpoints").iterdir())
-    assert kept == [70, 100, 200, 230]
+    assert best["rule"] == "fcd"
+    assert {key: best[key] for key in best["choices"]["fcd"]} == best["choices"]["fcd"]
+    scored = [record for record in epochs if record["scores"]]
+    assert best["score"] == min(record["scores"]["fcd"] for record in scored)
+    g_loss = best["choices"]["g-loss"]
+    assert g_loss["score"] == min(record["loss_g"] for record in epochs[1:])
+    for rule, choice in best["choices"].items():
+        assert load(tiny_run / choice["checkpoint"])["step"] == choice["step"]
+        final = best["final"][rule]
+        assert final["fcd"] != choice["score"]  # on noise that it was not chosen on
+        assert final["images"] == 898
+    shutil.copytree(tiny_run, tmp_path / "run")
+    assert main(["--resume", str(tmp_path / "run"), "--select", "g-loss"]) == 0
+    output = capsys.readouterr().out
+    for rule in ("fcd", "g-loss"):
+        final = best["final"][rule]
+        assert f"best by {rule}: epoch {best['choices'][rule]['epoch']}" in output
+        assert f"FCD {final['fcd']:.3f}, excess {final['excess']:.2%}" in output
+    again = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert again["checkpoint"] == g_loss["checkpoint"]
+    assert again["choices"] == best["choices"]
 
 
 def test_grids_are_drawn_when_the_exercise_drew_them() -> None:
@@ -179,7 +187,7 @@ def test_one_seed_gives_one_run(tiny_run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "half", [replace(TINY, epochs=5), replace(TINY, iterations=20)], ids=["epoch", "mid-epoch"]
+    "half", [replace(TINY, epochs=3), replace(TINY, iterations=20)], ids=["epoch", "mid-epoch"]
 )
 def test_a_resumed_run_is_as_if_it_had_never_stopped(
     half: TrainConfig, tiny_run: Path, tmp_path: Path
@@ -202,7 +210,7 @@ def test_a_resumed_run_is_as_if_it_had_never_stopped(
 def test_a_resume_goes_back_to_the_last_save(tiny_run: Path, tmp_path: Path) -> None:
     """What was written after last.pt, by a run that was then killed, is done again."""
     run_dir = tmp_path / "run"
-    train(replace(TINY, epochs=5), run_dir)
+    train(replace(TINY, epochs=3), run_dir)
     saved = {name: (run_dir / name).read_bytes() for name in ("last.pt", "config.json")}
     train(replace(TINY, epochs=8), run_dir, resume=True)
     for name, content in saved.items():
@@ -219,7 +227,7 @@ def test_a_resume_goes_back_to_the_last_save(tiny_run: Path, tmp_path: Path) -> 
 
 def test_previous_serves_where_last_is_missing(tiny_run: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    train(replace(TINY, epochs=5), run_dir)
+    train(replace(TINY, epochs=3), run_dir)
     train(replace(TINY, epochs=8), run_dir, resume=True)
     (run_dir / "last.pt").unlink()
     train(TINY, run_dir, resume=True)

@@ -1,43 +1,25 @@
-"""What a run keeps: scored generators, all that an exact resume needs, and which is best.
+"""What a run keeps: generators with their scores, and all that an exact resume needs.
 
 Loading never executes code: every file is read with `weights_only=True`.
 """
 
 import hashlib
-import json
 import pickle
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from inference.files import atomic_write
-from training.history import EpochRecord, History
+from training.history import History
 from training.networks import Generator
 from training.step import TrainState
 
 FORMAT_VERSION = 1
-_KEEP_EVERY = 10  # epochs
 
 
 class CheckpointError(Exception):
     """A file of a run is missing, damaged, or of another format; the message says which."""
-
-
-@dataclass(frozen=True)
-class Best:
-    """The content of best.json."""
-
-    rule: str
-    checkpoint: str
-    """Relative to the run folder."""
-    step: int
-    epoch: int
-    score: float
-    runner_up: dict[str, Any] | None
-    why: str
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -152,42 +134,6 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: checkpoint format {version}, this version reads {FORMAT_VERSION}"
         )
     return content
-
-
-def choose_best(run_dir: Path, rule: str, epochs: Sequence[EpochRecord]) -> Best:
-    """The best checkpoint by `rule`, written to best.json.
-
-    g-loss, the rule of the exercise: lowest mean generator loss of an epoch. The first epoch's is
-    low because the discriminator has learned nothing yet, so it counts only if it is the only one.
-    """
-    ranked = sorted(epochs[1:] or epochs, key=lambda record: record.loss_g)
-    first = ranked[0]
-    best = Best(
-        rule=rule,
-        checkpoint=checkpoint_path(Path(), first.step).as_posix(),
-        step=first.step,
-        epoch=first.epoch,
-        score=first.loss_g,
-        runner_up=(
-            {"step": ranked[1].step, "epoch": ranked[1].epoch, "score": ranked[1].loss_g}
-            if len(ranked) > 1
-            else None
-        ),
-        why=f"lowest mean generator loss of {len(ranked)} epochs"
-        + (", the first excepted" if len(epochs) > 1 else ""),
-    )
-    with atomic_write(run_dir / "best.json") as file:
-        file.write((json.dumps(asdict(best), indent=2, allow_nan=False) + "\n").encode())
-    return best
-
-
-def prune(run_dir: Path, epochs: Sequence[EpochRecord], best: Best) -> None:
-    """Remove checkpoints but the best, the last and every tenth epoch's."""
-    keep = {best.step, epochs[-1].step}
-    keep |= {record.step for record in epochs if record.epoch % _KEEP_EVERY == 0}
-    for path in (run_dir / "checkpoints").glob("step-*.pt"):
-        if path not in {checkpoint_path(run_dir, step) for step in keep}:
-            path.unlink()
 
 
 def remove_newer(run_dir: Path, step: int) -> None:

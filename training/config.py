@@ -116,8 +116,11 @@ class TrainConfig:
     """Of the weights, the order of the images and the noise: one seed, one device, one result."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto takes CUDA where there is a GPU."""
-    select: Literal["g-loss"] = "g-loss"
-    """Which checkpoint is best. g-loss: lowest mean generator loss of an epoch, the first apart."""
+    select: Literal["fcd", "g-loss"] = "fcd"
+    """Which checkpoint is best. fcd: nearest to the real images, as a classifier sees them.
+    g-loss: lowest mean generator loss of an epoch, the first apart."""
+    score_every: int = 1000
+    """Iterations between two scorings, rounded up to the end of an epoch."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
@@ -125,6 +128,7 @@ class TrainConfig:
             self.iterations is None or self.iterations >= 1,
             f"--iterations must be at least 1, got {self.iterations}",
         )
+        _require(self.score_every >= 1, f"--score-every must be at least 1, got {self.score_every}")
         _require(0 <= self.seed < 2**63, f"--seed must be in 0 … 2**63 - 1, got {self.seed}")
 
 

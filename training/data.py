@@ -42,9 +42,15 @@ class Images:
             digest.update(self.labels.cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    def take(self, indices: Tensor) -> "Images":
+        """The images at `indices`."""
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, pixels=self.pixels[indices], labels=labels)
+
     def to(self, device: torch.device) -> "Images":
         """The same images, held on `device`."""
-        return replace(self, pixels=self.pixels.to(device))
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
 
 
 class Batches:

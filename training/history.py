@@ -18,6 +18,8 @@ class EpochRecord:
     d_real: float
     d_fake: float
     images_per_second: float
+    scores: dict[str, Any] = field(default_factory=dict)
+    """Of that checkpoint, as `quality.Scores`; empty where it was not scored."""
 
 
 @dataclass
@@ -41,15 +43,16 @@ class History:
         self.seconds += seconds
 
     def record_epoch(
-        self, epoch: int, step: int, batch_size: int, *, finished: bool
+        self, epoch: int, step: int, batch_size: int, scores: dict[str, Any], *, finished: bool
     ) -> EpochRecord:
         """The record of the epoch in progress, now the last of `epochs`.
 
+        scores: of its checkpoint; may be empty.
         finished: False where the run ends within the epoch; its sums stay, to go on with.
         """
         loss_g, loss_d, d_real, d_fake = (total / self.steps for total in self.sums)
         speed = self.steps * batch_size / self.seconds
-        record = EpochRecord(epoch, step, loss_g, loss_d, d_real, d_fake, speed)
+        record = EpochRecord(epoch, step, loss_g, loss_d, d_real, d_fake, speed, scores)
         self.epochs.append(record)
         if finished:
             self.sums, self.steps, self.seconds = [0.0] * 4, 0, 0.0

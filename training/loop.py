@@ -10,22 +10,24 @@ import numpy as np
 import torch
 
 from training.checkpoint import (
-    Best,
-    choose_best,
-    prune,
+    load,
+    load_generator,
     remove_newer,
     restore,
     save_checkpoint,
     save_last,
 )
-from training.config import TrainConfig
-from training.data import Batches, load_images
+from training.config import TORCHVISION_DATASETS, TrainConfig
+from training.data import Batches, Images, load_images
 from training.engine import run_steps
+from training.extractor import Extractor, extractor_for
 from training.history import History
 from training.networks import Generator
 from training.progress import ProgressBar
 from training.provenance import describe, write_config
+from training.quality import SELECTION_SEED, Reference, Scores, drawing_with, reference_for
 from training.records import Records, grid_steps
+from training.selection import RULES, Choice, choose, prune, write_best
 from training.step import TrainState, averaged
 
 # Steps between two looks at the losses, and seconds between two saves for a resume.
@@ -43,7 +45,12 @@ class Result:
 
     run_dir: Path
     step: int
-    best: Best
+    best: Choice
+    """By the rule that was asked for."""
+    choices: dict[str, Choice]
+    """By every rule."""
+    final: dict[str, Scores]
+    """Of each rule's choice on noise that none was chosen on, against the test images if any."""
 
 
 def train(config: TrainConfig, run_dir: Path | None = None, *, resume: bool = False) -> Result:
@@ -72,9 +79,14 @@ def train(config: TrainConfig, run_dir: Path | None = None, *, resume: bool = Fa
     remove_newer(run_dir, state.step)
     provenance = describe(config, data_sha256)
     write_config(run_dir, config, provenance)
+    extractor = extractor_for(images, config.data.data_dir / "extractors", device)
+    reference = reference_for(extractor, images, test=None)
     with Records(run_dir, state.step, len(history.epochs)) as records:
-        best = _Run(config, run_dir, provenance, state, batches, history, records).go(total)
-    return Result(run_dir, state.step, best)
+        _Run(config, run_dir, provenance, state, batches, history, records, reference).go(total)
+    choices = {rule: choose(rule, history.epochs) for rule in RULES}
+    final = _final_scores(config, run_dir, choices, extractor, images, reference)
+    write_best(run_dir, config.select, choices, final)
+    return Result(run_dir, state.step, choices[config.select], choices, final)
 
 
 def new_run_dir(config: TrainConfig) -> Path:
@@ -94,10 +106,11 @@ class _Run:
     batches: Batches
     history: History
     records: Records
+    reference: Reference
     saved_at: float = field(default_factory=time.monotonic)
 
-    def go(self, total: int) -> Best:
-        """Train up to step `total`; the best checkpoint by then."""
+    def go(self, total: int) -> None:
+        """Train up to step `total`."""
         state, grids = self.state, grid_steps(total)
         with ProgressBar(state.step, total) as bar:
             while state.step < total:
@@ -113,9 +126,9 @@ class _Run:
                 if state.step in grids:
                     self.records.samples(state.step, generator)
                 if epoch_ends:
-                    self._end_epoch(epochs + 1, generator, finished=state.step == epoch_end)
+                    scores = self._scores(generator, epochs, last=state.step == total)
+                    self._end_epoch(epochs + 1, generator, scores, state.step == epoch_end)
                     self._save(done=state.step == total)
-        return choose_best(self.run_dir, self.config.select, self.history.epochs)
 
     def _advance(self, step: int) -> tuple[float, float]:
         """Train up to `step`; the last losses of both networks."""
@@ -132,18 +145,50 @@ class _Run:
         self.records.iterations(step, losses, len(losses) * self.batches.batch_size / seconds)
         return float(losses[-1, 0]), float(losses[-1, 1])
 
-    def _end_epoch(self, epoch: int, generator: Generator, *, finished: bool) -> None:
+    def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> dict[str, Any]:
+        """Of the generator at an epoch's end: at the first, the last, and every so often."""
+        every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
+        if not last and epochs_before > 0 and before // every == self.state.step // every:
+            return {}
+        draw = drawing_with(generator, self.state.noise.device)
+        return self.reference.score(draw, generator.latent_dim, SELECTION_SEED).to_dict()
+
+    def _end_epoch(
+        self, epoch: int, generator: Generator, scores: dict[str, Any], finished: bool
+    ) -> None:
         state, batch_size = self.state, self.batches.batch_size
-        record = self.history.record_epoch(epoch, state.step, batch_size, finished=finished)
+        record = self.history.record_epoch(epoch, state.step, batch_size, scores, finished=finished)
         self.records.epoch(record)
-        save_checkpoint(self.run_dir, state, generator, {"loss_g": record.loss_g}, self.provenance)
+        kept = {"loss_g": record.loss_g, **scores}
+        save_checkpoint(self.run_dir, state, generator, kept, self.provenance)
 
     def _save(self, *, done: bool) -> None:
         if done or time.monotonic() - self.saved_at > _SAVE_SECONDS:
             save_last(self.run_dir, self.state, self.history, self.provenance["data_sha256"])
-            best = choose_best(self.run_dir, self.config.select, self.history.epochs)
-            prune(self.run_dir, self.history.epochs, best)  # after the save, which may need them
+            choices = {rule: choose(rule, self.history.epochs) for rule in RULES}
+            write_best(self.run_dir, self.config.select, choices, {})
+            prune(self.run_dir, self.history.epochs)  # after the save, which may need them
             self.saved_at = time.monotonic()
+
+
+def _final_scores(
+    config: TrainConfig,
+    run_dir: Path,
+    choices: dict[str, Choice],
+    extractor: Extractor,
+    images: Images,
+    reference: Reference,
+) -> dict[str, Scores]:
+    """Of each rule's choice, on fresh noise, against the test images if the data set has some."""
+    if config.data.dataset in TORCHVISION_DATASETS:
+        test = load_images(config.data, train=False).to(images.pixels.device)
+        reference = reference_for(extractor, images, test)
+    scores = {}
+    for rule, choice in choices.items():
+        generator = load_generator(load(run_dir / choice.checkpoint))
+        draw = drawing_with(generator.to(images.pixels.device), images.pixels.device)
+        scores[rule] = reference.score(draw, generator.latent_dim, SELECTION_SEED + 1)
+    return scores
 
 
 def _device(name: str) -> torch.device:

@@ -20,6 +20,15 @@ from training.networks import Generator, to_pixels
 _GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
 # Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard.
 _NAMES = {"loss_g": "loss_g", "loss_d": "loss_d", "d_real": "D(real)", "d_fake": "D(fake)"}
+_SCORES = {
+    "fcd": "FCD",
+    "excess": "excess FCD",
+    "kid": "KID",
+    "precision": "precision",
+    "recall": "recall",
+    "coverage": "coverage",
+    "class_tv": "class shares, total variation",
+}
 _SPEED = {"images_per_second": "images per second"}
 
 
@@ -71,6 +80,9 @@ class Records:
         self._line({"kind": "epoch", **values})
         for name, label in (_NAMES | _SPEED).items():
             self._epochs.add_scalar(f"epochs/{label}", values[name], record.epoch)
+        for name, label in _SCORES.items():
+            if name in record.scores:
+                self._iterations.add_scalar(f"scores/{label}", record.scores[name], record.step)
         self.flush()
 
     def samples(self, step: int, generator: Generator) -> None:

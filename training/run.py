@@ -44,12 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CheckpointError, DataError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    best = result.best
+    print(f"{result.run_dir}: {result.step} iterations done")
+    for rule, choice in result.choices.items():
+        scores = result.final[rule]
+        print(
+            f"  best by {rule}: epoch {choice.epoch}, {choice.checkpoint} ({choice.why})\n"
+            f"    FCD {scores.fcd:.3f}, excess {scores.excess:.2%}, KID {scores.kid:.5f}, "
+            f"precision {scores.precision:.3f}, recall {scores.recall:.3f}, coverage "
+            f"{scores.coverage:.3f}, class shares {scores.class_tv:.3f} off"
+        )
     print(
-        f"{result.run_dir}: {result.step} iterations done\n"
-        f"best by {best.rule}: {best.checkpoint} (epoch {best.epoch}, {best.score:.4f}), "
-        f"{best.why}\n"
-        f"export it: python -m export.run {result.run_dir}"
+        f"  {scores.images} fresh images against as many {scores.split} images, floor "
+        f"{scores.floor:.3f}, in features of the {scores.extractor} extractor "
+        f"{scores.extractor_sha256[:8]}\n"
+        f"export the choice by {result.best.rule}: python -m export.run {result.run_dir}"
     )
     return 0
 

@@ -1,0 +1,166 @@
+"""Score generators against real images: a run's checkpoints, one checkpoint, or an artifact.
+
+python -m export.score runs/mnist-20261123-154500
+python -m export.score runs/mnist-20261123-154500/artifact --split test --json
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.quality import Reference, Scores
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """What to score, and against what."""
+
+    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|CHECKPOINT|ARTIFACT")]
+    """A run (all its checkpoints), a checkpoint (.pt), or an artifact (through onnxruntime)."""
+    dataset: str | None = None
+    """Real images to compare with; by default those it was trained on."""
+    data_dir: Path = Path("data")
+    """Where data sets are downloaded to."""
+    split: Literal["train", "test"] = "train"
+    """Which of them."""
+    seed: int | None = None
+    """Of the noise; by default the one that checkpoints are selected on."""
+    json: bool = False
+    """Print JSON, not a table."""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A generator to score."""
+
+    name: str
+    dataset: str
+    image_shape: tuple[int, int, int]
+    latent_dim: int
+    draw: "Callable[[Tensor], Tensor]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    config = tyro.cli(
+        ScoreConfig, prog="python -m export.score", description=__doc__, args=arguments
+    )
+    from inference.artifact import ArtifactError
+    from training.checkpoint import CheckpointError
+    from training.config import ConfigError
+    from training.data import DataError
+
+    try:
+        rows = {name: scores.to_dict() for name, scores in score(config)}
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (ArtifactError, CheckpointError, DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(rows, indent=2) if config.json else _table(rows))
+    return 0
+
+
+def score(config: ScoreConfig) -> "Iterator[tuple[str, Scores]]":
+    """The scores of each generator in `config.target`, with its name."""
+    from training.quality import SELECTION_SEED
+
+    seed = SELECTION_SEED if config.seed is None else config.seed
+    reference = None
+    for subject in _subjects(config.target):
+        if reference is None:  # all generators of a run have one image shape
+            reference = _reference(config, subject)
+        yield subject.name, reference.score(subject.draw, subject.latent_dim, seed)
+
+
+def _reference(config: ScoreConfig, subject: _Subject) -> "Reference":
+    import torch
+
+    from training.config import DataConfig
+    from training.data import DataError, load_images
+    from training.extractor import extractor_for
+    from training.quality import reference_for
+
+    channels, height, width = subject.image_shape
+    if height != width or channels not in {1, 3}:
+        raise DataError(f"images of {subject.image_shape} have no data set to be compared with")
+    data = DataConfig(
+        dataset=config.dataset or subject.dataset,
+        data_dir=config.data_dir,
+        image_size=height,
+        channels=1 if channels == 1 else 3,
+    )
+    images = load_images(data)
+    extractor = extractor_for(images, config.data_dir / "extractors", torch.device("cpu"))
+    test = load_images(data, train=False) if config.split == "test" else None
+    return reference_for(extractor, images, test)
+
+
+def _subjects(target: Path) -> Iterator[_Subject]:
+    if target.suffix == ".pt":
+        yield _from_checkpoint(target)
+    elif (target / "checkpoints").is_dir():
+        for path in sorted((target / "checkpoints").glob("step-*.pt")):
+            yield _from_checkpoint(path)
+    else:
+        yield _from_artifact(target)
+
+
+def _from_checkpoint(path: Path) -> _Subject:
+    import torch
+
+    from training.checkpoint import load, load_generator
+    from training.quality import drawing_with
+
+    content = load(path)
+    generator = load_generator(content)
+    draw = drawing_with(generator, torch.device("cpu"))
+    return _Subject(
+        path.name, content["dataset"], generator.image_shape, generator.latent_dim, draw
+    )
+
+
+def _from_artifact(path: Path) -> _Subject:
+    import torch
+
+    from inference import Sampler
+
+    sampler = Sampler(path)
+    metadata = sampler.metadata
+
+    def draw(z: "Tensor") -> "Tensor":
+        pixels = torch.from_numpy(sampler.decode(z.numpy()))
+        return pixels.view(-1, *pixels.shape[1:3], metadata.image_shape[0]).permute(0, 3, 1, 2)
+
+    name = f"{path.name} on {sampler.provider}"
+    return _Subject(name, metadata.dataset, metadata.image_shape, metadata.latent_dim, draw)
+
+
+def _table(rows: dict[str, dict[str, object]]) -> str:
+    columns = ("fcd", "excess", "kid", "precision", "recall", "coverage", "class_tv")
+    width = max(map(len, rows), default=0)
+    lines = [" " * width + "".join(f"{column:>11}" for column in columns)]
+    lines += [
+        f"{name:{width}}" + "".join(f"{row[column]:11.4f}" for column in columns)
+        for name, row in rows.items()
+    ]
+    for row in list(rows.values())[:1]:
+        lines.append(
+            f"{row['images']} generated against as many {row['split']} images, floor "
+            f"{row['floor']:.4f}, trace {row['trace']:.1f}, {row['extractor']} extractor "
+            f"{row['extractor_sha256']}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

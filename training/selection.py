@@ -1,0 +1,96 @@
+"""Which checkpoint of a run is best, by which rule, and why."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.files import atomic_write
+from training.checkpoint import checkpoint_path
+from training.history import EpochRecord
+from training.quality import Scores
+
+RULES = ("fcd", "g-loss")
+
+# A generator that has collapsed can have a passable FCD: it is passed over if there is another.
+_LEAST_COVERAGE = 0.5  # of the best coverage in the run
+_MOST_CLASS_TV = 0.3
+
+_KEEP_EVERY = 10  # epochs
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The checkpoint that a rule takes."""
+
+    rule: str
+    checkpoint: str
+    """Relative to the run folder."""
+    epoch: int
+    step: int
+    score: float
+    """What the rule goes by."""
+    runner_up: dict[str, Any] | None
+    """The next best: its epoch, step and score."""
+    why: str
+
+
+def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
+    """The best checkpoint by a rule, of epochs among which one at least has scores.
+
+    fcd: lowest FCD. g-loss, the rule of the exercise: lowest mean generator loss of an epoch; the
+    first epoch's is low because the discriminator has learned nothing yet, so it counts only if
+    it is the only one.
+    """
+    if rule == "fcd":
+        candidates, why = _sound(epochs)
+        ranked = sorted((record.scores["fcd"], record.step, record.epoch) for record in candidates)
+    else:
+        candidates = list(epochs[1:] or epochs)
+        why = f"lowest mean generator loss of {len(candidates)} epochs"
+        why += ", the first excepted" if len(epochs) > 1 else ""
+        ranked = sorted((record.loss_g, record.step, record.epoch) for record in candidates)
+    (score, step, epoch), *rest = ranked
+    runner_up = dict(zip(("score", "step", "epoch"), rest[0], strict=True)) if rest else None
+    checkpoint = checkpoint_path(Path(), step).as_posix()
+    return Choice(rule, checkpoint, epoch, step, score, runner_up, why)
+
+
+def write_best(
+    run_dir: Path, rule: str, choices: Mapping[str, Choice], final: Mapping[str, Scores]
+) -> None:
+    """Write best.json: the choice by `rule`, those by all rules, and their final scores if any."""
+    content = {
+        **asdict(choices[rule]),
+        "choices": {name: asdict(choice) for name, choice in choices.items()},
+        "final": {name: scores.to_dict() for name, scores in final.items()},
+    }
+    with atomic_write(run_dir / "best.json") as file:
+        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def prune(run_dir: Path, epochs: Sequence[EpochRecord]) -> None:
+    """Remove checkpoints but the best by each rule, the last and every tenth epoch's."""
+    keep = {choose(rule, epochs).step for rule in RULES} | {epochs[-1].step}
+    keep |= {record.step for record in epochs if record.epoch % _KEEP_EVERY == 0}
+    for path in (run_dir / "checkpoints").glob("step-*.pt"):
+        if path not in {checkpoint_path(run_dir, step) for step in keep}:
+            path.unlink()
+
+
+def _sound(epochs: Sequence[EpochRecord]) -> tuple[list[EpochRecord], str]:
+    """The scored epochs without a collapsed one, and how that was found out."""
+    scored = [record for record in epochs if record.scores]
+    least = _LEAST_COVERAGE * max(record.scores["coverage"] for record in scored)
+    sound = [
+        record
+        for record in scored
+        if record.scores["coverage"] >= least and record.scores["class_tv"] <= _MOST_CLASS_TV
+    ]
+    why = f"lowest FCD of {len(scored)} scored checkpoints"
+    if not sound:
+        return scored, f"{why}, though each looks collapsed"
+    if len(sound) < len(scored):
+        why += f", {len(scored) - len(sound)} of them passed over as collapsed"
+    return sound, why
