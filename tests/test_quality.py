@@ -22,6 +22,7 @@ from training.quality import (
     drawing_with,
     frechet_distance,
     kernel_distance,
+    nearest,
     split_reals,
 )
 from training.step import TrainState
@@ -99,6 +100,16 @@ def test_a_worse_generator_scores_worse(digits: Images, reference: Reference) ->
         distances.append(reference.score(drawing(noisy), 8, seed=0).fcd)
     assert distances == sorted(distances)
     assert distances[-1] > 5 * distances[0]
+
+
+def test_a_copy_of_a_training_image_is_found(digits: Images) -> None:
+    pixels = digits.pixels[[5, 900]].clone()
+    pixels[1, 0, 0, :4] += 8  # four of 64 pixels: √(4 · 8² / 64) grey levels away
+    distances, indices = nearest(pixels, digits.pixels)
+    assert indices.tolist() == [5, 900]
+    assert distances.tolist() == pytest.approx([0, 2], abs=0.02)
+    _, others = nearest(digits.pixels[[5, 900]], digits.pixels, skip=1)
+    assert not {5, 900} & set(others.tolist())
 
 
 def test_the_frechet_distance_of_known_gaussians() -> None:

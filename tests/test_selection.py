@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from training.history import EpochRecord
-from training.quality import Scores
 from training.selection import RULES, choose, prune, write_best
 
 
@@ -73,8 +72,7 @@ def test_the_best_by_each_rule_the_last_and_every_tenth_are_kept(tmp_path: Path)
 def test_best_json_says_rule_score_runner_up_and_why(tmp_path: Path) -> None:
     epochs = [epoch(1, 0.5, fcd=9.0), epoch(2, 1.0, fcd=4.0), epoch(3, 0.9, fcd=5.0)]
     choices = {rule: choose(rule, epochs) for rule in RULES}
-    scores = Scores(4.5, 0.1, 0.2, 0.8, 0.7, 0.9, 0.05, 100, "test", 1.0, 35.0, "shipped", "ab")
-    write_best(tmp_path, "fcd", choices, {"fcd": scores})
+    write_best(tmp_path, "fcd", choices, final={"fcd": {"fcd": 4.5}})
     best = json.loads((tmp_path / "best.json").read_text())
     assert (best["rule"], best["epoch"], best["score"]) == ("fcd", 2, 4.0)
     assert best["runner_up"]["epoch"] == 3

@@ -138,6 +138,10 @@ def test_the_best_is_shown_by_both_rules(
         final = best["final"][rule]
         assert final["fcd"] != choice["score"]  # on noise that it was not chosen on
         assert final["images"] == 898
+    assert best["nearest"]["generated"] > 1
+    assert 1 < best["nearest"]["real"] < 100
+    with Image.open(tiny_run / "nearest.png") as image:
+        assert image.size == (8 * 10 + 2, 4 * 10 + 2)
     shutil.copytree(tiny_run, tmp_path / "run")
     assert main(["--resume", str(tmp_path / "run"), "--select", "g-loss"]) == 0
     output = capsys.readouterr().out

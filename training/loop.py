@@ -10,25 +10,24 @@ import numpy as np
 import torch
 
 from training.checkpoint import (
-    load,
-    load_generator,
     remove_newer,
     restore,
     save_checkpoint,
     save_last,
 )
-from training.config import TORCHVISION_DATASETS, TrainConfig
-from training.data import Batches, Images, load_images
+from training.config import TrainConfig
+from training.data import Batches, load_images
 from training.engine import run_steps
-from training.extractor import Extractor, extractor_for
+from training.extractor import extractor_for
 from training.history import History
 from training.networks import Generator
 from training.progress import ProgressBar
 from training.provenance import describe, write_config
-from training.quality import SELECTION_SEED, Reference, Scores, drawing_with, reference_for
+from training.quality import SELECTION_SEED, Reference, drawing_with, reference_for
 from training.records import Records, grid_steps
-from training.selection import RULES, Choice, choose, prune, write_best
+from training.selection import RULES, choose, prune, write_best
 from training.step import TrainState, averaged
+from training.verdict import Verdict, judge
 
 # Steps between two looks at the losses, and seconds between two saves for a resume.
 _RECORD_STEPS = 100
@@ -45,12 +44,7 @@ class Result:
 
     run_dir: Path
     step: int
-    best: Choice
-    """By the rule that was asked for."""
-    choices: dict[str, Choice]
-    """By every rule."""
-    final: dict[str, Scores]
-    """Of each rule's choice on noise that none was chosen on, against the test images if any."""
+    verdict: Verdict
 
 
 def train(config: TrainConfig, run_dir: Path | None = None, *, resume: bool = False) -> Result:
@@ -83,10 +77,7 @@ def train(config: TrainConfig, run_dir: Path | None = None, *, resume: bool = Fa
     reference = reference_for(extractor, images, test=None)
     with Records(run_dir, state.step, len(history.epochs)) as records:
         _Run(config, run_dir, provenance, state, batches, history, records, reference).go(total)
-    choices = {rule: choose(rule, history.epochs) for rule in RULES}
-    final = _final_scores(config, run_dir, choices, extractor, images, reference)
-    write_best(run_dir, config.select, choices, final)
-    return Result(run_dir, state.step, choices[config.select], choices, final)
+    return Result(run_dir, state.step, judge(config, run_dir, history.epochs, images, extractor))
 
 
 def new_run_dir(config: TrainConfig) -> Path:
@@ -166,29 +157,9 @@ class _Run:
         if done or time.monotonic() - self.saved_at > _SAVE_SECONDS:
             save_last(self.run_dir, self.state, self.history, self.provenance["data_sha256"])
             choices = {rule: choose(rule, self.history.epochs) for rule in RULES}
-            write_best(self.run_dir, self.config.select, choices, {})
+            write_best(self.run_dir, self.config.select, choices)
             prune(self.run_dir, self.history.epochs)  # after the save, which may need them
             self.saved_at = time.monotonic()
-
-
-def _final_scores(
-    config: TrainConfig,
-    run_dir: Path,
-    choices: dict[str, Choice],
-    extractor: Extractor,
-    images: Images,
-    reference: Reference,
-) -> dict[str, Scores]:
-    """Of each rule's choice, on fresh noise, against the test images if the data set has some."""
-    if config.data.dataset in TORCHVISION_DATASETS:
-        test = load_images(config.data, train=False).to(images.pixels.device)
-        reference = reference_for(extractor, images, test)
-    scores = {}
-    for rule, choice in choices.items():
-        generator = load_generator(load(run_dir / choice.checkpoint))
-        draw = drawing_with(generator.to(images.pixels.device), images.pixels.device)
-        scores[rule] = reference.score(draw, generator.latent_dim, SELECTION_SEED + 1)
-    return scores
 
 
 def _device(name: str) -> torch.device:

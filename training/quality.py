@@ -138,6 +138,18 @@ def split_reals(images: Images) -> tuple[Images, Images]:
     return images.take(order[:half]), images.take(order[half : 2 * half])
 
 
+def nearest(pixels: Tensor, others: Tensor, *, skip: int = 0) -> tuple[Tensor, Tensor]:
+    """For each image the nearest of `others`: distances (n,) in grey levels, and indices (n,).
+
+    pixels, others: uint8 (n, C, H, W), (m, C, H, W).  The distance is the root mean square over
+    the pixels.  skip: how many nearer ones to pass over.
+    """
+    flat = pixels.flatten(1).float()
+    distances = [torch.cdist(flat, part.flatten(1).float()) for part in others.split(_ROWS)]
+    found = torch.cat(distances, dim=1).topk(skip + 1, largest=False)
+    return found.values[:, -1] / flat.shape[1] ** 0.5, found.indices[:, -1]
+
+
 def drawing_with(generator: Generator, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The `draw` of `Reference.score` for a generator."""
 

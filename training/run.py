@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{result.run_dir}: {result.step} iterations done")
-    for rule, choice in result.choices.items():
-        scores = result.final[rule]
+    verdict = result.verdict
+    for rule, choice in verdict.choices.items():
+        scores = verdict.scores[rule]
         print(
             f"  best by {rule}: epoch {choice.epoch}, {choice.checkpoint} ({choice.why})\n"
             f"    FCD {scores.fcd:.3f}, excess {scores.excess:.2%}, KID {scores.kid:.5f}, "
@@ -57,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"  {scores.images} fresh images against as many {scores.split} images, floor "
         f"{scores.floor:.3f}, in features of the {scores.extractor} extractor "
         f"{scores.extractor_sha256[:8]}\n"
-        f"export the choice by {result.best.rule}: python -m export.run {result.run_dir}"
+        f"  nearest training image {verdict.memory.generated:.1f} grey levels away, that of real "
+        f"images {verdict.memory.real:.1f}: see nearest.png\n"
+        f"export the choice by {verdict.rule}: python -m export.run {result.run_dir}"
     )
     return 0
 

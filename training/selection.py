@@ -9,7 +9,6 @@ from typing import Any
 from inference.files import atomic_write
 from training.checkpoint import checkpoint_path
 from training.history import EpochRecord
-from training.quality import Scores
 
 RULES = ("fcd", "g-loss")
 
@@ -58,13 +57,13 @@ def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
 
 
 def write_best(
-    run_dir: Path, rule: str, choices: Mapping[str, Choice], final: Mapping[str, Scores]
+    run_dir: Path, rule: str, choices: Mapping[str, Choice], **findings: Mapping[str, Any]
 ) -> None:
-    """Write best.json: the choice by `rule`, those by all rules, and their final scores if any."""
+    """Write best.json: the choice by `rule`, those by all rules, and further findings."""
     content = {
         **asdict(choices[rule]),
         "choices": {name: asdict(choice) for name, choice in choices.items()},
-        "final": {name: scores.to_dict() for name, scores in final.items()},
+        **findings,
     }
     with atomic_write(run_dir / "best.json") as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

@@ -1,0 +1,89 @@
+"""The end of a run: what each rule chose, measured on what it was not chosen on."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from inference.noise import latents
+from inference.pictures import grid, save_png
+from training.checkpoint import load, load_generator
+from training.config import TORCHVISION_DATASETS, TrainConfig
+from training.data import Images, load_images
+from training.extractor import Extractor
+from training.history import EpochRecord
+from training.quality import SELECTION_SEED, Scores, drawing_with, nearest, reference_for
+from training.selection import RULES, Choice, choose, write_best
+
+_FRESH_SEED = SELECTION_SEED + 1
+_NEAREST_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How far images are from the nearest training image: a copied one would be at zero.
+
+    Medians over a few images, in grey levels (root mean square over the pixels).
+    """
+
+    generated: float
+    real: float
+    """The same of test images, or without any of training images, themselves not counted."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The choice of each rule, its scores on fresh noise, and whether it has learned by heart."""
+
+    rule: str
+    """The rule that was asked for."""
+    choices: dict[str, Choice]
+    scores: dict[str, Scores]
+    """Against the test images, where the data set has some."""
+    memory: Memory
+    """Of the choice by `rule`."""
+
+    @property
+    def best(self) -> Choice:
+        """The choice by the rule that was asked for."""
+        return self.choices[self.rule]
+
+
+def judge(
+    config: TrainConfig,
+    run_dir: Path,
+    epochs: Sequence[EpochRecord],
+    images: Images,
+    extractor: Extractor,
+) -> Verdict:
+    """Score the choices, write best.json and nearest.png.
+
+    nearest.png: rows of samples, each above the training images nearest to them.
+    """
+    device = images.pixels.device
+    test = None
+    if config.data.dataset in TORCHVISION_DATASETS:
+        test = load_images(config.data, train=False).to(device)
+    reference = reference_for(extractor, images, test)
+    choices = {rule: choose(rule, epochs) for rule in RULES}
+    scores, drawn = {}, {}
+    for rule, choice in choices.items():
+        generator = load_generator(load(run_dir / choice.checkpoint)).to(device)
+        draw = drawing_with(generator, device)
+        scores[rule] = reference.score(draw, generator.latent_dim, _FRESH_SEED)
+        z = latents(_NEAREST_IMAGES, generator.latent_dim, seed=_FRESH_SEED)
+        drawn[rule] = draw(torch.from_numpy(z))
+    distances, indices = nearest(drawn[config.select], images.pixels)
+    real = (images if test is None else test).pixels[:_NEAREST_IMAGES]
+    real_distances, _ = nearest(real, images.pixels, skip=1 if test is None else 0)
+    memory = Memory(float(distances.median()), float(real_distances.median()))
+    pairs = torch.stack(
+        [drawn[config.select][:16], images.pixels[indices[:16]]]
+    )  # (2, 16, C, H, W)
+    rows = pairs.unflatten(1, (2, 8)).transpose(0, 1).flatten(0, 2).permute(0, 2, 3, 1)
+    pixels = rows.cpu().numpy()
+    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, 8), run_dir / "nearest.png")
+    final = {rule: each.to_dict() for rule, each in scores.items()}
+    write_best(run_dir, config.select, choices, final=final, nearest=asdict(memory))
+    return Verdict(config.select, choices, scores, memory)
