@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())
-        run_dir = config.run_dir or checkpoint.resolve().parents[1]  # RUN_DIR/checkpoints/FILE
+        run_dir = config.run_dir or checkpoint.parent.parent  # RUN_DIR/checkpoints/FILE
         output = config.output or run_dir / "artifact"
         checks = export(checkpoint, output)
     except (ArtifactError, CheckpointError, ExportError, ParityError, OSError) as error:

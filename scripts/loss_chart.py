@@ -26,7 +26,7 @@ def main(run_dir: Path, chart: Path) -> None:
         axes.plot(steps, [record[name] for record in iterations], color=colour, alpha=0.2, lw=0.4)
         means = [record[name] for record in epochs]
         axes.plot([record["step"] for record in epochs], means, color=colour, lw=2, label=label)
-    axes.set_title(f"Losses of {run_dir.name}: every iteration, and the mean of each epoch")
+    axes.set_title("Losses of both networks: every iteration, and each epoch's mean")
     axes.set_xlabel("iteration")
     axes.set_ylabel("binary cross entropy (nats)")
     axes.set_ylim(0, None)

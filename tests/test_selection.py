@@ -48,13 +48,13 @@ def test_fcd_passes_over_a_collapsed_generator(collapsed: dict[str, float]) -> N
     epochs = [epoch(1, fcd=9.0), epoch(2, fcd=1.0, **collapsed), epoch(3, fcd=4.0)]
     choice = choose("fcd", epochs)
     assert choice.epoch == 3
-    assert choice.why.endswith("1 of them passed over as collapsed")
+    assert choice.why.endswith("1 passed over for poor coverage or class shares")
 
 
 def test_where_all_look_collapsed_the_lowest_is_taken_and_it_is_said() -> None:
     choice = choose("fcd", [epoch(1, fcd=9.0, class_tv=0.5), epoch(2, fcd=8.0, class_tv=0.5)])
     assert choice.epoch == 2
-    assert choice.why.endswith("though each looks collapsed")
+    assert choice.why.endswith("though each has poor coverage or class shares")
 
 
 def test_the_best_by_each_rule_the_last_and_every_tenth_are_kept(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _sound(epochs: Sequence[EpochRecord]) -> tuple[list[EpochRecord], str]:
     ]
     why = f"lowest FCD of {len(scored)} scored checkpoints"
     if not sound:
-        return scored, f"{why}, though each looks collapsed"
+        return scored, f"{why}, though each has poor coverage or class shares"
     if len(sound) < len(scored):
-        why += f", {len(scored) - len(sound)} of them passed over as collapsed"
+        why += f", {len(scored) - len(sound)} passed over for poor coverage or class shares"
     return sound, why
