@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from export import artifact_folder
 from export.artifact_folder import ExportError, best_checkpoint, export
@@ -20,8 +21,11 @@ from export.parity import BATCHES, Check, ParityError, check_files, require_pari
 from export.run import main
 from inference import Sampler
 from inference.artifact import Metadata, verify_seal
+from inference.pictures import grid
 from inference.session import open_session
+from tests.conftest import TINY
 from training.checkpoint import load, load_generator, weights_sha256
+from training.loop import train
 from training.networks import Generator
 
 FILES = {"generator.onnx", "generator.ts", "parity.json"}
@@ -223,3 +227,17 @@ def test_a_steep_network_is_measured_by_its_own_float32_error(
     assert all(check.passed for check in checks)
     assert max(check.max_difference for check in checks) > 1e-5
     assert 1e-5 < checks[0].tolerance < 1e-2
+
+
+def test_colour_goes_all_the_way(tmp_path: Path) -> None:
+    config = replace(TINY, data=replace(TINY.data, channels=3), iterations=4)
+    train(config, tmp_path / "run")
+    export(best_checkpoint(tmp_path / "run"), tmp_path / "artifact")
+    sampler = Sampler(tmp_path / "artifact", provider="cpu")
+    assert sampler.sample(5).shape == (5, 8, 8, 3)
+    assert sampler.metadata.image_shape == (3, 8, 8)
+    last = tmp_path / "run" / "samples" / "step-0000004.png"
+    with Image.open(last) as image:
+        assert image.mode == "RGB"
+        drawn = np.asarray(image).astype(int)
+    assert np.abs(grid(sampler.sample(64)) - drawn).max() <= 1
