@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.conftest import TINY
-from training.config import NetworkConfig, TrainConfig
+from training.config import NetworkConfig, RecipeConfig, TrainConfig
 from training.losses import LOSSES
 from training.networks import Discriminator, Generator, to_pixels
 from training.step import TrainState, adversarial_step, averaged, update_ema
@@ -120,6 +120,13 @@ def test_one_seed_gives_one_state_and_leaves_global_random_numbers_alone() -> No
             assert x.unique().numel() == 1 or not torch.equal(x, z)
     assert torch.equal(a.draw_z(4), b.draw_z(4))
     assert not torch.equal(a.draw_z(4), c.draw_z(4))
+
+
+def test_betas_may_be_whole_numbers() -> None:
+    recipe = RecipeConfig(betas=(0, 0.99))
+    state = TrainState.create(TINY.network, recipe, (1, 8, 8), CPU, 0)
+    adversarial_step(state, real_batch(), state.draw_z(16), BCE, gamma=0)
+    assert state.step == 1
 
 
 def test_the_average_has_its_half_life() -> None:

@@ -61,8 +61,10 @@ class TrainState:
         generator.to(device)
         discriminator.to(device)
 
+        beta1, beta2 = map(float, recipe.betas)  # PyTorch refuses (0, 0.99)
+
         def adam(module: nn.Module) -> Adam:
-            return Adam(module.parameters(), lr=recipe.lr, betas=recipe.betas, fused=True)
+            return Adam(module.parameters(), lr=recipe.lr, betas=(beta1, beta2), fused=True)
 
         return cls(
             generator=generator,
