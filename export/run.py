@@ -1,6 +1,7 @@
 """Turn a run's best checkpoint into an artifact: files that draw images and match PyTorch.
 
-python -m export.run                      (the newest run under runs/)
+python -m export.run
+
 python -m export.run runs/mnist-20261123-154500
 """
 

@@ -1,10 +1,12 @@
 """Score generators against real images: a run's checkpoints, one checkpoint, or an artifact.
 
 python -m export.score runs/mnist-20261123-154500
+
 python -m export.score runs/mnist-20261123-154500/artifact --split test --json
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = tyro.cli(
         ScoreConfig, prog="python -m export.score", description=__doc__, args=arguments
     )
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("training").setLevel(logging.INFO)
     from inference.artifact import ArtifactError
     from training.checkpoint import CheckpointError
     from training.config import ConfigError

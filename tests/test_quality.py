@@ -14,7 +14,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from tests.conftest import ROOT, TINY
 from training.config import DataConfig
-from training.data import Images, load_images
+from training.data import DataError, Images, load_images
 from training.extractor import Extractor, extractor_for, random_classifier
 from training.quality import (
     SELECTION_SEED,
@@ -23,6 +23,7 @@ from training.quality import (
     frechet_distance,
     kernel_distance,
     nearest,
+    reference_for,
     split_reals,
 )
 from training.step import TrainState
@@ -100,6 +101,13 @@ def test_a_worse_generator_scores_worse(digits: Images, reference: Reference) ->
         distances.append(reference.score(drawing(noisy), 8, seed=0).fcd)
     assert distances == sorted(distances)
     assert distances[-1] > 5 * distances[0]
+
+
+def test_too_few_images_are_refused(digits: Images, extractor: Extractor) -> None:
+    with pytest.raises(DataError, match="11 images are too few"):
+        reference_for(extractor, digits.take(torch.arange(11)), None)
+    few = reference_for(extractor, digits.take(torch.arange(12)), None)
+    assert np.isfinite(few.score(drawing(digits.pixels), 8, seed=0).fcd)
 
 
 def test_a_copy_of_a_training_image_is_found(digits: Images) -> None:

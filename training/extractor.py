@@ -90,7 +90,7 @@ def extractor_for(images: Images, cache: Path, device: torch.device) -> Extracto
         return _extractor(content, "random", channels, classes, device)
     path = cache / f"{data_sha256}.safetensors"
     if not path.exists():
-        _log.info("training a classifier of this data set for the scores, once")
+        _log.info("training a classifier of this data set, to score images by; kept in %s", path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             file.write(save(train_classifier(images).state_dict()))

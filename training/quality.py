@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from inference.noise import latents
-from training.data import Images
+from training.data import DataError, Images
 from training.extractor import Extractor
 from training.networks import Generator, to_pixels
 
@@ -124,7 +124,13 @@ class Reference:
 
 
 def reference_for(extractor: Extractor, images: Images, test: Images | None) -> Reference:
-    """The reference to score against: the test images, or without them half of the others."""
+    """The reference to score against: the test images, or without them half of the others.
+
+    Raises:
+        DataError: for too few images.
+    """
+    if len(images) < 2 * (_NEIGHBOURS + 1):
+        raise DataError(f"{len(images)} images are too few to score by, at least 12 are needed")
     half, other_half = split_reals(images)
     if test is None:
         return Reference(extractor, half, other_half, "train")

@@ -1,10 +1,12 @@
 """Train a GAN.
 
 python -m training.run --dataset fashion-mnist
+
 python -m training.run --resume runs/mnist-20261123-154500 --epochs 300
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = parse(arguments)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("training").setLevel(logging.INFO)
     from training.checkpoint import CheckpointError  # torch only once the usage is right
     from training.data import DataError
     from training.loop import TrainingError, train
