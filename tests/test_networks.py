@@ -66,8 +66,9 @@ def test_pixels_are_the_nearest_levels() -> None:
     assert to_pixels(torch.zeros(2, 3, 4, 5)).shape == (2, 4, 5, 3)
 
 
-def test_a_step_is_the_textbook_step() -> None:
-    """Against the same step written the long way: two passes of D, sigmoid, BCE, plain Adam.
+@pytest.mark.parametrize(("recipe", "gamma"), [("bce", 0.0), ("r3gan", 2.0), ("hinge", 0.5)])
+def test_a_step_is_the_textbook_step(recipe: str, gamma: float) -> None:
+    """Against the same step written the long way: D passed anew for each loss, plain Adam.
 
     In float64: in float32 Adam would blow rounding up where gradients are zero but for it.
     """
@@ -78,23 +79,23 @@ def test_a_step_is_the_textbook_step() -> None:
     adam = {"lr": TINY.recipe.lr, "betas": TINY.recipe.betas, "fused": False, "foreach": False}
     optimizer_g = torch.optim.Adam(generator.parameters(), **adam)  # type: ignore[arg-type]
     optimizer_d = torch.optim.Adam(discriminator.parameters(), **adam)  # type: ignore[arg-type]
-    ones, zeros = torch.ones(16).double(), torch.zeros(16).double()
     for _ in range(5):
         z = state.draw_z(16).double()
-        losses = adversarial_step(state, real, z, BCE, gamma=0)
+        losses = adversarial_step(state, real, z, LOSSES[recipe], gamma)
 
         optimizer_g.zero_grad()
         fake = generator(z)
-        loss_g = F.binary_cross_entropy(discriminator.probability(fake), ones)
+        loss_g = textbook_loss_g(recipe, discriminator(real).detach(), discriminator(fake))
         loss_g.backward()
         optimizer_g.step()
         optimizer_d.zero_grad()
-        real_p, fake_p = discriminator.probability(real), discriminator.probability(fake.detach())
-        loss_d = (F.binary_cross_entropy(real_p, ones) + F.binary_cross_entropy(fake_p, zeros)) / 2
-        loss_d.backward()
+        real_logits, fake_logits = discriminator(real), discriminator(fake.detach())
+        loss_d = textbook_loss_d(recipe, real_logits, fake_logits)
+        penalty = squared_slope(discriminator, real) + squared_slope(discriminator, fake.detach())
+        (loss_d + gamma / 2 * penalty).backward()
         optimizer_d.step()
 
-        expected = [loss_g, loss_d, real_p.mean(), fake_p.mean()]
+        expected = [loss_g, loss_d, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]
         torch.testing.assert_close(torch.stack(losses), torch.stack(expected))
     assert state.step == 5
     for ours, theirs in (
@@ -103,6 +104,30 @@ def test_a_step_is_the_textbook_step() -> None:
     ):
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(a, b)
+
+
+def textbook_loss_g(recipe: str, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    if recipe == "hinge":
+        return -fake_logits.mean()
+    probability = (fake_logits - real_logits if recipe == "r3gan" else fake_logits).sigmoid()
+    return F.binary_cross_entropy(probability, torch.ones_like(probability))
+
+
+def textbook_loss_d(recipe: str, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    if recipe == "hinge":
+        return (F.relu(1 - real_logits) + F.relu(1 + fake_logits)).mean() / 2
+    ones, zeros = torch.ones_like(real_logits), torch.zeros_like(fake_logits)
+    if recipe == "r3gan":
+        return F.binary_cross_entropy((real_logits - fake_logits).sigmoid(), ones)
+    on_real = F.binary_cross_entropy(real_logits.sigmoid(), ones)
+    return (on_real + F.binary_cross_entropy(fake_logits.sigmoid(), zeros)) / 2
+
+
+def squared_slope(discriminator: Discriminator, images: Tensor) -> Tensor:
+    images = images.clone().requires_grad_()
+    (slopes,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    mean: Tensor = slopes.flatten(1).norm(dim=1).square().mean()
+    return mean
 
 
 def test_one_seed_gives_one_state_and_leaves_global_random_numbers_alone() -> None:

@@ -15,8 +15,6 @@ class AdversarialLoss:
     """(real_logits, fake_logits) -> scalar; real_logits carry no gradient."""
     discriminator: Callable[[Tensor, Tensor], Tensor]
     """(real_logits, fake_logits) -> scalar."""
-    relativistic: bool = False
-    """Whether the generator's loss looks at real_logits."""
 
 
 def bce_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -51,6 +49,6 @@ def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor
 
 LOSSES = {
     "bce": AdversarialLoss(bce_generator_loss, bce_discriminator_loss),
-    "r3gan": AdversarialLoss(paired_generator_loss, paired_discriminator_loss, relativistic=True),
+    "r3gan": AdversarialLoss(paired_generator_loss, paired_discriminator_loss),
     "hinge": AdversarialLoss(hinge_generator_loss, hinge_discriminator_loss),
 }

@@ -93,24 +93,24 @@ def adversarial_step(
     real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  gamma: weight of R1 and R2.
     Returns tensors on the device; the caller decides when to pay for `.item()`.
     """
-    generator, discriminator = state.generator, state.discriminator
+    # D changes last, so one pass of it serves both updates. Without BatchNorm in D an image's logit
+    # is that image's own: one backward pass gives each image's dD(x)/dx, with which G's gradient
+    # goes on from the fakes, and which the penalties are made of.
+    fake: Tensor = state.generator(z)
+    images = torch.cat([real, fake.detach()]).requires_grad_()
+    logits: Tensor = state.discriminator(images)
+    slopes = image_gradients(images, logits, create_graph=gamma > 0)
+    real_logits, fake_logits = logits.chunk(2)
 
-    discriminator.requires_grad_(False)  # no gradients of D's weights for G's update
-    fake: Tensor = generator(z)
-    fake_logits: Tensor = discriminator(fake)
-    real_logits: Tensor = discriminator(real) if loss.relativistic else fake_logits
-    loss_g = loss.generator(real_logits, fake_logits)
+    leaf = fake_logits.detach().requires_grad_()
+    loss_g = loss.generator(real_logits.detach(), leaf)
+    (per_logit,) = torch.autograd.grad(loss_g, leaf)  # (B,)
     state.optimizer_g.zero_grad(set_to_none=True)
-    loss_g.backward()
+    fake.backward(slopes.detach()[len(real) :] * per_logit.view(-1, 1, 1, 1))
     state.optimizer_g.step()
 
-    discriminator.requires_grad_(True)
-    # One pass over both halves: without BatchNorm in D it equals two passes.
-    images = torch.cat([real, fake.detach()]).requires_grad_(gamma > 0)
-    logits: Tensor = discriminator(images)
-    real_logits, fake_logits = logits.chunk(2)
     loss_d = loss.discriminator(real_logits, fake_logits)
-    penalty = gamma * gradient_penalty(images, logits) if gamma > 0 else 0.0
+    penalty = gamma * gradient_penalty(slopes) if gamma > 0 else 0.0
     state.optimizer_d.zero_grad(set_to_none=True)
     (loss_d + penalty).backward()
     state.optimizer_d.step()
@@ -125,14 +125,24 @@ def adversarial_step(
         )
 
 
-def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
+def image_gradients(images: Tensor, logits: Tensor, *, create_graph: bool) -> Tensor:
+    """dD(x)/dx of each image x, (B, C, H, W).
+
+    logits: (B,), of each image alone.  create_graph: whether to differentiate the result again.
+    """
+    (gradients,) = torch.autograd.grad(
+        logits.sum(), images, retain_graph=True, create_graph=create_graph
+    )
+    return gradients
+
+
+def gradient_penalty(slopes: Tensor) -> Tensor:
     """Half of R1 + R2, the mean of |dD(x)/dx|^2 over real and over generated images.
 
-    images: (2B, C, H, W), the real ones and the generated ones.  logits: (2B,), of each alone.
+    slopes: dD(x)/dx, (2B, C, H, W), of as many real images as generated ones.
     Mescheder et al. 2018, arXiv 1801.04406, equations 9 and 10.
     """
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.square().sum() / len(images)  # the two means, halved, are the mean of all
+    return slopes.square().sum() / len(slopes)  # the two means, halved, are the mean of all
 
 
 @torch.no_grad()
