@@ -116,6 +116,9 @@ class TrainConfig:
     """Of the weights, the order of the images and the noise: one seed, one device, one result."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto takes CUDA where there is a GPU."""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """Of float32 matrix products in training, as torch.set_float32_matmul_precision has it. medium:
+    bfloat16 factors where the processor has them, TF32 or bfloat16 on a GPU."""
     select: Literal["fcd", "g-loss"] = "fcd"
     """Which checkpoint is best. fcd: nearest to the real images, as a classifier sees them.
     g-loss: lowest mean generator loss of an epoch, the first apart."""

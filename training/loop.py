@@ -124,7 +124,7 @@ class _Run:
     def _advance(self, step: int) -> tuple[float, float]:
         """Train up to `step`; the last losses of both networks."""
         start, first = time.monotonic(), self.state.step
-        losses = run_steps(self.state, self.batches, self.config.recipe, step - first)
+        losses = run_steps(self.state, self.batches, self.config, step - first)
         if not np.isfinite(losses).all():
             bad = first + 1 + int(np.isfinite(losses).all(axis=1).argmin())
             raise TrainingError(

@@ -1,0 +1,136 @@
+"""The exercise's GAN trained as tutorials do it, to compare with; scored as a run of ours is.
+
+python -m benchmarks.textbook --dataset mnist --epochs 30 --run-dir runs/textbook-mnist
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from training.config import DataConfig, TrainConfig
+from training.data import load_images
+from training.extractor import extractor_for
+from training.networks import Discriminator, Generator
+from training.quality import SELECTION_SEED, Reference, drawing_with, reference_for
+
+_DATASETS = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
+
+
+@dataclass(frozen=True)
+class TextbookConfig:
+    """Which images, and how long."""
+
+    run_dir: Path
+    """Where metrics.jsonl is written."""
+    dataset: str = "mnist"
+    """mnist or fashion-mnist."""
+    data_dir: Path = Path("data")
+    epochs: int = 30
+    seed: int = 0
+    score_epochs: int = 2
+    """Epochs between two scorings."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of the loop below measured."""
+
+    epoch: int
+    loss_g: float
+    loss_d: float
+
+
+def textbook_networks() -> tuple[Generator, Discriminator]:
+    """The exercise's networks with the `BatchNorm1d(n, 0.8)` of its many copies, which sets eps."""
+    network = TrainConfig().network
+    shape = (1, 28, 28)
+    generator = Generator(network.latent_dim, network.generator_dims, shape)
+    for layer in generator.layers:
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.eps = 0.8
+    return generator, Discriminator(network.discriminator_dims, shape)
+
+
+def train_textbook(
+    generator: Generator, discriminator: Discriminator, dataset: str, data_dir: Path, epochs: int
+) -> Iterator[Step]:
+    """Train in place, a step at a time: a data loader, images by way of PIL, a print each step."""
+    transform = transforms.Compose([
+        transforms.Resize(28), transforms.ToTensor(), transforms.Normalize([0.5], [0.5]),
+    ])  # fmt: skip
+    images = _DATASETS[dataset](data_dir, train=True, download=True, transform=transform)
+    loader = DataLoader(images, batch_size=64, shuffle=True)
+    criterion = nn.BCELoss()
+    optimizer_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    for epoch in range(1, epochs + 1):
+        for i, (real, _) in enumerate(loader):
+            valid, invalid = torch.ones(len(real)), torch.zeros(len(real))
+            optimizer_g.zero_grad()
+            fake = generator(torch.randn(len(real), generator.latent_dim))
+            loss_g = criterion(discriminator.probability(fake), valid)
+            loss_g.backward()
+            optimizer_g.step()
+            optimizer_d.zero_grad()
+            on_real = criterion(discriminator.probability(real), valid)
+            on_fake = criterion(discriminator.probability(fake.detach()), invalid)
+            loss_d = (on_real + on_fake) / 2
+            loss_d.backward()
+            optimizer_d.step()
+            print(
+                f"[epoch {epoch}/{epochs}] [batch {i + 1}/{len(loader)}] "
+                f"[D loss: {loss_d.item():f}] [G loss: {loss_g.item():f}]"
+            )
+            yield Step(epoch, loss_g.item(), loss_d.item())
+
+
+def main() -> None:
+    """Train, score the raw weights with their running statistics, write metrics.jsonl."""
+    config = tyro.cli(TextbookConfig, prog="python -m benchmarks.textbook", description=__doc__)
+    images = load_images(DataConfig(config.dataset, config.data_dir))
+    extractor = extractor_for(images, config.data_dir / "extractors", torch.device("cpu"))
+    reference = reference_for(extractor, images, test=None)
+    torch.manual_seed(config.seed)
+    generator, discriminator = textbook_networks()
+    config.run_dir.mkdir(parents=True)
+    steps = train_textbook(generator, discriminator, config.dataset, config.data_dir, config.epochs)
+    count, start = 0, time.monotonic()
+    with (config.run_dir / "metrics.jsonl").open("w", encoding="utf-8") as file:
+        for epoch, of_epoch in groupby(steps, key=lambda step: step.epoch):
+            losses = [(step.loss_g, step.loss_d) for step in of_epoch]
+            loss_g, loss_d = (sum(column) / len(losses) for column in zip(*losses, strict=True))
+            count += len(losses)
+            record = {
+                "kind": "epoch",
+                "epoch": epoch,
+                "step": count,
+                "loss_g": loss_g,
+                "loss_d": loss_d,
+                "images_per_second": len(images) / (time.monotonic() - start),
+                "scores": _scores(reference, generator) if epoch % config.score_epochs == 0 else {},
+            }
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            start = time.monotonic()
+
+
+def _scores(reference: Reference, generator: Generator) -> dict[str, Any]:
+    generator.eval()
+    draw = drawing_with(generator, torch.device("cpu"))
+    scores = reference.score(draw, generator.latent_dim, SELECTION_SEED).to_dict()
+    generator.train()
+    return scores
+
+
+if __name__ == "__main__":
+    main()
