@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[1] / "training" / "extractors"
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for dataset, epochs in (("mnist", 5), ("fashion-mnist", 12)):
+    for dataset, epochs in (("mnist", 5), ("fashion-mnist", 15)):
         images = load_images(DataConfig(dataset=dataset))
         network = train_classifier(images, epochs=epochs)
         path = FOLDER / f"{dataset}.safetensors"
