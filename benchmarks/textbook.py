@@ -23,6 +23,7 @@ from training.extractor import extractor_for
 from training.networks import Discriminator, Generator
 from training.quality import SELECTION_SEED, Reference, drawing_with, reference_for
 
+_RECIPE = {"recipe": "textbook", "batch_size": 64}
 _DATASETS = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
 
 
@@ -31,7 +32,7 @@ class TextbookConfig:
     """Which images, and how long."""
 
     run_dir: Path
-    """Where metrics.jsonl is written."""
+    """Where config.json and metrics.jsonl are written."""
     dataset: str = "mnist"
     """mnist or fashion-mnist."""
     data_dir: Path = Path("data")
@@ -103,6 +104,8 @@ def main() -> None:
     torch.manual_seed(config.seed)
     generator, discriminator = textbook_networks()
     config.run_dir.mkdir(parents=True)
+    settings = {"data": {"dataset": config.dataset}, "recipe": _RECIPE, "seed": config.seed}
+    (config.run_dir / "config.json").write_text(json.dumps({"config": settings}, indent=2) + "\n")
     steps = train_textbook(generator, discriminator, config.dataset, config.data_dir, config.epochs)
     count, start = 0, time.monotonic()
     with (config.run_dir / "metrics.jsonl").open("w", encoding="utf-8") as file:

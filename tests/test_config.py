@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import TINY
 from training.config import (
+    RECIPES,
     ConfigError,
     DataConfig,
     NetworkConfig,
@@ -38,6 +39,13 @@ def test_the_defaults_are_the_exercise() -> None:
     assert config.epochs == 200
 
 
+def test_gamma_falls_until_the_burn_in_ends() -> None:
+    recipe = RecipeConfig(gamma=2, gamma_end=0.5, burn_in=1000)
+    assert [recipe.gamma_at(n) for n in (0, 500, 1000, 5000)] == [2, 1.25, 0.5, 0.5]
+    assert recipe.gamma_at(100) > 1.9  # slowly at first
+    assert RecipeConfig(gamma=2).gamma_at(10**9) == 2
+
+
 def test_settings_of_another_version_are_refused() -> None:
     with pytest.raises(ConfigError, match="novelty"):
         from_dict(TrainConfig, {"novelty": 1})
@@ -58,6 +66,8 @@ def test_settings_of_another_version_are_refused() -> None:
         (["--betas", "0.5", "1"], "--betas must lie in [0, 1)"),
         (["--generator-dims", "64", "0"], "--generator-dims"),
         (["--gamma", "-1"], "--gamma must be 0 or more"),
+        (["--gamma-end", "nan"], "--gamma-end must be 0 or more"),
+        (["--burn-in", "-1"], "--burn-in must be 0 or more"),
         (["--ema-half-life", "-1"], "--ema-half-life"),
         (["--seed", "-1"], "--seed must be in 0"),
         (["--recipe", "nonsense"], "invalid choice: 'nonsense'"),
@@ -90,25 +100,29 @@ def test_every_setting_is_an_option(tmp_path: Path) -> None:
     command = parse(
         f"--dataset {tmp_path} --data-dir d --image-size 32 --channels 3 --latent-dim 5 "
         "--generator-dims 6 7 --discriminator-dims 8 --recipe hinge --batch-size 9 --lr 0.1 "
-        "--betas 0.2 0.3 --gamma 0.5 --ema-half-life 4 --epochs 10 --iterations 11 --seed 12 "
-        "--device cpu --select g-loss --run-dir r".split()
+        "--betas 0.2 0.3 --gamma 0.5 --gamma-end 0.4 --burn-in 3 --ema-half-life 4 --epochs 10 "
+        "--iterations 11 --seed 12 --device cpu --matmul-precision high --select g-loss "
+        "--score-every 13 --run-dir r".split()
     )
     assert command.run_dir == Path("r")
     assert command.config == TrainConfig(
         data=DataConfig(str(tmp_path), Path("d"), 32, 3),
         network=NetworkConfig(5, (6, 7), (8,)),
-        recipe=RecipeConfig("hinge", 9, 0.1, (0.2, 0.3), 0.5, 4),
+        recipe=RecipeConfig("hinge", 9, 0.1, (0.2, 0.3), 0.5, 0.4, 3, 4),
         epochs=10,
         iterations=11,
         seed=12,
         device="cpu",
+        matmul_precision="high",
         select="g-loss",
+        score_every=13,
     )
 
 
 def test_a_recipe_brings_its_own_defaults() -> None:
     recipe = parse(["--recipe", "r3gan", "--lr", "0.001"]).config.recipe
-    assert recipe == RecipeConfig("r3gan", 128, 0.001, (0.0, 0.99), gamma=2.0)
+    assert recipe == replace(RECIPES["r3gan"], lr=0.001)
+    assert recipe.batch_size == 128
 
 
 def test_differences_are_named() -> None:

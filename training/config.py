@@ -1,6 +1,7 @@
 """Every setting of a training run, as frozen dataclasses; recipes are values here. No torch."""
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from math import cos, pi
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -74,7 +75,11 @@ class RecipeConfig:
     betas: tuple[float, float] = (0.5, 0.999)
     """Decay rates of Adam's two moments."""
     gamma: float = 0.0
-    """Weight of the gradient penalties R1 and R2 on the discriminator; 0 leaves them out."""
+    """Weight of the gradient penalties R1 and R2 on the discriminator, at the start; 0: none."""
+    gamma_end: float = 0.0
+    """The same from --burn-in on, to which it falls along half a cosine (Huang et al. 2024)."""
+    burn_in: float = 0.0
+    """Images until --gamma-end is reached; 0 keeps --gamma."""
     ema_half_life: float = 20_000.0
     """Images after which a weight's share in the moving average of the generator halves."""
 
@@ -87,16 +92,36 @@ class RecipeConfig:
         _require(
             all(0 <= b < 1 for b in self.betas), f"--betas must lie in [0, 1), got {self.betas}"
         )
-        _require(0 <= self.gamma < float("inf"), f"--gamma must be 0 or more, got {self.gamma}")
+        for option, value in (
+            ("--gamma", self.gamma),
+            ("--gamma-end", self.gamma_end),
+            ("--burn-in", self.burn_in),
+        ):
+            _require(0 <= value < float("inf"), f"{option} must be 0 or more, got {value}")
         _require(
             0 <= self.ema_half_life < float("inf"),
             f"--ema-half-life must be 0 (no averaging) or more, got {self.ema_half_life}",
         )
 
+    def gamma_at(self, images: int) -> float:
+        """The weight of the penalties after so many images."""
+        if self.burn_in == 0:
+            return self.gamma
+        share = min(images / self.burn_in, 1.0)
+        return self.gamma_end + (self.gamma - self.gamma_end) * (1 + cos(pi * share)) / 2
+
 
 RECIPES: dict[str, RecipeConfig] = {
     "bce": RecipeConfig(),
-    "r3gan": RecipeConfig("r3gan", batch_size=128, betas=(0.0, 0.99), gamma=2.0),
+    "r3gan": RecipeConfig(
+        "r3gan",
+        batch_size=128,
+        betas=(0.0, 0.99),
+        gamma=2.0,
+        gamma_end=0.5,
+        burn_in=3e6,
+        ema_half_life=500_000.0,
+    ),
     "hinge": RecipeConfig("hinge"),
 }
 
@@ -116,7 +141,7 @@ class TrainConfig:
     """Of the weights, the order of the images and the noise: one seed, one device, one result."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto takes CUDA where there is a GPU."""
-    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    matmul_precision: Literal["highest", "high", "medium"] = "medium"
     """Of float32 matrix products in training, as torch.set_float32_matmul_precision has it. medium:
     bfloat16 factors where the processor has them, TF32 or bfloat16 on a GPU."""
     select: Literal["fcd", "g-loss"] = "fcd"

@@ -26,7 +26,8 @@ def run_steps(
     with _matmul_precision(config.matmul_precision):
         for _ in range(count):
             z = state.draw_z(recipe.batch_size)
-            measured = adversarial_step(state, batches[state.step], z, loss, recipe.gamma)
+            gamma = recipe.gamma_at(state.step * recipe.batch_size)
+            measured = adversarial_step(state, batches[state.step], z, loss, gamma)
             losses.append(torch.stack(measured))
             update_ema(state, recipe.batch_size, recipe.ema_half_life)
     table: NDArray[np.float32] = torch.stack(losses).cpu().numpy()
