@@ -16,6 +16,7 @@ TINY = TrainConfig(
     epochs=12,
     score_every=10,
     device="cpu",
+    engine="plain",
 )
 
 

@@ -1,24 +1,36 @@
-"""Many steps at once."""
+"""Many steps at once, by each engine."""
 
+import logging
+import re
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.conftest import TINY
 from training import engine
+from training.config import RECIPES, TrainConfig
 from training.data import Batches, load_images
-from training.engine import run_steps
-from training.step import TrainState, adversarial_step
+from training.engine import Engine, resolve
+from training.step import TrainState, adversarial_gradients
+
+CPU = torch.device("cpu")
+R3GAN = replace(RECIPES["r3gan"], batch_size=64, burn_in=500.0)
 
 
-def tiny_state() -> tuple[TrainState, Batches]:
-    images = load_images(TINY.data)
-    cpu = torch.device("cpu")
-    state = TrainState.create(TINY.network, TINY.recipe, images.image_shape, cpu, seed=0)
-    return state, Batches(images, TINY.recipe.batch_size, seed=0)
+def tiny(
+    config: TrainConfig = TINY, device: torch.device = CPU
+) -> tuple[TrainState, Batches, TrainConfig]:
+    images = load_images(config.data).to(device)
+    state = TrainState.create(config.network, config.recipe, images.image_shape, device, seed=0)
+    return state, Batches(images, config.recipe.batch_size, seed=0), config
+
+
+def losses_of(config: TrainConfig, count: int) -> NDArray[np.float32]:
+    return Engine(*tiny(config)).run(count)
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
@@ -26,22 +38,128 @@ def test_the_matmul_precision_is_that_of_the_steps_alone(
     precision: Literal["highest", "high", "medium"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    step = adversarial_step
 
-    def observed(*arguments: Any) -> Any:
+    def observed(*arguments: Any, **options: Any) -> Any:
         seen.append(torch.get_float32_matmul_precision())
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return step(*arguments)
+        return adversarial_gradients(*arguments, **options)
 
-    monkeypatch.setattr(engine, "adversarial_step", observed)
+    monkeypatch.setattr(engine, "adversarial_gradients", observed)
     with pytest.raises(KeyboardInterrupt):
-        run_steps(*tiny_state(), replace(TINY, matmul_precision=precision), 3)
+        losses_of(replace(TINY, matmul_precision=precision), 3)
     assert seen == [precision, precision]
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_less_precision_trains_alike() -> None:
-    exact = run_steps(*tiny_state(), TINY, 20)
-    rounded = run_steps(*tiny_state(), replace(TINY, matmul_precision="medium"), 20)
-    np.testing.assert_allclose(rounded, exact, rtol=0.05)
+@pytest.mark.parametrize("recipe", [TINY.recipe, R3GAN])
+def test_less_precision_trains_alike(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_cpu_has_bfloat16", lambda device: device.type == "cpu")
+    exact = replace(TINY, recipe=recipe, matmul_precision="highest")
+    rounded = replace(exact, matmul_precision="medium")
+    assert Engine(*tiny(rounded)).bfloat16
+    assert not np.array_equal(losses_of(rounded, 3), losses_of(exact, 3))
+    np.testing.assert_allclose(losses_of(rounded, 20), losses_of(exact, 20), rtol=0.05, atol=0.01)
+
+
+def test_bfloat16_leaves_weights_and_gradients_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_cpu_has_bfloat16", lambda device: True)
+    state, batches, config = tiny()
+    Engine(state, batches, config).run(1)
+    assert {tensor.dtype for tensor in state.tensors().values()} == {torch.float32, torch.int64}
+    assert {p.grad.dtype for p in state.generator.parameters() if p.grad is not None} == {
+        torch.float32
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "total", "expected"),
+    [
+        ("auto", "cpu", 9_999, "plain"),
+        ("auto", "cpu", 10_000, "compiled"),
+        ("auto", "cuda", 10, "graph"),
+        ("plain", "cuda", 10**6, "plain"),
+        ("compiled", "cpu", 1, "compiled"),
+    ],
+)
+def test_auto_takes_what_pays(asked: Any, device: str, total: int, expected: str) -> None:
+    assert resolve(replace(TINY, engine=asked), torch.device(device), total) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "precision"), [(TINY.recipe, "highest"), (R3GAN, "medium")])
+def test_the_compiled_engine_trains_as_the_plain_one(
+    recipe: Any, precision: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(TINY, recipe=recipe, engine="compiled", matmul_precision=precision)
+    state, batches, _ = tiny(config)
+    before = state.snapshot()
+    with caplog.at_level(logging.INFO):
+        fast = Engine.create(state, batches, config, total=20)
+    assert fast.kind == "compiled"
+    assert "compared with the plain one" in caplog.text
+    # The comparison has left no trace.
+    for name, tensor in state.tensors().items():
+        assert torch.equal(tensor, before.tensors.get(name, torch.zeros_like(tensor)))
+    assert state.step == 0
+    fast_losses, plain_losses = fast.run(20), losses_of(replace(config, engine="plain"), 20)
+    rtol, atol = (0.05, 0.02) if fast.bfloat16 else (1e-3, 1e-4)
+    np.testing.assert_allclose(fast_losses, plain_losses, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            lambda real, z, gamma: (-real, z, gamma),
+            "compiled engine cannot be used.*the discriminator moved by",
+        ),
+        (lambda real, z, gamma: 1 / 0, "cannot be used.*ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_fast_engine_that_goes_wrong_is_not_used(
+    broken: Any, message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compiled(gradients: Any, example: Any) -> Any:
+        return lambda weights, *inputs: gradients(weights, *broken(*inputs))
+
+    monkeypatch.setattr(engine, "_compiled", compiled)
+    state, batches, config = tiny(replace(TINY, engine="compiled"))
+    created = Engine.create(state, batches, config, total=20)
+    assert created.kind == "plain"
+    assert caplog.messages
+    assert re.search(message, caplog.text)
+    np.testing.assert_array_equal(created.run(5), losses_of(TINY, 5))
+
+
+def test_a_step_that_does_not_move_the_generator_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its losses hardly differ in the first steps."""
+
+    def compiled(gradients: Any, example: Any) -> Any:
+        def frozen(*inputs: Any) -> Any:
+            found = gradients(*inputs)
+            return found._replace(generator=tuple(map(torch.zeros_like, found.generator)))
+
+        return frozen
+
+    monkeypatch.setattr(engine, "_compiled", compiled)
+    created = Engine.create(*tiny(replace(TINY, engine="compiled")), total=20)
+    assert created.kind == "plain"
+    assert "the generator moved by" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["graph", "compiled"])
+@pytest.mark.parametrize("recipe", [TINY.recipe, R3GAN])
+def test_a_cuda_graph_trains_as_the_plain_engine(recipe: Any, kind: Any) -> None:
+    cuda = torch.device("cuda")
+    config = replace(TINY, recipe=recipe, engine=kind, device="cuda", matmul_precision="highest")
+    state, batches, _ = tiny(config, cuda)
+    fast = Engine.create(state, batches, config, total=33)
+    assert fast.kind == kind
+    losses = [fast.run(23), fast.run(10)]
+    expected = Engine(*tiny(config, cuda)).run(33)
+    np.testing.assert_allclose(np.concatenate(losses), expected, rtol=1e-2, atol=1e-3)
+    assert state.step == 33

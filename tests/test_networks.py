@@ -11,7 +11,7 @@ from tests.conftest import TINY
 from training.config import NetworkConfig, RecipeConfig, TrainConfig
 from training.losses import LOSSES
 from training.networks import Discriminator, Generator, to_pixels
-from training.step import TrainState, adversarial_step, averaged, update_ema
+from training.step import TrainState, adversarial_step, averaged, ema_share, update_ema
 
 CPU = torch.device("cpu")
 BCE = LOSSES["bce"]
@@ -163,7 +163,7 @@ def test_the_average_has_its_half_life() -> None:
             parameter.fill_(0.0)
     state.step = 10**6  # long past the ramp-up
     for _ in range(10):
-        update_ema(state, batch_size=100, half_life=1000)  # 1000 images
+        update_ema(state, ema_share(state.step, 100, half_life=1000))  # 1000 images
     for parameter in state.ema.parameters():
         torch.testing.assert_close(parameter, torch.full_like(parameter, 0.5))
 
@@ -177,14 +177,14 @@ def test_the_average_forgets_the_first_weights_quickly() -> None:
             parameter.fill_(0.0)
     for step in range(1, 101):
         state.step = step
-        update_ema(state, batch_size=100, half_life=1e9)
+        update_ema(state, ema_share(step, 100, half_life=1e9))
     assert max(parameter.abs().max() for parameter in state.ema.parameters()) < 1e-6
 
 
 def test_without_a_half_life_the_average_is_the_generator() -> None:
     state = tiny_state()
     adversarial_step(state, real_batch(), state.draw_z(16), BCE, gamma=0)
-    update_ema(state, batch_size=16, half_life=0)
+    update_ema(state, ema_share(1, 16, half_life=0))
     for a, b in zip(state.ema.parameters(), state.generator.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -193,7 +193,7 @@ def test_the_averaged_generator_has_the_statistics_of_its_own_activations() -> N
     state = tiny_state()
     for _ in range(20):
         adversarial_step(state, real_batch(), state.draw_z(16), BCE, gamma=0)
-        update_ema(state, 16, 100)
+        update_ema(state, ema_share(state.step, 16, 100))
     before = deepcopy(state.ema.state_dict())
     generator = averaged(state)
     assert not generator.training

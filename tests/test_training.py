@@ -17,9 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from inference import Sampler
 from inference.pictures import grid
 from tests.conftest import TINY
-from training import engine
 from training.checkpoint import CheckpointError, load
 from training.config import TrainConfig
+from training.engine import Engine
 from training.loop import TrainingError, train
 from training.progress import ProgressBar
 from training.provenance import read_config
@@ -266,12 +266,14 @@ def test_a_folder_in_use_is_left_alone(tiny_run: Path, capsys: pytest.CaptureFix
 def test_losses_that_are_not_finite_stop_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: Any) -> Any:
-        losses = engine.run_steps(*arguments)
+    run = Engine.run
+
+    def broken(self: Engine, count: int) -> Any:
+        losses = run(self, count)
         losses[-1, 0] = np.nan
         return losses
 
-    monkeypatch.setattr("training.loop.run_steps", broken)
+    monkeypatch.setattr(Engine, "run", broken)
     with pytest.raises(TrainingError, match="not finite from iteration 4 on"):
         train(TINY, tmp_path / "run")
     assert not (tmp_path / "run" / "last.pt").exists()

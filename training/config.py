@@ -103,6 +103,11 @@ class RecipeConfig:
             f"--ema-half-life must be 0 (no averaging) or more, got {self.ema_half_life}",
         )
 
+    @property
+    def penalised(self) -> bool:
+        """Whether there ever are gradient penalties."""
+        return self.gamma > 0 or (self.burn_in > 0 and self.gamma_end > 0)
+
     def gamma_at(self, images: int) -> float:
         """The weight of the penalties after so many images."""
         if self.burn_in == 0:
@@ -143,7 +148,12 @@ class TrainConfig:
     """auto takes CUDA where there is a GPU."""
     matmul_precision: Literal["highest", "high", "medium"] = "medium"
     """Of float32 matrix products in training, as torch.set_float32_matmul_precision has it. medium:
-    bfloat16 factors where the processor has them, TF32 or bfloat16 on a GPU."""
+    layers in bfloat16 on a CPU that multiplies it, else as that function says; weights, gradients
+    and updates stay float32."""
+    engine: Literal["auto", "plain", "compiled", "graph"] = "auto"
+    """How steps are run. plain: one operation at a time. compiled: by torch.compile, which needs a
+    C++ compiler and a quarter of a minute. graph: in CUDA graphs. auto: graph on CUDA; on the CPU
+    compiled from 10,000 iterations on."""
     select: Literal["fcd", "g-loss"] = "fcd"
     """Which checkpoint is best. fcd: nearest to the real images, as a classifier sees them.
     g-loss: lowest mean generator loss of an epoch, the first apart."""
@@ -191,12 +201,13 @@ def differences(a: Any, b: Any) -> list[str]:
 def for_more(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
     """The settings to go on with: the saved ones, with the length that was asked for.
 
-    The length (epochs or iterations), the data folder and the rule of selection may change.
+    The length (epochs or iterations), the data folder, the rule of selection and the engine may
+    change.
 
     Raises:
         ConfigError: if anything else does, naming each difference.
     """
-    free = {"epochs", "iterations", "data_dir", "select"}
+    free = {"epochs", "iterations", "data_dir", "select", "engine"}
     fixed = [name for name in differences(saved, asked) if name not in free]
     if fixed:
         flat_saved, flat_asked = _flat(saved), _flat(asked)

@@ -53,6 +53,11 @@ class Images:
         return replace(self, pixels=self.pixels.to(device), labels=labels)
 
 
+def normalised(pixels: Tensor) -> Tensor:
+    """uint8 0 … 255 to float32 in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
 class Batches:
     """Endless full batches: a new permutation of all images each epoch, running on across its end.
 
@@ -72,7 +77,7 @@ class Batches:
 
     def __getitem__(self, step: int) -> Tensor:
         """The real images of step 0, 1, …: float32 (B, C, H, W) in [-1, 1]."""
-        return self.pixels[self.indices(step)].float().div_(127.5).sub_(1)
+        return normalised(self.pixels[self.indices(step)])
 
     def indices(self, step: int) -> Tensor:
         """Which images those are, (B,)."""

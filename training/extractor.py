@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from inference.files import atomic_write
 from inference.noise import latents
-from training.data import Batches, DataError, Images
+from training.data import Batches, DataError, Images, normalised
 
 FEATURES = 128
 _MOST_BLUR = 0.5  # share of an image blurred by (1, 2, 1) / 4 both ways
@@ -70,7 +70,7 @@ class Extractor:
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, 128) and predicted classes (N,) of uint8 pixels (N, C, H, W)."""
-        parts = [self.network(_normalise(chunk)) for chunk in pixels.split(_CHUNK)]
+        parts = [self.network(normalised(chunk)) for chunk in pixels.split(_CHUNK)]
         features = torch.cat([features for features, _ in parts])
         return features, torch.cat([logits.argmax(1) for _, logits in parts])
 
@@ -121,7 +121,7 @@ def train_classifier(images: Images, *, epochs: int = 6, seed: int = 0) -> Class
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
         for step in range(steps):
             indices = batches.indices(step)
-            _, logits = network(_disturbed(_shifted(_normalise(images.pixels[indices]))))
+            _, logits = network(_disturbed(_shifted(normalised(images.pixels[indices]))))
             loss = F.cross_entropy(logits, images.labels[indices])
             optimizer.zero_grad()
             loss.backward()
@@ -152,10 +152,6 @@ def _extractor(
 def _convolution(n_in: int, n_out: int, size: int, stride: int = 1) -> list[nn.Module]:
     convolution = nn.Conv2d(n_in, n_out, size, stride, padding=size // 2, bias=False)
     return [convolution, nn.BatchNorm2d(n_out), nn.ReLU()]
-
-
-def _normalise(pixels: Tensor) -> Tensor:
-    return pixels.float().div_(127.5).sub_(1)
 
 
 def _shifted(images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """`train`: step, record, save, stop."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from training.checkpoint import (
 )
 from training.config import TrainConfig
 from training.data import Batches, load_images
-from training.engine import run_steps
+from training.engine import Engine
 from training.extractor import extractor_for
 from training.history import History
 from training.networks import Generator
@@ -69,6 +69,8 @@ def train(config: TrainConfig, run_dir: Path | None = None, *, resume: bool = Fa
     total = config.iterations or batches.epoch_end(config.epochs)
     if state.step < total:
         history.reopen_epoch(batches.epochs(state.step))
+    engine = Engine.create(state, batches, config, total)
+    config = replace(config, engine=engine.kind)  # a resume goes on with it
     (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
     remove_newer(run_dir, state.step)
     provenance = describe(config, data_sha256)
@@ -76,7 +78,8 @@ def train(config: TrainConfig, run_dir: Path | None = None, *, resume: bool = Fa
     extractor = extractor_for(images, config.data.data_dir / "extractors", device)
     reference = reference_for(extractor, images, test=None)
     with Records(run_dir, state.step, len(history.epochs)) as records:
-        _Run(config, run_dir, provenance, state, batches, history, records, reference).go(total)
+        run = _Run(config, run_dir, provenance, state, batches, engine, history, records, reference)
+        run.go(total)
     return Result(run_dir, state.step, judge(config, run_dir, history.epochs, images, extractor))
 
 
@@ -95,6 +98,7 @@ class _Run:
     provenance: dict[str, Any]
     state: TrainState
     batches: Batches
+    engine: Engine
     history: History
     records: Records
     reference: Reference
@@ -124,7 +128,7 @@ class _Run:
     def _advance(self, step: int) -> tuple[float, float]:
         """Train up to `step`; the last losses of both networks."""
         start, first = time.monotonic(), self.state.step
-        losses = run_steps(self.state, self.batches, self.config, step - first)
+        losses = self.engine.run(step - first)
         if not np.isfinite(losses).all():
             bad = first + 1 + int(np.isfinite(losses).all(axis=1).argmin())
             raise TrainingError(

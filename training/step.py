@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim import Adam
 
 from inference.noise import LIMIT, latents
@@ -17,6 +18,14 @@ from training.networks import Discriminator, Generator
 # picture and no score uses.
 _CALIBRATION_IMAGES = 4096
 _CALIBRATION_SEED = LIMIT - 1
+
+
+class Snapshot(NamedTuple):
+    """A copy of a `TrainState`."""
+
+    step: int
+    noise: Tensor
+    tensors: dict[str, Tensor]
 
 
 class Losses(NamedTuple):
@@ -63,8 +72,11 @@ class TrainState:
 
         beta1, beta2 = map(float, recipe.betas)  # PyTorch refuses (0, 0.99)
 
+        # Capturable: its count of steps lives on the device, for a CUDA graph.
+        options = {"fused": True, "capturable": device.type == "cuda"}
+
         def adam(module: nn.Module) -> Adam:
-            return Adam(module.parameters(), lr=recipe.lr, betas=(beta1, beta2), fused=True)
+            return Adam(module.parameters(), lr=recipe.lr, betas=(beta1, beta2), **options)
 
         return cls(
             generator=generator,
@@ -74,6 +86,36 @@ class TrainState:
             optimizer_d=adam(discriminator),
             noise=torch.Generator(device).manual_seed(seed),
         )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that a step changes, itself, by name; moments once they exist."""
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        found = {
+            f"{name}.{key}": tensor
+            for name, network in (networks | {"ema": self.ema}).items()
+            for key, tensor in network.state_dict().items()
+        }
+        for optimizer, (name, network) in zip(
+            (self.optimizer_g, self.optimizer_d), networks.items(), strict=True
+        ):
+            for parameter_name, parameter in network.named_parameters():
+                for key, moment in optimizer.state[parameter].items():
+                    found[f"{name}.{parameter_name}.{key}"] = moment
+        return found
+
+    def snapshot(self) -> "Snapshot":
+        """A copy to `restore` from."""
+        tensors = {name: tensor.clone() for name, tensor in self.tensors().items()}
+        return Snapshot(self.step, self.noise.get_state(), tensors)
+
+    @torch.no_grad()
+    def restore(self, snapshot: "Snapshot") -> None:
+        """Put every tensor back in place; moments that did not exist yet are zero."""
+        self.step = snapshot.step
+        self.noise.set_state(snapshot.noise)
+        for name, tensor in self.tensors().items():
+            saved = snapshot.tensors.get(name)
+            tensor.zero_() if saved is None else tensor.copy_(saved)
 
     def draw_z(self, batch_size: int) -> Tensor:
         """The next noise of training, (B, latent_dim) ~ N(0, I)."""
@@ -85,44 +127,96 @@ class TrainState:
         )
 
 
-def adversarial_step(
-    state: TrainState, real: Tensor, z: Tensor, loss: AdversarialLoss, gamma: float
-) -> Losses:
-    """One update of G, then one of D on the same fakes.
+class Gradients(NamedTuple):
+    """Of both losses, by the parameters in their order, and what was measured on the way."""
 
-    real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  gamma: weight of R1 and R2.
-    Returns tensors on the device; the caller decides when to pay for `.item()`.
+    generator: tuple[Tensor, ...]
+    discriminator: tuple[Tensor, ...]
+    losses: Losses
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, detached; they share the network's memory."""
+    return {name: tensor.detach() for name, tensor in network.state_dict().items()}
+
+
+def adversarial_gradients(
+    networks: tuple[nn.Module, nn.Module],
+    loss: AdversarialLoss,
+    weights: tuple[dict[str, Tensor], dict[str, Tensor]],
+    real: Tensor,
+    z: Tensor,
+    gamma: Tensor | float,
+    *,
+    bfloat16: bool = False,
+) -> Gradients:
+    """The gradients of both networks, of G by the D that has not changed yet.
+
+    networks, weights: G's and D's; `weights_of`, of which BatchNorm statistics are updated.
+    real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  gamma: weight of R1 and R2, 0.0
+    for none.  bfloat16: whether layers compute in it; weights, gradients and losses stay as they
+    are.  A function of tensors alone, so that the engine can trace it.
     """
+    g, d = (
+        {name: weights[i][name].detach().requires_grad_() for name, _ in network.named_parameters()}
+        for i, network in enumerate(networks)
+    )
     # D changes last, so one pass of it serves both updates. Without BatchNorm in D an image's logit
     # is that image's own: one backward pass gives each image's dD(x)/dx, with which G's gradient
     # goes on from the fakes, and which the penalties are made of.
-    fake: Tensor = state.generator(z)
-    images = torch.cat([real, fake.detach()]).requires_grad_()
-    logits: Tensor = state.discriminator(images)
-    slopes = image_gradients(images, logits, create_graph=gamma > 0)
-    real_logits, fake_logits = logits.chunk(2)
+    with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16):
+        fake: Tensor = functional_call(networks[0], weights[0] | g, (z,))
+        images = torch.cat([real, fake.detach().to(real)]).requires_grad_()
+        logits: Tensor = functional_call(networks[1], weights[1] | d, (images,))
+    penalised = isinstance(gamma, Tensor) or gamma > 0
+    slopes = image_gradients(images, logits, create_graph=penalised)
+    real_logits, fake_logits = logits.to(real).chunk(2)
 
     leaf = fake_logits.detach().requires_grad_()
     loss_g = loss.generator(real_logits.detach(), leaf)
     (per_logit,) = torch.autograd.grad(loss_g, leaf)  # (B,)
-    state.optimizer_g.zero_grad(set_to_none=True)
-    fake.backward(slopes.detach()[len(real) :] * per_logit.view(-1, 1, 1, 1))
-    state.optimizer_g.step()
+    onward = slopes.detach()[len(real) :] * per_logit.view(-1, 1, 1, 1)
+    gradients_g = torch.autograd.grad(fake, tuple(g.values()), onward.to(fake))
 
     loss_d = loss.discriminator(real_logits, fake_logits)
-    penalty = gamma * gradient_penalty(slopes) if gamma > 0 else 0.0
-    state.optimizer_d.zero_grad(set_to_none=True)
-    (loss_d + penalty).backward()
-    state.optimizer_d.step()
+    penalty = gamma * gradient_penalty(slopes) if penalised else 0.0
+    gradients_d = torch.autograd.grad(loss_d + penalty, tuple(d.values()))
+    probabilities = logits.detach().to(real).sigmoid().view(2, -1).mean(1)
+    return Gradients(
+        gradients_g, gradients_d, Losses(loss_g.detach(), loss_d.detach(), *probabilities)
+    )
 
+
+def apply_gradients(state: TrainState, gradients: Gradients) -> None:
+    """Update both networks: G, then D."""
+    for network, optimizer, values in (
+        (state.generator, state.optimizer_g, gradients.generator),
+        (state.discriminator, state.optimizer_d, gradients.discriminator),
+    ):
+        for parameter, value in zip(network.parameters(), values, strict=True):
+            parameter.grad = value
+        optimizer.step()
     state.step += 1
-    with torch.no_grad():
-        return Losses(
-            loss_g.detach(),
-            loss_d.detach(),
-            real_logits.sigmoid().mean(),
-            fake_logits.sigmoid().mean(),
-        )
+
+
+def adversarial_step(
+    state: TrainState,
+    real: Tensor,
+    z: Tensor,
+    loss: AdversarialLoss,
+    gamma: Tensor | float,
+    *,
+    bfloat16: bool = False,
+) -> Losses:
+    """One update of G, then one of D on the same fakes; arguments as `adversarial_gradients`.
+
+    Returns tensors on the device; the caller decides when to pay for `.item()`.
+    """
+    networks = state.generator, state.discriminator
+    weights = weights_of(networks[0]), weights_of(networks[1])
+    gradients = adversarial_gradients(networks, loss, weights, real, z, gamma, bfloat16=bfloat16)
+    apply_gradients(state, gradients)
+    return gradients.losses
 
 
 def image_gradients(images: Tensor, logits: Tensor, *, create_graph: bool) -> Tensor:
@@ -145,16 +239,27 @@ def gradient_penalty(slopes: Tensor) -> Tensor:
     return slopes.square().sum() / len(slopes)  # the two means, halved, are the mean of all
 
 
-@torch.no_grad()
-def update_ema(state: TrainState, batch_size: int, half_life: float) -> None:
-    """Move the average towards the generator, after `state.step` steps.
+def ema_share(step: int, batch_size: int, half_life: float) -> float:
+    """How far the average moves towards the generator after `step` steps, 0 … 1.
 
-    The half-life, in images, is at most a twentieth of the images seen, so that the average does
-    not remember the first weights (the ramp-up of Karras et al. 2020, arXiv 2006.06676).
+    half_life: images; at most a twentieth of the images seen counts, so that the average does not
+    remember the first weights (the ramp-up of Karras et al. 2020, arXiv 2006.06676).
     """
-    half_life = min(half_life, state.step * batch_size / 20)
-    kept = 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
-    torch._foreach_lerp_(list(state.ema.parameters()), list(state.generator.parameters()), 1 - kept)
+    half_life = min(half_life, step * batch_size / 20)
+    return 1 - 0.5 ** (batch_size / half_life) if half_life > 0 else 1.0
+
+
+@torch.no_grad()
+def update_ema(state: TrainState, share: float | Tensor) -> None:
+    """Move the average towards the generator by `share`, a number or a 0-d tensor."""
+    averages: list[Tensor] = list(state.ema.parameters())
+    weights: list[Tensor] = list(state.generator.parameters())
+    if isinstance(share, Tensor):
+        way = list(torch._foreach_sub(weights, averages))
+        torch._foreach_mul_(way, share)
+        torch._foreach_add_(averages, way)
+    else:
+        torch._foreach_lerp_(averages, weights, share)
 
 
 @torch.no_grad()
