@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -40,6 +40,7 @@ class TextbookConfig:
     seed: int = 0
     score_epochs: int = 2
     """Epochs between two scorings."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,11 @@ def textbook_networks() -> tuple[Generator, Discriminator]:
 def train_textbook(
     generator: Generator, discriminator: Discriminator, dataset: str, data_dir: Path, epochs: int
 ) -> Iterator[Step]:
-    """Train in place, a step at a time: a data loader, images by way of PIL, a print each step."""
+    """Train in place, a step at a time: a data loader, images by way of PIL, a print each step.
+
+    On the device that the networks are on.
+    """
+    device = next(generator.parameters()).device
     transform = transforms.Compose([
         transforms.Resize(28), transforms.ToTensor(), transforms.Normalize([0.5], [0.5]),
     ])  # fmt: skip
@@ -75,10 +80,12 @@ def train_textbook(
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     for epoch in range(1, epochs + 1):
-        for i, (real, _) in enumerate(loader):
-            valid, invalid = torch.ones(len(real)), torch.zeros(len(real))
+        for i, (batch, _) in enumerate(loader):
+            real = batch.to(device)
+            valid = torch.ones(len(real), device=device)
+            invalid = torch.zeros(len(real), device=device)
             optimizer_g.zero_grad()
-            fake = generator(torch.randn(len(real), generator.latent_dim))
+            fake = generator(torch.randn(len(real), generator.latent_dim, device=device))
             loss_g = criterion(discriminator.probability(fake), valid)
             loss_g.backward()
             optimizer_g.step()
@@ -96,13 +103,23 @@ def train_textbook(
 
 
 def main() -> None:
+    """Train as the command line says."""
+    train_and_score(
+        tyro.cli(TextbookConfig, prog="python -m benchmarks.textbook", description=__doc__)
+    )
+
+
+def train_and_score(config: TextbookConfig) -> None:
     """Train, score the raw weights with their running statistics, write metrics.jsonl."""
-    config = tyro.cli(TextbookConfig, prog="python -m benchmarks.textbook", description=__doc__)
-    images = load_images(DataConfig(config.dataset, config.data_dir))
-    extractor = extractor_for(images, config.data_dir / "extractors", torch.device("cpu"))
+    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if cuda else "cpu")
+    images = load_images(DataConfig(config.dataset, config.data_dir)).to(device)
+    extractor = extractor_for(images, config.data_dir / "extractors", device)
     reference = reference_for(extractor, images, test=None)
     torch.manual_seed(config.seed)
     generator, discriminator = textbook_networks()
+    generator.to(device)
+    discriminator.to(device)
     config.run_dir.mkdir(parents=True)
     settings = {"data": {"dataset": config.dataset}, "recipe": _RECIPE, "seed": config.seed}
     (config.run_dir / "config.json").write_text(json.dumps({"config": settings}, indent=2) + "\n")
@@ -129,7 +146,7 @@ def main() -> None:
 
 def _scores(reference: Reference, generator: Generator) -> dict[str, Any]:
     generator.eval()
-    draw = drawing_with(generator, torch.device("cpu"))
+    draw = drawing_with(generator, next(generator.parameters()).device)
     scores = reference.score(draw, generator.latent_dim, SELECTION_SEED).to_dict()
     generator.train()
     return scores

@@ -39,8 +39,10 @@ def test_the_defaults_are_the_exercise() -> None:
     assert config.epochs == 200
 
 
-def test_gamma_falls_until_the_burn_in_ends() -> None:
-    recipe = RecipeConfig(gamma=2, gamma_end=0.5, burn_in=1000)
+def test_gamma_and_the_learning_rate_fall_until_the_burn_in_ends() -> None:
+    recipe = RecipeConfig(lr=0.8, lr_end=0.2, gamma=2, gamma_end=0.5, burn_in=1000)
+    assert [recipe.lr_at(n) for n in (0, 500, 1000, 5000)] == pytest.approx([0.8, 0.5, 0.2, 0.2])
+    assert RecipeConfig(lr=0.8, burn_in=1000).lr_at(10**9) == 0.8
     assert [recipe.gamma_at(n) for n in (0, 500, 1000, 5000)] == [2, 1.25, 0.5, 0.5]
     assert recipe.gamma_at(100) > 1.9  # slowly at first
     assert RecipeConfig(gamma=2).gamma_at(10**9) == 2
@@ -66,6 +68,7 @@ def test_settings_of_another_version_are_refused() -> None:
         (["--betas", "0.5", "1"], "--betas must lie in [0, 1)"),
         (["--generator-dims", "64", "0"], "--generator-dims"),
         (["--gamma", "-1"], "--gamma must be 0 or more"),
+        (["--lr-end", "-1"], "--lr-end must be 0 or more"),
         (["--gamma-end", "nan"], "--gamma-end must be 0 or more"),
         (["--burn-in", "-1"], "--burn-in must be 0 or more"),
         (["--ema-half-life", "-1"], "--ema-half-life"),
@@ -100,6 +103,7 @@ def test_every_setting_is_an_option(tmp_path: Path) -> None:
     command = parse(
         f"--dataset {tmp_path} --data-dir d --image-size 32 --channels 3 --latent-dim 5 "
         "--generator-dims 6 7 --discriminator-dims 8 --recipe hinge --batch-size 9 --lr 0.1 "
+        "--lr-end 0.05 --engine plain "
         "--betas 0.2 0.3 --gamma 0.5 --gamma-end 0.4 --burn-in 3 --ema-half-life 4 --epochs 10 "
         "--iterations 11 --seed 12 --device cpu --matmul-precision high --select g-loss "
         "--score-every 13 --run-dir r".split()
@@ -108,12 +112,13 @@ def test_every_setting_is_an_option(tmp_path: Path) -> None:
     assert command.config == TrainConfig(
         data=DataConfig(str(tmp_path), Path("d"), 32, 3),
         network=NetworkConfig(5, (6, 7), (8,)),
-        recipe=RecipeConfig("hinge", 9, 0.1, (0.2, 0.3), 0.5, 0.4, 3, 4),
+        recipe=RecipeConfig("hinge", 9, 0.1, 0.05, (0.2, 0.3), 0.5, 0.4, 3, 4),
         epochs=10,
         iterations=11,
         seed=12,
         device="cpu",
         matmul_precision="high",
+        engine="plain",
         select="g-loss",
         score_every=13,
     )

@@ -18,7 +18,7 @@ from training.engine import Engine, resolve
 from training.step import TrainState, adversarial_gradients
 
 CPU = torch.device("cpu")
-R3GAN = replace(RECIPES["r3gan"], batch_size=64, burn_in=500.0)
+R3GAN = replace(RECIPES["r3gan"], batch_size=64, lr_end=1e-4, burn_in=500.0)
 
 
 def tiny(
@@ -70,6 +70,14 @@ def test_bfloat16_leaves_weights_and_gradients_in_float32(monkeypatch: pytest.Mo
     assert {p.grad.dtype for p in state.generator.parameters() if p.grad is not None} == {
         torch.float32
     }
+
+
+def test_each_step_has_its_own_learning_rate() -> None:
+    state, batches, config = tiny(replace(TINY, recipe=replace(R3GAN, lr=0.5, lr_end=1e-3)))
+    Engine(state, batches, config).run(1)
+    assert state.optimizer_g.param_groups[0]["lr"] == 0.5
+    Engine(state, batches, config).run(10)
+    assert state.optimizer_d.param_groups[0]["lr"] == 1e-3
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,10 @@ def restore(run_dir: Path, state: TrainState, data_sha256: str) -> History:
         )
     for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"):
         getattr(state, name).load_state_dict(content[name])
+    for optimizer in (state.optimizer_g, state.optimizer_d):
+        for group in optimizer.param_groups:  # a tensor comes back on the CPU
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"] = group["lr"].to(state.noise.device)
     state.noise.set_state(content["noise"])
     state.step = content["step"]
     return History.from_dict(content["history"])

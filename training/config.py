@@ -71,7 +71,9 @@ class RecipeConfig:
     batch_size: int = 64
     """Real images, and generated ones, in each update."""
     lr: float = 2e-4
-    """Learning rate of Adam, of both networks."""
+    """Learning rate of Adam, of both networks, at the start."""
+    lr_end: float = 0.0
+    """The same from --burn-in on, to which it falls along half a cosine; 0 keeps --lr."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Decay rates of Adam's two moments."""
     gamma: float = 0.0
@@ -79,7 +81,7 @@ class RecipeConfig:
     gamma_end: float = 0.0
     """The same from --burn-in on, to which it falls along half a cosine (Huang et al. 2024)."""
     burn_in: float = 0.0
-    """Images until --gamma-end is reached; 0 keeps --gamma."""
+    """Images until --lr-end and --gamma-end are reached; 0 keeps --lr and --gamma."""
     ema_half_life: float = 20_000.0
     """Images after which a weight's share in the moving average of the generator halves."""
 
@@ -93,6 +95,7 @@ class RecipeConfig:
             all(0 <= b < 1 for b in self.betas), f"--betas must lie in [0, 1), got {self.betas}"
         )
         for option, value in (
+            ("--lr-end", self.lr_end),
             ("--gamma", self.gamma),
             ("--gamma-end", self.gamma_end),
             ("--burn-in", self.burn_in),
@@ -110,10 +113,15 @@ class RecipeConfig:
 
     def gamma_at(self, images: int) -> float:
         """The weight of the penalties after so many images."""
-        if self.burn_in == 0:
-            return self.gamma
-        share = min(images / self.burn_in, 1.0)
-        return self.gamma_end + (self.gamma - self.gamma_end) * (1 + cos(pi * share)) / 2
+        return self._falling(self.gamma, self.gamma_end, images)
+
+    def lr_at(self, images: int) -> float:
+        """The learning rate after so many images."""
+        return self._falling(self.lr, self.lr_end or self.lr, images)
+
+    def _falling(self, start: float, end: float, images: int) -> float:
+        share = min(images / self.burn_in, 1.0) if self.burn_in else 0.0
+        return end + (start - end) * (1 + cos(pi * share)) / 2
 
 
 RECIPES: dict[str, RecipeConfig] = {
@@ -123,8 +131,8 @@ RECIPES: dict[str, RecipeConfig] = {
         batch_size=128,
         betas=(0.0, 0.99),
         gamma=2.0,
-        gamma_end=0.5,
-        burn_in=3e6,
+        gamma_end=0.1,
+        burn_in=4e6,
         ema_half_life=500_000.0,
     ),
     "hinge": RecipeConfig("hinge"),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.config import RecipeConfig
 from training.data import Batches, normalised
-from training.step import Gradients, TrainState, apply_gradients, ema_share, update_ema
+from training.step import Gradients, TrainState, apply_gradients, ema_share, set_lr, update_ema
 
 # A hundred steps between two looks at the losses are ten launches; what is left over at the end of
 # an epoch is launched one by one.
@@ -18,8 +18,8 @@ _WARM_UP_STEPS = 3
 class CapturedSteps:
     """Steps that a CUDA graph replays: images, noise, both updates, the average and the losses.
 
-    What changes from step to step (which images, the weight of the penalties, the share of the
-    average) is copied into fixed places before each replay; the losses are left in another. As
+    What changes from step to step (which images, learning rate, weight of the penalties, share of
+    the average) is copied into fixed places before each replay; the losses are left in another. As
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs has it.
     """
 
@@ -38,7 +38,7 @@ class CapturedSteps:
         self._weights = weights
         device = state.noise.device
         self._indices = torch.zeros(_STEPS, recipe.batch_size, dtype=torch.long, device=device)
-        self._numbers = torch.ones(_STEPS, 2, device=device)  # gamma, share of the average
+        self._numbers = torch.ones(_STEPS, 3, device=device)  # learning rate, gamma, EMA share
         self._losses = torch.empty(_STEPS, 4, device=device)
         # Before the capture: libraries set themselves up, and Adam makes its moments.
         side = torch.cuda.Stream(device)
@@ -58,6 +58,7 @@ class CapturedSteps:
             self._indices[i].copy_(self._batches.indices(step), non_blocking=True)
         numbers = [
             (
+                recipe.lr_at(step * recipe.batch_size),
                 recipe.gamma_at(step * recipe.batch_size),
                 ema_share(step + 1, recipe.batch_size, recipe.ema_half_life),
             )
@@ -79,7 +80,8 @@ class CapturedSteps:
     def _step(self, i: int) -> None:
         state, recipe = self._state, self._recipe
         real = normalised(self._batches.pixels[self._indices[i]])
-        gamma, share = self._numbers[i]
+        lr, gamma, share = self._numbers[i]
+        set_lr(state, lr)
         gradients = self._gradients(
             self._weights,
             real,

@@ -24,6 +24,7 @@ from training.step import (
     adversarial_gradients,
     apply_gradients,
     ema_share,
+    set_lr,
     update_ema,
     weights_of,
 )
@@ -52,7 +53,7 @@ class Engine:
         self._precision = config.matmul_precision
         self._weights = weights_of(state.generator), weights_of(state.discriminator)
         self.bfloat16 = self._precision == "medium" and _cpu_has_bfloat16(state.noise.device)
-        self._gradients: Callable[..., Gradients] = partial(
+        self.gradients: Callable[..., Gradients] = partial(
             adversarial_gradients,
             (state.generator, state.discriminator),
             LOSSES[config.recipe.recipe],
@@ -73,7 +74,7 @@ class Engine:
             return plain
         fast, start, before = cls(state, batches, config), time.monotonic(), state.snapshot()
         try:
-            with fast._setting():
+            with fast.setting():
                 fast._speed_up(kind)
             state.restore(before)
             reason = difference(plain, fast, state)
@@ -92,7 +93,7 @@ class Engine:
 
         The device is waited for once, at the end.
         """
-        with self._setting():
+        with self.setting():
             losses, left = [], count
             while left:
                 done = self._graphs.replay(left) if self._graphs else self._one_step()
@@ -101,32 +102,36 @@ class Engine:
             table: NDArray[np.float32] = torch.cat(losses).cpu().numpy()
         return table
 
+    def example(self) -> tuple[Any, ...]:
+        """Arguments that `gradients` may be traced on."""
+        state, recipe = self._state, self._recipe
+        z = state.draw_z(recipe.batch_size)
+        weight = torch.ones((), device=z.device) if recipe.penalised else 0.0
+        return self._weights, self._batches[0], z, weight
+
     def _one_step(self) -> Tensor:
         """The losses, (1, 4)."""
         state, recipe = self._state, self._recipe
-        z = state.draw_z(recipe.batch_size)
-        gamma = recipe.gamma_at(state.step * recipe.batch_size)
+        z, images = state.draw_z(recipe.batch_size), state.step * recipe.batch_size
+        set_lr(state, recipe.lr_at(images))
+        gamma = recipe.gamma_at(images)
         weight = torch.tensor(gamma, device=z.device) if recipe.penalised else 0.0
-        gradients = self._gradients(self._weights, self._batches[state.step], z, weight)
+        gradients = self.gradients(self._weights, self._batches[state.step], z, weight)
         apply_gradients(state, gradients)
         update_ema(state, ema_share(state.step, recipe.batch_size, recipe.ema_half_life))
         return torch.stack(gradients.losses).unsqueeze(0)
 
     def _speed_up(self, kind: Kind) -> None:
         if kind == "compiled":
-            state, recipe = self._state, self._recipe
-            z = state.draw_z(recipe.batch_size)
-            weight = torch.ones((), device=z.device) if recipe.penalised else 0.0
-            example = self._weights, self._batches[0], z, weight
-            self._gradients = _compiled(self._gradients, example)
+            self.gradients = _compiled(self.gradients, self.example())
         if self._state.noise.device.type == "cuda":
             self._graphs = CapturedSteps(
-                self._state, self._batches, self._recipe, self._gradients, self._weights
+                self._state, self._batches, self._recipe, self.gradients, self._weights
             )
         self.kind = kind
 
     @contextmanager
-    def _setting(self) -> Iterator[None]:
+    def setting(self) -> Iterator[None]:
         """Precision and threads of training alone: scores and files are made in full float32."""
         precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
         torch.set_float32_matmul_precision(self._precision)

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from inference.files import atomic_write
@@ -20,6 +21,7 @@ from training.networks import Generator, to_pixels
 _GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
 # Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard.
 _NAMES = {"loss_g": "loss_g", "loss_d": "loss_d", "d_real": "D(real)", "d_fake": "D(fake)"}
+_TAGS = [f"iterations/{name}" for name in _NAMES.values()]
 _SCORES = {
     "fcd": "FCD",
     "excess": "excess FCD",
@@ -68,10 +70,13 @@ class Records:
         """The steps up to `last_step`; losses: (steps, 4) in the order of `Losses`."""
         first = last_step - len(losses) + 1
         for step, row in enumerate(losses.tolist(), start=first):
-            values = dict(zip(_NAMES, row, strict=True))
-            self._line({"kind": "iteration", "step": step, **values})
-            for name, value in values.items():
-                self._iterations.add_scalar(f"iterations/{_NAMES[name]}", value, step)
+            self._line({"kind": "iteration", "step": step, **dict(zip(_NAMES, row, strict=True))})
+            # One event for all four: `add_scalar` would take three times as long.
+            values = [
+                Summary.Value(tag=tag, simple_value=value)
+                for tag, value in zip(_TAGS, row, strict=True)
+            ]
+            self._iterations.file_writer.add_summary(Summary(value=values), step)
         self._iterations.add_scalar("iterations/images per second", images_per_second, last_step)
 
     def epoch(self, record: EpochRecord) -> None:

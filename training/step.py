@@ -72,11 +72,13 @@ class TrainState:
 
         beta1, beta2 = map(float, recipe.betas)  # PyTorch refuses (0, 0.99)
 
-        # Capturable: its count of steps lives on the device, for a CUDA graph.
-        options = {"fused": True, "capturable": device.type == "cuda"}
+        # On CUDA all that changes from step to step lives on the device, for a CUDA graph.
+        cuda = device.type == "cuda"
 
         def adam(module: nn.Module) -> Adam:
-            return Adam(module.parameters(), lr=recipe.lr, betas=(beta1, beta2), **options)
+            lr = torch.tensor(recipe.lr, device=device) if cuda else recipe.lr
+            betas = beta1, beta2
+            return Adam(module.parameters(), lr=lr, betas=betas, fused=True, capturable=cuda)
 
         return cls(
             generator=generator,
@@ -185,6 +187,16 @@ def adversarial_gradients(
     return Gradients(
         gradients_g, gradients_d, Losses(loss_g.detach(), loss_d.detach(), *probabilities)
     )
+
+
+def set_lr(state: TrainState, lr: float | Tensor) -> None:
+    """Of both optimizers; on CUDA their own tensor, which a graph may change, takes the value."""
+    for optimizer in (state.optimizer_g, state.optimizer_d):
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
 
 
 def apply_gradients(state: TrainState, gradients: Gradients) -> None:

@@ -1,0 +1,46 @@
+"""The scores of runs over their training time, of ours and of `benchmarks.textbook`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The scored checkpoints of a run, in order."""
+
+    name: str
+    dataset: str
+    recipe: str
+    seed: int
+    steps: list[int]
+    minutes: list[float]
+    """Of training; without scoring, saving, drawing and compiling."""
+    scores: list[dict[str, Any]]
+
+    def best(self) -> int:
+        """The index of the lowest FCD."""
+        return min(range(len(self.steps)), key=lambda i: float(self.scores[i]["fcd"]))
+
+
+def read_curve(run_dir: Path) -> Curve:
+    """The curve of the run in a folder, from config.json and metrics.jsonl."""
+    config = json.loads((run_dir / "config.json").read_text("utf-8"))["config"]
+    recipe = config["recipe"]
+    curve = Curve(
+        run_dir.name, config["data"]["dataset"], recipe["recipe"], config["seed"], [], [], []
+    )
+    before, seconds = 0, 0.0
+    with (run_dir / "metrics.jsonl").open(encoding="utf-8") as lines:
+        for record in map(json.loads, lines):
+            if record["kind"] != "epoch":
+                continue
+            images = (record["step"] - before) * recipe["batch_size"]
+            seconds += images / record["images_per_second"]
+            before = record["step"]
+            if record["scores"]:
+                curve.steps.append(record["step"])
+                curve.minutes.append(seconds / 60)
+                curve.scores.append(record["scores"])
+    return curve

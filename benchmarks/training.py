@@ -1,0 +1,214 @@
+"""Iterations per second of a textbook loop and of ours, side by side, and what bounds them.
+
+python -m benchmarks.training
+
+python -m benchmarks.training --rounds 9 --json benchmarks/results/training.json
+"""
+
+import io
+import json
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from benchmarks.machine import describe_machine
+from benchmarks.textbook import textbook_networks, train_textbook
+from training.config import RECIPES, DataConfig, TrainConfig
+from training.data import Batches, load_images
+from training.engine import Engine, Kind
+from training.step import TrainState
+
+Precision = Literal["highest", "high", "medium"]
+
+_WARM_UP = 20  # iterations
+_PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """How long to measure, on what."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto takes CUDA where there is a GPU."""
+    rounds: int = 5
+    """Times that each contestant is measured, in turn with the others."""
+    iterations: int | None = None
+    """In each round; by default 100 on the CPU, 2,000 on a GPU (the textbook loop: 200)."""
+    dataset: Literal["mnist", "fashion-mnist"] = "mnist"
+    data_dir: Path = Path("data")
+    json: Path | None = None
+    """Where to write the figures to as well."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way to train that runs so many more iterations when asked."""
+
+    name: str
+    run: Callable[[int], Any]
+    iterations: int
+
+
+def measure(config: BenchmarkConfig) -> dict[str, Any]:
+    """All figures, as JSON values."""
+    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if cuda else "cpu")
+    count = config.iterations or (2000 if cuda else 100)
+    contestants = [Contestant("textbook", _textbook(config, device), min(count, 200))]
+    kinds: tuple[Kind, ...] = ("plain", "graph", "compiled") if cuda else ("plain", "compiled")
+    limits = {}
+    for recipe in ("bce", "r3gan"):
+        for precision in ("highest", "medium"):
+            for kind in kinds:
+                engine, name = _engine(config, device, recipe, precision, kind)
+                if engine.kind == kind:
+                    contestants.append(Contestant(f"{recipe}, {name}", engine.run, count))
+            plain, _ = _engine(config, device, recipe, precision, "plain")
+            limits[f"{recipe}, {precision}"] = _limits(plain, device)
+    for contestant in contestants:
+        contestant.run(_WARM_UP)
+    rates: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    for _ in range(config.rounds):
+        for contestant in contestants:
+            seconds = _seconds(lambda c=contestant: c.run(c.iterations), device)  # type: ignore[misc]
+            rates[contestant.name].append(contestant.iterations / seconds)
+    return {
+        "machine": describe_machine(device),
+        "dataset": config.dataset,
+        "iterations": {contestant.name: contestant.iterations for contestant in contestants},
+        "iterations_per_second": rates,
+        "limits_iterations_per_second": limits,
+    }
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures for a person."""
+    rates = figures["iterations_per_second"]
+    base = statistics.median(rates["textbook"])
+    lines = [f"{'':34}{'it/s':>10}{'lowest':>10}{'highest':>10}{'× textbook':>12}"]
+    for name, values in rates.items():
+        median = statistics.median(values)
+        lines.append(
+            f"{name:34}{median:10.1f}{min(values):10.1f}{max(values):10.1f}{median / base:12.2f}"
+        )
+    lines.append("")
+    lines += [
+        f"limit of {name}: {what} {rate:.0f} it/s, {rate / base:.1f} × textbook"
+        for name, limits in figures["limits_iterations_per_second"].items()
+        for what, rate in limits.items()
+    ]
+    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    return "\n".join([*lines, "", f"medians of {len(rates['textbook'])} rounds in turn; {machine}"])
+
+
+def main() -> None:
+    """Measure, print, and write JSON if asked."""
+    config = tyro.cli(BenchmarkConfig, prog="python -m benchmarks.training", description=__doc__)
+    figures = measure(config)
+    print(table(figures))
+    if config.json:
+        config.json.parent.mkdir(parents=True, exist_ok=True)
+        config.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _textbook(config: BenchmarkConfig, device: torch.device) -> Callable[[int], Any]:
+    generator, discriminator = textbook_networks()
+    generator.to(device)
+    discriminator.to(device)
+    steps = train_textbook(generator, discriminator, config.dataset, config.data_dir, epochs=10**6)
+
+    def run(count: int) -> None:
+        with redirect_stdout(io.StringIO()):  # a terminal would be slower
+            for _ in islice(steps, count):
+                pass
+
+    return run
+
+
+def _engine(
+    config: BenchmarkConfig, device: torch.device, recipe: str, precision: Precision, kind: Kind
+) -> tuple[Engine, str]:
+    # One batch size for all: that of the textbook.
+    settings = TrainConfig(
+        data=DataConfig(config.dataset, config.data_dir),
+        recipe=replace(RECIPES[recipe], batch_size=64),
+        matmul_precision=precision,
+        engine=kind,
+    )
+    images = load_images(settings.data).to(device)
+    state = TrainState.create(
+        settings.network, settings.recipe, images.image_shape, device, settings.seed
+    )
+    batches = Batches(images, settings.recipe.batch_size, settings.seed)
+    return Engine.create(state, batches, settings, total=0), f"{precision}, {kind}"
+
+
+def _limits(engine: Engine, device: torch.device) -> dict[str, float]:
+    """What no engine can beat: the rate of a step's matrix products alone."""
+    traced = make_fx(engine.gradients)(*engine.example())
+    operands = [
+        [_like(node.meta["tensor_meta"], device) for node in product.all_input_nodes]
+        for product in traced.graph.nodes
+        if product.op == "call_function" and product.target in _PRODUCTS
+    ]
+
+    def multiply(times: int) -> None:
+        for *_, a, b in operands * times:
+            torch.mm(a, b)
+
+    multiply(1)
+    with engine.setting():
+        seconds = min(_seconds(lambda: multiply(20), device) for _ in range(5))
+    limits = {"matrix products alone": 20 / seconds}
+    if device.type == "cuda":
+        limits["as many empty kernels in a graph"] = _empty_kernels(engine)
+    return limits
+
+
+def _empty_kernels(engine: Engine) -> float:
+    """Steps per second if each kernel of a plain step did nothing, in one graph."""
+    from torch.profiler import ProfilerActivity, profile
+
+    engine.run(3)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        engine.run(1)
+    kernels = sum(event.count for event in profiler.key_averages())
+    nothing = torch.zeros(1, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(kernels):
+            nothing.add_(1)
+
+    def replay(times: int) -> None:
+        for _ in range(times):
+            graph.replay()
+
+    replay(1)
+    return 100 / min(_seconds(lambda: replay(100), nothing.device) for _ in range(5))
+
+
+def _like(meta: Any, device: torch.device) -> torch.Tensor:
+    tensor = torch.empty_strided(meta.shape, meta.stride, dtype=meta.dtype, device=device)
+    return tensor.normal_()
+
+
+def _seconds(action: Callable[[], Any], device: torch.device) -> float:
+    """Of one call, the device's work included."""
+    start = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
