@@ -19,6 +19,7 @@ help:
 	@echo "make demo      install, train on real digits, export, sample; two minutes"
 	@echo "make test      format, lint, types, tests; under 5 minutes"
 	@echo "make test-all  what takes longer or needs the network: the demo, the wheel"
+	@echo "make gpu-check the GPU tests and all benchmarks, on a machine with a GPU; under 9 minutes"
 	@echo "make clean     remove the environment and what the tools cached"
 	@echo "ORT=cpu|gpu chooses the onnxruntime (here: $(ORT)), PYTHON=... the Python (3.11 or later)"
 
@@ -58,6 +59,11 @@ test: lint
 .PHONY: test-all
 test-all: demo
 	$(BIN)/pytest -m full
+
+# Installs nothing: a machine with a GPU may have its own PyTorch.
+.PHONY: gpu-check
+gpu-check:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu_check
 
 .PHONY: clean
 clean:

@@ -43,6 +43,8 @@ class BenchmarkConfig:
     """Times that each contestant is measured, in turn with the others."""
     iterations: int | None = None
     """In each round; by default 100 on the CPU, 2,000 on a GPU (the textbook loop: 200)."""
+    engines: tuple[Kind, ...] = ()
+    """Ours to measure; by default all that this device has."""
     dataset: Literal["mnist", "fashion-mnist"] = "mnist"
     data_dir: Path = Path("data")
     json: Path | None = None
@@ -64,7 +66,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     device = torch.device("cuda" if cuda else "cpu")
     count = config.iterations or (2000 if cuda else 100)
     contestants = [Contestant("textbook", _textbook(config, device), min(count, 200))]
-    kinds: tuple[Kind, ...] = ("plain", "graph", "compiled") if cuda else ("plain", "compiled")
+    kinds = config.engines or (("plain", "graph", "compiled") if cuda else ("plain", "compiled"))
     limits = {}
     for recipe in ("bce", "r3gan"):
         for precision in ("highest", "medium"):
@@ -152,17 +154,22 @@ def _engine(
     return Engine.create(state, batches, settings, total=0), f"{precision}, {kind}"
 
 
-def _limits(engine: Engine, device: torch.device) -> dict[str, float]:
-    """What no engine can beat: the rate of a step's matrix products alone."""
+def products(engine: Engine) -> list[tuple[Any, Any]]:
+    """Shape, strides and type of both factors of each matrix product in a step."""
     traced = make_fx(engine.gradients)(*engine.example())
-    operands = [
-        [_like(node.meta["tensor_meta"], device) for node in product.all_input_nodes]
+    return [
+        tuple(node.meta["tensor_meta"] for node in product.all_input_nodes[-2:])
         for product in traced.graph.nodes
         if product.op == "call_function" and product.target in _PRODUCTS
     ]
 
+
+def _limits(engine: Engine, device: torch.device) -> dict[str, float]:
+    """What no engine can beat: the rate of a step's matrix products alone."""
+    operands = [tuple(_like(meta, device) for meta in pair) for pair in products(engine)]
+
     def multiply(times: int) -> None:
-        for *_, a, b in operands * times:
+        for a, b in operands * times:
             torch.mm(a, b)
 
     multiply(1)
@@ -197,8 +204,9 @@ def _empty_kernels(engine: Engine) -> float:
 
 
 def _like(meta: Any, device: torch.device) -> torch.Tensor:
-    tensor = torch.empty_strided(meta.shape, meta.stride, dtype=meta.dtype, device=device)
-    return tensor.normal_()
+    size = 1 + sum((n - 1) * stride for n, stride in zip(meta.shape, meta.stride, strict=True))
+    memory = torch.randn(size, device=device).to(meta.dtype)
+    return memory.as_strided(meta.shape, meta.stride)
 
 
 def _seconds(action: Callable[[], Any], device: torch.device) -> float:
