@@ -68,6 +68,8 @@ class Records:
         self, last_step: int, losses: NDArray[np.float32], images_per_second: float
     ) -> None:
         """The steps up to `last_step`; losses: (steps, 4) in the order of `Losses`."""
+        events = self._iterations.file_writer
+        assert events is not None  # not closed yet
         first = last_step - len(losses) + 1
         for step, row in enumerate(losses.tolist(), start=first):
             self._line({"kind": "iteration", "step": step, **dict(zip(_NAMES, row, strict=True))})
@@ -76,7 +78,7 @@ class Records:
                 Summary.Value(tag=tag, simple_value=value)
                 for tag, value in zip(_TAGS, row, strict=True)
             ]
-            self._iterations.file_writer.add_summary(Summary(value=values), step)
+            events.add_summary(Summary(value=values), step)
         self._iterations.add_scalar("iterations/images per second", images_per_second, last_step)
 
     def epoch(self, record: EpochRecord) -> None:
