@@ -66,8 +66,9 @@ class RecipeConfig:
 
     recipe: Literal["bce", "r3gan", "hinge"] = "bce"
     """bce: binary cross entropy, non-saturating (Goodfellow et al. 2014). r3gan: relativistic
-    pairing with R1 and R2 penalties (Huang et al. 2024, arXiv 2501.05441). hinge: Lim and Ye 2017.
-    Each has its own defaults for the options below."""
+    pairing (Huang et al. 2024, arXiv 2501.05441). hinge: Lim and Ye 2017. Each has its own defaults
+    for the options below; gradient penalties keep bce, too, from circling (Mescheder et al. 2018,
+    arXiv 1801.04406)."""
     batch_size: int = 64
     """Real images, and generated ones, in each update."""
     lr: float = 2e-4
@@ -76,13 +77,13 @@ class RecipeConfig:
     """The same from --burn-in on, to which it falls along half a cosine; 0 keeps --lr."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Decay rates of Adam's two moments."""
-    gamma: float = 0.0
+    gamma: float = 1.0
     """Weight of the gradient penalties R1 and R2 on the discriminator, at the start; 0: none."""
-    gamma_end: float = 0.0
+    gamma_end: float = 0.1
     """The same from --burn-in on, to which it falls along half a cosine (Huang et al. 2024)."""
-    burn_in: float = 0.0
+    burn_in: float = 2e6
     """Images until --lr-end and --gamma-end are reached; 0 keeps --lr and --gamma."""
-    ema_half_life: float = 20_000.0
+    ema_half_life: float = 500_000.0
     """Images after which a weight's share in the moving average of the generator halves."""
 
     def __post_init__(self) -> None:
@@ -133,9 +134,8 @@ RECIPES: dict[str, RecipeConfig] = {
         gamma=2.0,
         gamma_end=0.1,
         burn_in=4e6,
-        ema_half_life=500_000.0,
     ),
-    "hinge": RecipeConfig("hinge"),
+    "hinge": RecipeConfig("hinge", gamma=0.0, gamma_end=0.0),
 }
 
 
