@@ -96,6 +96,7 @@ def test_auto_takes_what_pays(asked: Any, device: str, total: int, expected: str
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # compilers warn of what is theirs
 @pytest.mark.parametrize(("recipe", "precision"), [(HINGE, "highest"), (R3GAN, "medium")])
 def test_the_compiled_engine_trains_as_the_plain_one(
     recipe: Any, precision: Any, caplog: pytest.LogCaptureFixture
@@ -160,6 +161,7 @@ def test_a_step_that_does_not_move_the_generator_is_noticed(
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("kind", ["graph", "compiled"])
 @pytest.mark.parametrize("recipe", [HINGE, R3GAN])
 def test_a_cuda_graph_trains_as_the_plain_engine(recipe: Any, kind: Any) -> None:

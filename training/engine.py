@@ -79,7 +79,8 @@ class Engine:
             state.restore(before)
             reason = difference(plain, fast, state)
         except Exception as error:  # of whatever type: compilers and drivers have many
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            lines = str(error).split("\n\n")[0].split()
+            reason = f"{type(error).__name__}: {' '.join(lines)}"
         state.restore(before)
         if reason:
             _log.warning("the %s engine cannot be used, the plain one runs: %s", kind, reason)
