@@ -19,6 +19,7 @@ help:
 	@echo "make demo      install, train on real digits, export, sample; two minutes"
 	@echo "make test      format, lint, types, tests; under 5 minutes"
 	@echo "make test-all  what takes longer or needs the network: the demo, the wheel"
+	@echo "make torture   kill a run at a hundred random moments; minutes"
 	@echo "make gpu-check the GPU tests and all benchmarks, on a machine with a GPU; under 9 minutes"
 	@echo "make clean     remove the environment and what the tools cached"
 	@echo "ORT=cpu|gpu chooses the onnxruntime (here: $(ORT)), PYTHON=... the Python (3.11 or later)"
@@ -54,7 +55,7 @@ lint: install
 
 .PHONY: test
 test: lint
-	$(BIN)/pytest -m "not full"
+	$(BIN)/pytest -m "not full and not torture"
 
 .PHONY: test-all
 test-all: demo
@@ -64,6 +65,10 @@ test-all: demo
 .PHONY: gpu-check
 gpu-check:
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu_check
+
+.PHONY: torture
+torture: install
+	$(BIN)/pytest -m torture -s
 
 .PHONY: clean
 clean:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,7 @@ from inference.pictures import grid
 from tests.conftest import TINY
 from training.checkpoint import CheckpointError, load
 from training.config import TrainConfig
-from training.engine import Engine
-from training.loop import TrainingError, train
+from training.loop import train
 from training.progress import ProgressBar
 from training.provenance import read_config
 from training.records import grid_steps
@@ -199,7 +197,6 @@ def test_a_resumed_run_is_as_if_it_had_never_stopped(
     run_dir = tmp_path / "run"
     train(half, run_dir)
     assert load(run_dir / "last.pt")["step"] < STEPS
-    time.sleep(1.1)  # TensorBoard puts its files in order by the second they were made in
     train(TINY, run_dir, resume=True)
     assert_same_state(tiny_run, run_dir)
     for kind in ("iteration", "epoch"):
@@ -229,15 +226,6 @@ def test_a_resume_goes_back_to_the_last_save(tiny_run: Path, tmp_path: Path) -> 
     assert len(read_lines(run_dir, "iteration")) == STEPS
 
 
-def test_previous_serves_where_last_is_missing(tiny_run: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    train(replace(TINY, epochs=3), run_dir)
-    train(replace(TINY, epochs=8), run_dir, resume=True)
-    (run_dir / "last.pt").unlink()
-    train(TINY, run_dir, resume=True)
-    assert_same_state(tiny_run, run_dir)
-
-
 def test_a_finished_run_resumes_to_itself(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,51 +249,6 @@ def test_a_folder_in_use_is_left_alone(tiny_run: Path, capsys: pytest.CaptureFix
     assert main(["--dataset", "digits", "--run-dir", str(tiny_run)]) == 1
     assert f"--resume {tiny_run}" in capsys.readouterr().err
     assert (tiny_run / "last.pt").stat().st_mtime_ns == before
-
-
-def test_losses_that_are_not_finite_stop_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = Engine.run
-
-    def broken(self: Engine, count: int) -> Any:
-        losses = run(self, count)
-        losses[-1, 0] = np.nan
-        return losses
-
-    monkeypatch.setattr(Engine, "run", broken)
-    with pytest.raises(TrainingError, match="not finite from iteration 4 on"):
-        train(TINY, tmp_path / "run")
-    assert not (tmp_path / "run" / "last.pt").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
-def test_damaged_checkpoints_are_named(
-    tiny_run: Path, tmp_path: Path, content: bytes | None
-) -> None:
-    whole = (tiny_run / "last.pt").read_bytes()
-    file = tmp_path / "last.pt"
-    file.write_bytes(whole[: len(whole) // 2] if content is None else content)
-    with pytest.raises(CheckpointError, match=r"last\.pt cannot be read"):
-        load(file)
-
-
-def test_checkpoints_run_no_code(tmp_path: Path) -> None:
-    class Malicious:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return Path.touch, (tmp_path / "owned",)
-
-    torch.save({"format_version": 1, "payload": Malicious()}, tmp_path / "evil.pt")
-    with pytest.raises(CheckpointError, match=r"evil\.pt cannot be read"):
-        load(tmp_path / "evil.pt")
-    assert not (tmp_path / "owned").exists()
-
-
-def test_checkpoints_of_another_format_are_refused(tmp_path: Path) -> None:
-    for content in ({"format_version": 2}, {}, [1]):
-        torch.save(content, tmp_path / "other.pt")
-        with pytest.raises(CheckpointError, match="checkpoint format"):
-            load(tmp_path / "other.pt")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

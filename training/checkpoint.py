@@ -1,25 +1,27 @@
-"""What a run keeps: generators with their scores, and all that an exact resume needs.
-
-Loading never executes code: every file is read with `weights_only=True`.
-"""
+"""The .pt files of a run: written whole, with a checksum, and read without executing code."""
 
 import hashlib
-import pickle
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from inference.files import atomic_write
-from training.history import History
 from training.networks import Generator
 from training.step import TrainState
 
 FORMAT_VERSION = 1
+_MARK = b"ganpack sha256: "
+_SEAL = len(_MARK) + 64
 
 
 class CheckpointError(Exception):
     """A file of a run is missing, damaged, or of another format; the message says which."""
+
+
+class DamagedError(CheckpointError):
+    """It is not as it was written, or never was ours."""
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -49,11 +51,19 @@ def save_checkpoint(
         "scores": scores,
         **provenance,
     }
-    _save(content, checkpoint_path(run_dir, state.step))
+    save(content, checkpoint_path(run_dir, state.step))
 
 
 def load_generator(content: dict[str, Any]) -> Generator:
-    """The averaged generator of a loaded checkpoint, on the CPU, in eval mode."""
+    """The averaged generator of a loaded checkpoint, on the CPU, in eval mode.
+
+    Raises:
+        CheckpointError: if it is not a checkpoint, but what a run goes on from.
+    """
+    if "network" not in content:
+        raise CheckpointError(
+            "last.pt and previous.pt are no checkpoints: take one of checkpoints/"
+        )
     network = content["network"]
     generator = Generator(
         network["latent_dim"], tuple(network["hidden_dims"]), tuple(network["image_shape"])
@@ -71,73 +81,53 @@ def weights_sha256(generator: Generator) -> str:
     return digest.hexdigest()
 
 
-def save_last(run_dir: Path, state: TrainState, history: History, data_sha256: str) -> None:
-    """Write last.pt, all that an exact resume needs; the one before becomes previous.pt."""
-    content = {
-        "format_version": FORMAT_VERSION,
-        "step": state.step,
-        "generator": state.generator.state_dict(),
-        "discriminator": state.discriminator.state_dict(),
-        "ema": state.ema.state_dict(),
-        "optimizer_g": state.optimizer_g.state_dict(),
-        "optimizer_d": state.optimizer_d.state_dict(),
-        "noise": state.noise.get_state(),
-        "history": history.to_dict(),
-        "data_sha256": data_sha256,
-    }
-    last = run_dir / "last.pt"
-    if last.exists():
-        last.replace(run_dir / "previous.pt")
-    _save(content, last)
-
-
-def restore(run_dir: Path, state: TrainState, data_sha256: str) -> History:
-    """Put `state` back to where last.pt (or else previous.pt) left it.
-
-    Raises:
-        CheckpointError: if neither can be read, or the images are others than the run's.
-    """
-    path = run_dir / "last.pt"
-    if not path.exists():
-        path = run_dir / "previous.pt"
-    content = load(path)
-    if content["data_sha256"] != data_sha256:
-        raise CheckpointError(
-            f"{path} was trained on other images (sha256 {content['data_sha256'][:12]}…, "
-            f"now {data_sha256[:12]}…): give the run its data back, or start a new one"
-        )
-    for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"):
-        getattr(state, name).load_state_dict(content[name])
-    for optimizer in (state.optimizer_g, state.optimizer_d):
-        for group in optimizer.param_groups:  # a tensor comes back on the CPU
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"] = group["lr"].to(state.noise.device)
-    state.noise.set_state(content["noise"])
-    state.step = content["step"]
-    return History.from_dict(content["history"])
-
-
 def load(path: Path) -> dict[str, Any]:
     """The content of one of our .pt files, on the CPU.
 
     Raises:
-        CheckpointError: if it is missing, damaged, not ours, or of another format version.
+        CheckpointError: if it is missing or of another format version; DamagedError if its
+            checksum is missing or wrong, or it is not ours.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        file = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    damaged = f"{path} cannot be read, it is damaged or not ours"
+    content, mark, digest = file[:-_SEAL], file[-_SEAL:-64], file[-64:]
+    if mark != _MARK:
+        raise DamagedError(f"{damaged}: it has no checksum at its end")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise DamagedError(
+            f"{damaged}: its sha256 is not {digest[:12].decode('ascii', 'replace')}…"
+        )
+    try:
+        values: dict[str, Any] = torch.load(BytesIO(file), map_location="cpu", weights_only=True)
+    except Exception as error:  # of whatever type: with its checksum in order it is not ours
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise CheckpointError(
-            f"{path} cannot be read, it is damaged or not ours: {reason}"
-        ) from None
-    version = content.get("format_version") if isinstance(content, dict) else None
+        raise DamagedError(f"{damaged}: {reason}") from None
+    version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: checkpoint format {version}, this version reads {FORMAT_VERSION}"
         )
-    return content
+    return values
+
+
+def save(content: dict[str, Any], path: Path, *, keep_as: Path | None = None) -> None:
+    """Write a .pt file whole, with its checksum; keep_as: as `atomic_write` has it.
+
+    It is the zip of `torch.save`, which checks nothing on loading, with the sha256 of all that is
+    before it as its comment: `torch.load` reads it too.
+    """
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    archive = buffer.getvalue()
+    assert archive[-22:-18] == b"PK\5\6"  # the last record of a zip, which ends with the length
+    assert archive[-2:] == b"\0\0"  # of its comment
+    archive = archive[:-2] + _SEAL.to_bytes(2, "little")
+    with atomic_write(path, keep_as=keep_as) as file:
+        file.write(archive)
+        file.write(_MARK + hashlib.sha256(archive).hexdigest().encode())
 
 
 def remove_newer(run_dir: Path, step: int) -> None:
@@ -145,8 +135,3 @@ def remove_newer(run_dir: Path, step: int) -> None:
     for path in [*run_dir.glob("checkpoints/step-*.pt"), *run_dir.glob("samples/step-*.png")]:
         if int(path.stem.removeprefix("step-")) > step:
             path.unlink()
-
-
-def _save(content: dict[str, Any], path: Path) -> None:
-    with atomic_write(path) as file:
-        torch.save(content, file)

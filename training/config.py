@@ -178,6 +178,11 @@ class TrainConfig:
         _require(0 <= self.seed < 2**63, f"--seed must be in 0 … 2**63 - 1, got {self.seed}")
 
 
+# What the weights, the records and the place in the data are counted in.
+_BOUND = {"dataset", "image_size", "channels", "batch_size"}
+_BOUND |= {f.name for f in fields(NetworkConfig)}
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as JSON values."""
     values: dict[str, Any] = _jsonable(asdict(config))
@@ -206,23 +211,35 @@ def differences(a: Any, b: Any) -> list[str]:
     return names
 
 
-def for_more(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
+def for_more(
+    saved: TrainConfig, asked: TrainConfig, override: frozenset[str] = frozenset()
+) -> TrainConfig:
     """The settings to go on with: the saved ones, with the length that was asked for.
 
-    The length (epochs or iterations), the data folder, the rule of selection and the engine may
-    change.
+    The length (epochs or iterations), the data folder, the rule of selection, the engine and what
+    is in `override` may change.
 
     Raises:
-        ConfigError: if anything else does, naming each difference.
+        ConfigError: if anything else does, naming each difference; if `override` has what is no
+            setting, or what weights, records and the place in the data are counted in.
     """
-    free = {"epochs", "iterations", "data_dir", "select", "engine"}
+    unknown = override - _flat(saved).keys()
+    _require(not unknown, f"--override: there is no setting {', '.join(sorted(unknown))}")
+    if bound := override & _BOUND:
+        names = ", ".join(sorted(name.replace("_", "-") for name in bound))
+        raise ConfigError(f"--override {names}: no run can go on with another, start a new one")
+    free = {"epochs", "iterations", "data_dir", "select", "engine"} | override
     fixed = [name for name in differences(saved, asked) if name not in free]
     if fixed:
         flat_saved, flat_asked = _flat(saved), _flat(asked)
         changes = ", ".join(
             f"--{name.replace('_', '-')} {flat_saved[name]} -> {flat_asked[name]}" for name in fixed
         )
-        raise ConfigError(f"a resumed run keeps its settings, these differ: {changes}")
+        names = " ".join(name.replace("_", "-") for name in fixed)
+        raise ConfigError(
+            f"a resumed run keeps its settings, these differ: {changes} (--override {names} allows "
+            f"it, and the run is no longer what it would have been)"
+        )
     if asked.epochs != saved.epochs and asked.iterations == saved.iterations:
         return replace(asked, iterations=None)
     return asked

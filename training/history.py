@@ -33,6 +33,8 @@ class History:
     """Steps in those sums."""
     seconds: float = 0.0
     """Time of those steps."""
+    divergences: list[str] = field(default_factory=list)
+    """The evidence of each time that the run went wrong and was taken back."""
 
     def add(self, losses: NDArray[np.float32], seconds: float) -> None:
         """Count steps of the epoch in progress; losses: (steps, 4)."""

@@ -1,6 +1,8 @@
 """What a run says while it goes on: metrics.jsonl, TensorBoard, sample grids."""
 
 import json
+import os
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -9,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import image
 
 from inference.files import atomic_write
 from inference.noise import latents
 from inference.pictures import grid, save_png
+from training.event_file import EventFile
 from training.history import EpochRecord
 from training.networks import Generator, to_pixels
 
@@ -46,10 +48,14 @@ class Records:
         self._samples.mkdir(exist_ok=True)
         metrics = run_dir / "metrics.jsonl"
         _cut_back(metrics, step, epoch)
-        self._metrics = metrics.open("a", encoding="utf-8")
         board = run_dir / "tensorboard"
-        self._iterations = SummaryWriter(board / "iterations", purge_step=step + 1)
-        self._epochs = SummaryWriter(board / "epochs", purge_step=epoch + 1)
+        with ExitStack() as stack:
+            self._metrics = stack.enter_context(metrics.open("a", encoding="utf-8"))
+            self._iterations = stack.enter_context(
+                closing(EventFile(board / "iterations", step + 1))
+            )
+            self._epochs = stack.enter_context(closing(EventFile(board / "epochs", epoch + 1)))
+            self._open = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -60,50 +66,44 @@ class Records:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._metrics.close()
-        self._iterations.close()
-        self._epochs.close()
+        self._open.close()
 
     def iterations(
         self, last_step: int, losses: NDArray[np.float32], images_per_second: float
     ) -> None:
         """The steps up to `last_step`; losses: (steps, 4) in the order of `Losses`."""
-        events = self._iterations.file_writer
-        assert events is not None  # not closed yet
         first = last_step - len(losses) + 1
         for step, row in enumerate(losses.tolist(), start=first):
             self._line({"kind": "iteration", "step": step, **dict(zip(_NAMES, row, strict=True))})
-            # One event for all four: `add_scalar` would take three times as long.
-            values = [
-                Summary.Value(tag=tag, simple_value=value)
-                for tag, value in zip(_TAGS, row, strict=True)
-            ]
-            events.add_summary(Summary(value=values), step)
-        self._iterations.add_scalar("iterations/images per second", images_per_second, last_step)
+            self._iterations.scalars(step, dict(zip(_TAGS, row, strict=True)))
+        self._iterations.scalars(last_step, {"iterations/images per second": images_per_second})
 
     def epoch(self, record: EpochRecord) -> None:
         """The means of an epoch."""
         values = asdict(record)
         self._line({"kind": "epoch", **values})
-        for name, label in (_NAMES | _SPEED).items():
-            self._epochs.add_scalar(f"epochs/{label}", values[name], record.epoch)
-        for name, label in _SCORES.items():
-            if name in record.scores:
-                self._iterations.add_scalar(f"scores/{label}", record.scores[name], record.step)
-        self.flush()
+        means = {f"epochs/{label}": values[name] for name, label in (_NAMES | _SPEED).items()}
+        self._epochs.scalars(record.epoch, means)
+        scores = {
+            f"scores/{label}": record.scores[name]
+            for name, label in _SCORES.items()
+            if name in record.scores
+        }
+        self._iterations.scalars(record.step, scores)
 
     def samples(self, step: int, generator: Generator) -> None:
         """The grid of images 0 to 63 of seed 0, the same that the sampler draws."""
         picture = grid(draw(generator, _GRID_IMAGES))
         save_png(picture, self._samples / f"step-{step:07d}.png")
         layout = "HW" if picture.ndim == 2 else "HWC"
-        self._iterations.add_image("samples", picture, step, dataformats=layout)
+        self._iterations.add(step, image("samples", picture, dataformats=layout))
 
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
+    def sync(self) -> None:
+        """Put everything on the disk."""
         self._metrics.flush()
-        self._iterations.flush()
-        self._epochs.flush()
+        os.fsync(self._metrics.fileno())
+        self._iterations.sync()
+        self._epochs.sync()
 
     def _line(self, values: dict[str, Any]) -> None:
         self._metrics.write(json.dumps(values, allow_nan=False) + "\n")
@@ -129,15 +129,18 @@ def draw(generator: Generator, count: int) -> NDArray[np.uint8]:
 
 
 def _cut_back(metrics: Path, step: int, epoch: int) -> None:
-    """Keep the lines up to `step` and `epoch`; a last line that was cut short goes too."""
+    """Keep the lines up to `step` and `epoch`; from a line that was cut short on all goes."""
     if not metrics.exists():
         return
     kept = []
-    with metrics.open(encoding="utf-8") as lines:
+    with metrics.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
             if not line.endswith("\n"):
                 break
-            record = json.loads(line)
             if record["step"] <= step and record.get("epoch", 0) <= epoch:
                 kept.append(line)
     with atomic_write(metrics) as file:

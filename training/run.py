@@ -16,6 +16,7 @@ import tyro
 
 from training.config import RECIPES, ConfigError, TrainConfig, for_more
 from training.provenance import read_config
+from training.run_folder import RunFolderError, newest_run
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ class Command:
     run_dir: Path | None = None
     """Folder of the run, by default runs/DATASET-DATE-TIME."""
     resume: Path | None = None
-    """Continue the run in this folder, to more --epochs or --iterations if they are given."""
+    """Continue the run in this folder, to more --epochs or --iterations if they are given; "latest"
+    is the run under runs/ that was saved last."""
+    override: tuple[str, ...] = ()
+    """Settings that a resumed run may change, though it will not be the run that it was: lr, …"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,15 +41,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("training").setLevel(logging.INFO)
     from training.checkpoint import CheckpointError  # torch only once the usage is right
     from training.data import DataError
-    from training.loop import TrainingError, train
+    from training.interruption import Interrupted
+    from training.loop import train
+    from training.running import TrainingError
 
     try:
         result = train(
             command.config,
             command.resume or command.run_dir,
             resume=command.resume is not None,
+            override=frozenset(command.override),
         )
-    except (CheckpointError, DataError, TrainingError, OSError) as error:
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:  # before the first step, or after the last
+        print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
+        return 130
+    except (CheckpointError, DataError, RunFolderError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{result.run_dir}: {result.step} iterations done")
@@ -77,7 +90,8 @@ def parse(arguments: Sequence[str]) -> Command:
     ahead.add_argument("--recipe", choices=RECIPES)
     try:
         early, _ = ahead.parse_known_args(arguments)
-        saved = read_config(early.resume) if early.resume else None
+        resume = newest_run() if early.resume == Path("latest") else early.resume
+        saved = read_config(resume) if resume else None
         default = saved or TrainConfig(recipe=RECIPES[early.recipe or "bce"])
         command = tyro.cli(
             Command,
@@ -90,8 +104,12 @@ def parse(arguments: Sequence[str]) -> Command:
         if saved:
             if command.run_dir is not None:
                 raise ConfigError("--resume names the run folder, --run-dir cannot name another")
-            return Command(for_more(saved, command.config), resume=command.resume)
-    except (ConfigError, argparse.ArgumentError) as error:
+            override = frozenset(name.replace("-", "_") for name in command.override)
+            config = for_more(saved, command.config, override)
+            return Command(config, resume=resume, override=tuple(sorted(override)))
+        if command.override:
+            raise ConfigError("--override is about --resume, and there is none")
+    except (ConfigError, RunFolderError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     return command

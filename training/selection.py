@@ -69,10 +69,15 @@ def write_best(
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
-def prune(run_dir: Path, epochs: Sequence[EpochRecord]) -> None:
-    """Remove checkpoints but the best by each rule, the last and every tenth epoch's."""
-    keep = {choose(rule, epochs).step for rule in RULES} | {epochs[-1].step}
-    keep |= {record.step for record in epochs if record.epoch % _KEEP_EVERY == 0}
+def prune(run_dir: Path, epochs: Sequence[EpochRecord], earlier: int = 0) -> None:
+    """Remove checkpoints but the best by each rule, the last and every tenth epoch's.
+
+    earlier: keep those as well that were the best when there were so many epochs.
+    """
+    keep = {record.step for record in epochs if record.epoch % _KEEP_EVERY == 0}
+    for known in (epochs, epochs[:earlier]):
+        if known:
+            keep |= {choose(rule, known).step for rule in RULES} | {known[-1].step}
     for path in (run_dir / "checkpoints").glob("step-*.pt"):
         if path not in {checkpoint_path(run_dir, step) for step in keep}:
             path.unlink()

@@ -1,5 +1,6 @@
 """One adversarial step: the mathematics, nothing else."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -18,6 +19,8 @@ from training.networks import Discriminator, Generator
 # picture and no score uses.
 _CALIBRATION_IMAGES = 4096
 _CALIBRATION_SEED = LIMIT - 1
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of a parameter
 
 
 class Snapshot(NamedTuple):
@@ -91,15 +94,9 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that a step changes, itself, by name; moments once they exist."""
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
-        found = {
-            f"{name}.{key}": tensor
-            for name, network in (networks | {"ema": self.ema}).items()
-            for key, tensor in network.state_dict().items()
-        }
-        for optimizer, (name, network) in zip(
-            (self.optimizer_g, self.optimizer_d), networks.items(), strict=True
-        ):
+        found = {f"ema.{key}": tensor for key, tensor in self.ema.state_dict().items()}
+        for name, network, optimizer in self._optimized():
+            found |= {f"{name}.{key}": tensor for key, tensor in network.state_dict().items()}
             for parameter_name, parameter in network.named_parameters():
                 for key, moment in optimizer.state[parameter].items():
                     found[f"{name}.{parameter_name}.{key}"] = moment
@@ -112,12 +109,25 @@ class TrainState:
 
     @torch.no_grad()
     def restore(self, snapshot: "Snapshot") -> None:
-        """Put every tensor back in place; moments that did not exist yet are zero."""
+        """Put every tensor back in place.
+
+        Moments that only the snapshot has are made, those that only this state has become zero.
+        """
         self.step = snapshot.step
         self.noise.set_state(snapshot.noise)
+        for name, network, optimizer in self._optimized():
+            for parameter_name, parameter in network.named_parameters():
+                for key in _MOMENTS:
+                    saved = snapshot.tensors.get(f"{name}.{parameter_name}.{key}")
+                    if saved is not None and key not in optimizer.state[parameter]:
+                        optimizer.state[parameter][key] = saved.to(parameter.device, copy=True)
         for name, tensor in self.tensors().items():
             saved = snapshot.tensors.get(name)
             tensor.zero_() if saved is None else tensor.copy_(saved)
+
+    def _optimized(self) -> Iterator[tuple[str, nn.Module, Adam]]:
+        yield "generator", self.generator, self.optimizer_g
+        yield "discriminator", self.discriminator, self.optimizer_d
 
     def draw_z(self, batch_size: int) -> Tensor:
         """The next noise of training, (B, latent_dim) ~ N(0, I)."""

@@ -1,0 +1,63 @@
+"""What says that a run has gone wrong for good: values that are not finite, lost classes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.history import EpochRecord
+from training.step import Losses, TrainState
+
+# Class shares (total variation, 0 … 1) that were once within the first and are now beyond the
+# second have collapsed: of ten classes five are gone, of two one. Far off from the first on is not
+# collapse: an untrained generator is.
+_SOUND_CLASS_TV = 0.2
+_COLLAPSED_CLASS_TV = 0.48
+
+
+class Diverged(Exception):
+    """A run has gone wrong; the message is the evidence."""
+
+
+def check_losses(losses: NDArray[np.float32], first_step: int) -> None:
+    """Raise Diverged where one of the losses, (steps, 4), is not finite.
+
+    first_step: of the first row.
+    """
+    finite = np.isfinite(losses).all(axis=1)
+    if finite.all():
+        return
+    bad = int(finite.argmin())
+    values = zip(Losses._fields, losses[bad].tolist(), strict=True)
+    before = f", {_named(losses[bad - 1])} before" if bad else ""
+    wrong = ", ".join(f"{name} {value}" for name, value in values if not np.isfinite(value))
+    raise Diverged(f"iteration {first_step + bad}: {wrong}{before}")
+
+
+def check_weights(state: TrainState) -> None:
+    """Raise Diverged where a weight, statistic or moment is not finite."""
+    tensors = {name: t for name, t in state.tensors().items() if t.is_floating_point()}
+    largest = torch.stack(torch._foreach_norm(list(tensors.values()), float("inf")))
+    wrong = [
+        n for n, finite in zip(tensors, largest.isfinite().tolist(), strict=True) if not finite
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} others" if len(wrong) > 3 else ""
+        raise Diverged(f"iteration {state.step}: {', '.join(wrong[:3])}{more} not finite")
+
+
+def check_classes(epochs: Sequence[EpochRecord]) -> None:
+    """Raise Diverged where the last of the epochs has lost the classes that one before it had."""
+    *before, last = [record for record in epochs if record.scores]
+    now = last.scores["class_tv"]
+    best = min((record.scores["class_tv"] for record in before), default=1.0)
+    if best <= _SOUND_CLASS_TV and now > _COLLAPSED_CLASS_TV:
+        raise Diverged(
+            f"iteration {last.step}: the class shares of the images are {now:.2f} off those of "
+            f"real ones (total variation), {best:.2f} before; FCD {last.scores['fcd']:.1f}"
+        )
+
+
+def _named(row: NDArray[np.float32]) -> str:
+    return ", ".join(f"{n} {v:.4g}" for n, v in zip(Losses._fields, row.tolist(), strict=True))

@@ -1,0 +1,53 @@
+"""A TensorBoard event file, written without a thread of its own.
+
+So an error of writing is raised where it happens, what is flushed is flushed, and files of one
+folder are read in the order in which they were begun, whatever the clock says.
+"""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+_PREFIX = "events.out.tfevents."
+
+
+class EventFile:
+    """A new event file of a folder; what earlier ones hold from `purge_step` on is dropped."""
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard sorts the files by name, which begins with the second they were begun in.
+        seconds = [int(path.name.removeprefix(_PREFIX)[:10]) for path in folder.glob(f"{_PREFIX}*")]
+        number = max(int(time.time()), max(seconds, default=0) + 1)
+        self._file = (folder / f"{_PREFIX}{number:010d}.{platform.node()}").open("wb")
+        self._writer = RecordWriter(self._file)
+        self._event(Event(step=purge_step, file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._event(Event(step=purge_step, session_log=start))
+
+    def add(self, step: int, summary: Summary) -> None:
+        """Values at a step."""
+        self._event(Event(step=step, summary=summary))
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers at a step, by tag."""
+        pairs = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self.add(step, Summary(value=pairs))
+
+    def sync(self) -> None:
+        """Put everything on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Nothing can be added any more."""
+        self._file.close()
+
+    def _event(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._writer.write(event.SerializeToString())

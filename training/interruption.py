@@ -1,0 +1,57 @@
+"""SIGINT and SIGTERM: noted, so that a run can finish its step and save."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """A run has stopped early on a signal, and is saved."""
+
+    def __init__(self, run_dir: Path, step: int, number: int) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}, saved at iteration {step}: go on with "
+            f"python -m training.run --resume {run_dir}"
+        )
+        self.exit_code = 128 + number
+
+
+class Interruption:
+    """While it is entered, notes the first of the two signals; a second one ends the process.
+
+    Does nothing outside the main thread, where Python allows no handlers, nor about a signal that
+    is ignored, as under nohup.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The signal that came."""
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for each in _SIGNALS:
+                if signal.getsignal(each) is not signal.SIG_IGN:
+                    self._before[each] = signal.signal(each, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for each in self._before:  # the system's own end: no Python code is waited for
+            signal.signal(each, signal.SIG_DFL)
+        # Not `print`, which may be what was interrupted.
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
