@@ -170,6 +170,22 @@ def test_a_compiled_run_resumes_exactly(tmp_path: Path) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize("place", ["before the first step", "after the last"])
+def test_a_signal_before_or_after_the_steps_ends_at_once(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "reference_for" if place == "before the first step" else "judge"
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(f"training.loop.{name}", interrupted)
+    arguments = [*ARGUMENTS, "--epochs", "1", "--run-dir", str(tmp_path / "run")]
+    assert main(arguments) == 130
+    assert "stopped by SIGINT" in capsys.readouterr().err
+    assert (tmp_path / "run" / "last.pt").exists() == (place == "after the last")
+
+
 def test_a_run_is_saved_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_SAVE_SECONDS", 0.0)
     monkeypatch.setattr(running, "_LOOK_SECONDS", 0.0)  # look after each step
@@ -345,6 +361,7 @@ def test_what_is_overridden_may_change(tmp_path: Path) -> None:
     [
         (["--lr", "1"], "--lr 0.0002 -> 1.0 (--override lr allows it"),
         (["--lr", "1", "--seed", "4", "--override", "lr"], "differ: --seed 0 -> 4"),
+        (["--engine", "compiled"], "--engine plain -> compiled"),
         (["--override", "nonsense"], "there is no setting nonsense"),
         (["--batch-size", "9", "--override", "batch-size"], "no run can go on with another"),
     ],

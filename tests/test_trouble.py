@@ -385,3 +385,18 @@ def test_networks_that_do_not_fit_the_save_are_refused(tiny_run: Path, tmp_path:
     other = replace(TINY, network=replace(TINY.network, latent_dim=11))
     with pytest.raises(CheckpointError, match=r"other networks than config\.json"):
         train(other, run_dir, resume=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("saves_often")
+def test_a_cuda_graph_goes_back_with_new_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(TINY, device="cuda", engine="graph", iterations=14)
+    for name, stop in (("whole", 14), ("halves", 10)):
+        with monkeypatch.context() as patch:
+            nan_at(8, 2, patch, spoil)
+            train(replace(config, iterations=stop), tmp_path / name)
+    train(config, tmp_path / "halves", resume=True)
+    assert len(load(tmp_path / "whole" / "last.pt")["history"]["divergences"]) == 2
+    assert_same_state(tmp_path / "halves", tmp_path / "whole")

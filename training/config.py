@@ -216,8 +216,8 @@ def for_more(
 ) -> TrainConfig:
     """The settings to go on with: the saved ones, with the length that was asked for.
 
-    The length (epochs or iterations), the data folder, the rule of selection, the engine and what
-    is in `override` may change.
+    The length (epochs or iterations), the data folder, the rule of selection and what is in
+    `override` may change.
 
     Raises:
         ConfigError: if anything else does, naming each difference; if `override` has what is no
@@ -228,7 +228,7 @@ def for_more(
     if bound := override & _BOUND:
         names = ", ".join(sorted(name.replace("_", "-") for name in bound))
         raise ConfigError(f"--override {names}: no run can go on with another, start a new one")
-    free = {"epochs", "iterations", "data_dir", "select", "engine"} | override
+    free = {"epochs", "iterations", "data_dir", "select"} | override
     fixed = [name for name in differences(saved, asked) if name not in free]
     if fixed:
         flat_saved, flat_asked = _flat(saved), _flat(asked)

@@ -38,10 +38,8 @@ def check_losses(losses: NDArray[np.float32], first_step: int) -> None:
 def check_weights(state: TrainState) -> None:
     """Raise Diverged where a weight, statistic or moment is not finite."""
     tensors = {name: t for name, t in state.tensors().items() if t.is_floating_point()}
-    largest = torch.stack(torch._foreach_norm(list(tensors.values()), float("inf")))
-    wrong = [
-        n for n, finite in zip(tensors, largest.isfinite().tolist(), strict=True) if not finite
-    ]
+    sums = torch.stack([t.sum() for t in tensors.values()])  # `isfinite` takes 15 times as long
+    wrong = [n for n, finite in zip(tensors, sums.isfinite().tolist(), strict=True) if not finite]
     if wrong:
         more = f" and {len(wrong) - 3} others" if len(wrong) > 3 else ""
         raise Diverged(f"iteration {state.step}: {', '.join(wrong[:3])}{more} not finite")

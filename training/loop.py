@@ -76,6 +76,8 @@ def _train(
         history = saves.resume(state, config.seed, other_device="device" in override)
         if override:
             history.divergences.clear()
+        if "device" in override and "engine" not in override:
+            config = replace(config, engine="auto")
         engine = Engine.create(state, batches, config, total)
         config = replace(config, engine=engine.kind)  # a resume goes on with it
         provenance = describe(config, saves.data_sha256)

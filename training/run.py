@@ -11,12 +11,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from training.config import RECIPES, ConfigError, TrainConfig, for_more
 from training.provenance import read_config
 from training.run_folder import RunFolderError, newest_run
+
+if TYPE_CHECKING:
+    from training.loop import Result
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
+    try:
+        return _run(command)
+    except KeyboardInterrupt:  # before the first step, or after the last
+        print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
+        return 130
+
+
+def _run(command: Command) -> int:
     from training.checkpoint import CheckpointError  # torch only once the usage is right
     from training.data import DataError
     from training.interruption import Interrupted
@@ -55,12 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
-    except KeyboardInterrupt:  # before the first step, or after the last
-        print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
-        return 130
     except (CheckpointError, DataError, RunFolderError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    _report(result)
+    return 0
+
+
+def _report(result: "Result") -> None:
     print(f"{result.run_dir}: {result.step} iterations done")
     verdict = result.verdict
     for rule, choice in verdict.choices.items():
@@ -79,7 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"images {verdict.memory.real:.1f}: see nearest.png\n"
         f"export the choice by {verdict.rule}: python -m export.run {result.run_dir}"
     )
-    return 0
 
 
 def parse(arguments: Sequence[str]) -> Command:

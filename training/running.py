@@ -106,6 +106,7 @@ class Run:
         epoch_ends = step in {epoch_end, total}
         scores: dict[str, Any] = {}
         if epoch_ends or step in grids:
+            check_weights(self.state)  # or what is shown and kept would not be finite either
             generator = averaged(self.state)
         if step in grids:
             self._records.samples(step, generator)
@@ -137,7 +138,6 @@ class Run:
         every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
         if not last and epochs_before > 0 and before // every == self.state.step // every:
             return {}
-        check_weights(self.state)
         draw = drawing_with(generator, self.state.noise.device)
         return self.reference.score(draw, generator.latent_dim, SELECTION_SEED).to_dict()
 
