@@ -90,8 +90,8 @@ def kill_and_resume(folder: Path, undisturbed: Path, kills: int, seed: int) -> d
         finished = False
         while not finished:
             process = processes.start(processes.run, run_dir, begun(run_dir), 0.1)
-            # Late enough to get somewhere now and then, and within the start-up often.
-            process.join(moments.uniform(0, whole) if done < kills else None)
+            # Within the start-up often, and late enough to get somewhere now and then.
+            process.join(moments.uniform(0, 0.7 * whole) if done < kills else None)
             finished = process.exitcode is not None
             if not finished:
                 process.kill()
