@@ -24,7 +24,7 @@ from inference.artifact import Metadata, verify_seal
 from inference.pictures import grid
 from inference.session import open_session
 from tests.conftest import TINY
-from training.checkpoint import load, load_generator, weights_sha256
+from training.checkpoint import load, load_generator, save, weights_sha256
 from training.loop import train
 from training.networks import Generator
 
@@ -145,7 +145,7 @@ def test_the_tolerances_hold(difference: float, levels: int | None, passed: bool
 def test_nan_weights_fail_the_gate(tiny_run: Path, tmp_path: Path) -> None:
     content = load(best_checkpoint(tiny_run))
     content["ema"]["layers.0.weight"][0, 0] = float("nan")
-    torch.save(content, tmp_path / "nan.pt")
+    save(content, tmp_path / "nan.pt")
     with pytest.raises(ParityError, match="nan"):
         export(tmp_path / "nan.pt", tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
@@ -222,7 +222,7 @@ def test_a_steep_network_is_measured_by_its_own_float32_error(
     """Where PyTorch's float32 is itself far from float64, no file can be expected to be nearer."""
     content = load(best_checkpoint(tiny_run))
     content["ema"]["layers.5.weight"] *= 300
-    torch.save(content, tmp_path / "steep.pt")
+    save(content, tmp_path / "steep.pt")
     checks = export(tmp_path / "steep.pt", tmp_path / "artifact")
     assert all(check.passed for check in checks)
     assert max(check.max_difference for check in checks) > 1e-5

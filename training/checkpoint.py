@@ -90,6 +90,8 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         file = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     damaged = f"{path} cannot be read, it is damaged or not ours"
