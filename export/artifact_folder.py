@@ -19,35 +19,40 @@ from export.generator_files import (
     onnx_file,
     write_torchscript,
 )
-from export.parity import (
-    PIXEL_TOLERANCE,
-    Check,
-    check_files,
-    require_parity,
-    tightest,
-)
-from inference.artifact import Metadata
+from export.half_precision import half_precision
+from export.model_card import CARD_FILE, PICTURE_FILE, write_model_card
+from export.parity import Check, check_files, golden_images, require_parity, summary
+from export.sampler_file import SAMPLER_FILE, sampler_graph
+from inference.artifact import PIXEL_SHARES, PIXEL_TOLERANCE, Metadata
 from inference.files import atomic_write
 from inference.noise import NOISE
 from inference.session import version as runtime_version
 from training.checkpoint import load, load_generator, weights_sha256
 
 PARITY_FILE = "parity.json"
-_OURS = {GENERATOR_FILE, TORCHSCRIPT_FILE, PARITY_FILE}
+_OURS = {GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE, PARITY_FILE, CARD_FILE, PICTURE_FILE}
 
 
 class ExportError(Exception):
     """There is nothing to export, or no place for it; the message says what to do."""
 
 
-def export(checkpoint: Path, output: Path) -> list[Check]:
+def export(
+    checkpoint: Path,
+    output: Path,
+    precision: str = "fp32",
+    dataset: str | None = None,
+    data_dir: Path = Path("data"),
+) -> list[Check]:
     """Write the artifact of a checkpoint into the folder `output`; the checks that it passed.
 
+    precision: of the weights in the ONNX files. "fp16" is scored against the images of `dataset`
+    (by default what the generator was trained on), and must do as well there as "fp32".
     Where anything fails, an artifact that was there before stays as it was.
 
     Raises:
         CheckpointError: for a checkpoint that cannot be read.
-        ParityError: where a file does not match PyTorch.
+        ParityError: where a file does not match PyTorch, or "fp16" is worse than "fp32".
         ExportError: where `output` holds other files than an artifact's.
     """
     content = load(checkpoint)
@@ -63,21 +68,29 @@ def export(checkpoint: Path, output: Path) -> list[Check]:
         weights_sha256=weights_sha256(generator),
         scores=content["scores"],
         versions=_versions(),
+        golden=golden_images(generator),
     )
-    graph = export_graph(generator)
     with _replaced_whole(output) as folder:
+        graph = export_graph(generator)
+        if precision == "fp16":
+            graph, scores = half_precision(graph, metadata, dataset, data_dir)
+            metadata = replace(metadata, precision=precision, scores={**metadata.scores, **scores})
+        sampler = sampler_graph(graph, generator.latent_dim)
 
         def write(metadata: Metadata) -> list[Check]:
             (folder / GENERATOR_FILE).write_bytes(onnx_file(graph, metadata))
-            write_torchscript(generator, metadata, folder / TORCHSCRIPT_FILE)
-            checks = check_files(generator, folder)
+            as_sampler = replace(metadata, role="sampler")
+            (folder / SAMPLER_FILE).write_bytes(onnx_file(sampler, as_sampler))
+            whole = replace(metadata, precision="fp32")
+            write_torchscript(generator, whole, folder / TORCHSCRIPT_FILE)
+            checks = check_files(generator, folder, precision)
             require_parity(checks)
             return checks
 
         # Twice: the files carry their own figures, and what is checked is what lies there.
-        worst = tightest(write(metadata))
-        measured = {"max_difference": worst.max_difference, "tolerance": worst.tolerance}
-        checks = write(replace(metadata, parity=measured))
+        metadata = replace(metadata, parity=summary(write(metadata)))
+        checks = write(metadata)
+        write_model_card(folder, metadata)
         _write_report(folder, metadata, checks)
     return checks
 
@@ -126,7 +139,12 @@ def _replaced_whole(folder: Path) -> Iterator[Path]:
         yield new
         if folder.exists():
             folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -141,6 +159,8 @@ def _write_report(folder: Path, metadata: Metadata, checks: list[Check]) -> None
     report: dict[str, Any] = {
         "reference": "PyTorch in float64 on the CPU",
         "pixel_tolerance": PIXEL_TOLERANCE,
+        "pixel_share": PIXEL_SHARES[metadata.precision],
+        "summary": metadata.parity,
         "checks": [check.to_dict() for check in checks],
         "versions": dict(metadata.versions),
         "weights_sha256": metadata.weights_sha256,

@@ -1,6 +1,9 @@
 """A generator as `generator.onnx` and `generator.ts`."""
 
+import io
 import warnings
+import zipfile
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +25,7 @@ _IR_VERSION = 8
 
 
 def export_graph(generator: Generator) -> "onnx.ModelProto":
-    """The ONNX graph z -> images, pixels; a generator in eval mode on the CPU, left as it is.
+    """The ONNX graph z -> images, pixels, of a copy in eval mode: the generator is left as it is.
 
     Weights inside, batch size free, BatchNorm folded into the layers before it; nothing of this
     machine in it.
@@ -30,7 +33,7 @@ def export_graph(generator: Generator) -> "onnx.ModelProto":
     import onnx
 
     program = torch.onnx.export(
-        _WithPixels(generator).eval(),
+        _WithPixels(_copy(generator)).eval(),
         (torch.zeros(2, generator.latent_dim),),
         dynamo=True,
         external_data=False,
@@ -62,12 +65,18 @@ def onnx_file(graph: "onnx.ModelProto", metadata: Metadata) -> bytes:
 
 
 def write_torchscript(generator: Generator, metadata: Metadata, path: Path) -> None:
-    """Write generator.ts, z -> images, its contract among the extra files."""
+    """Write generator.ts, z -> images, of a copy in eval mode, its contract in the extra files."""
+    saved = io.BytesIO()
     with warnings.catch_warnings():
         _allow_torchscript()
-        traced = torch.jit.trace(generator, torch.zeros(2, generator.latent_dim))
+        traced = torch.jit.trace(_copy(generator), torch.zeros(2, generator.latent_dim))
         frozen = torch.jit.freeze(traced)
-        torch.jit.save(frozen, path, _extra_files={CONTRACT_KEY: metadata.to_json()})
+        torch.jit.save(frozen, saved, _extra_files={CONTRACT_KEY: metadata.to_json()})
+    # All but the source locations, which are local paths.
+    with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(path, "w") as clean:
+        for name in archive.namelist():
+            if not name.endswith(".debug_pkl"):
+                clean.writestr(zipfile.ZipInfo(name), archive.read(name))
 
 
 def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
@@ -76,6 +85,10 @@ def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
         _allow_torchscript()
         module: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)
     return module
+
+
+def _copy(generator: Generator) -> Generator:
+    return deepcopy(generator).cpu().float().eval()
 
 
 def _allow_torchscript() -> None:

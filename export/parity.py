@@ -1,32 +1,34 @@
 """Every exported file against PyTorch: an export that does not match it fails."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE, load_torchscript
-from inference.noise import LIMIT, latents
-from inference.session import ProviderError, open_session
+from export.file_runners import SEED, Output, runners
+from export.generator_files import TORCHSCRIPT_FILE
+from export.sampler_file import SAMPLER_FILE
+from inference.artifact import PIXEL_SHARES, PIXEL_TOLERANCE
+from inference.golden import GOLDEN_IMAGES, describe
+from inference.noise import latents, normal_quantiles
 from training.networks import Generator, to_pixels
 
-BATCHES = (1, 2, 7, 64, 1000)
-PIXEL_TOLERANCE = 1
-"""Largest difference allowed between grey levels."""
+BATCHES = (0, 1, 2, 7, 64, 1000)
+"""Each batch holds the first of the same inputs, so that the batches can be compared as well."""
 
-# Between images in [-1, 1]: 1e-5, or where PyTorch's own float32 is itself further from float64
-# (long training makes steep networks), a small multiple of that; twice as much on CUDA.
+# Between images in [-1, 1]: 1e-5, or where PyTorch itself, in float32 and with the weights as the
+# file stores them, is further from float64 (long training makes steep networks), a small multiple
+# of that; twice as much on CUDA.
 _TOLERANCE = 1e-5
 _TIMES_OWN_ERROR = 4
 _TIMES_ON_CUDA = 2
-
-_SEED = LIMIT - 2  # noise that no training, picture or trace has used
 
 
 class ParityError(Exception):
@@ -35,54 +37,115 @@ class ParityError(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One file, run in one way on one batch."""
+    """One file, run in one way on one batch. What a file does not give is None."""
 
     file: str
     provider: str
     batch: int
-    max_difference: float
-    """Largest |file - PyTorch in float64| over all values in [-1, 1]; NaN where either is NaN."""
     tolerance: float
     """Largest difference allowed."""
-    max_pixel_difference: int | None
-    """Largest difference of grey levels; None for a file that gives none."""
+    allowed_pixels: int
+    """How many grey levels may differ at all."""
+    batch_independent: bool
+    """Whether the largest batch begins with these results, bit for bit."""
+    max_difference: float | None = None
+    """Largest |file - PyTorch in float64| over all values in [-1, 1]; NaN where either is NaN."""
+    max_pixel_difference: int | None = None
+    """Largest difference of grey levels."""
+    differing_pixels: int | None = None
+    """Grey levels that differ at all."""
+    noise_exact: bool | None = None
+    """Whether z has the bits of the noise stream."""
 
     @property
     def passed(self) -> bool:
         """Whether the differences are within tolerance; NaN is not."""
-        return self.max_difference <= self.tolerance and (
-            self.max_pixel_difference is None or self.max_pixel_difference <= PIXEL_TOLERANCE
+        return (
+            (self.max_difference is None or self.max_difference <= self.tolerance)
+            and (self.max_pixel_difference or 0) <= PIXEL_TOLERANCE
+            and (self.differing_pixels or 0) <= self.allowed_pixels
+            and self.noise_exact is not False
         )
 
     def to_dict(self) -> dict[str, Any]:
         """As strict JSON values."""
-        finite = np.isfinite(self.max_difference)
+        finite = self.max_difference is None or np.isfinite(self.max_difference)
         return asdict(self) | {
             "max_difference": self.max_difference if finite else str(self.max_difference),
             "passed": self.passed,
         }
 
+    def __str__(self) -> str:
+        """The figures, with what is allowed."""
+        parts = []
+        if self.max_difference is not None:
+            parts.append(
+                f"values are up to {self.max_difference:.3g} apart (allowed {self.tolerance:.3g})"
+            )
+        if self.differing_pixels:
+            parts.append(
+                f"{self.differing_pixels} pixels differ (allowed {self.allowed_pixels}), "
+                f"by up to {self.max_pixel_difference} grey levels (allowed {PIXEL_TOLERANCE})"
+            )
+        if self.noise_exact is False:
+            parts.append("z is not that of the noise stream")
+        return f"in a batch of {self.batch}, {', '.join(parts)}"
 
-def check_files(generator: Generator, folder: Path) -> list[Check]:
-    """generator.onnx and generator.ts, as they lie in `folder`, on all that this machine has.
 
-    generator: the reference, on the CPU in eval mode; run as a copy in float64.
+def check_files(generator: Generator, folder: Path, precision: str = "fp32") -> list[Check]:
+    """The three files, as they lie in `folder`, on all that this machine has.
+
+    generator: the reference, run as copies in eval mode on the CPU.
+    precision: of the weights in the ONNX files; TorchScript keeps float32.
     """
-    noise = latents(sum(BATCHES), generator.latent_dim, seed=_SEED)
-    batches = np.split(noise, np.cumsum(BATCHES)[:-1])
-    reference = deepcopy(generator).double()
-    with torch.inference_mode():
-        expected: list[Tensor] = [reference(torch.from_numpy(z).double()) for z in batches]
-        own: list[Tensor] = [generator(torch.from_numpy(z)) for z in batches]
-    own_error = max(float((a - b).abs().max()) for a, b in zip(own, expected, strict=True))
-    tolerance = max(_TOLERANCE, _TIMES_OWN_ERROR * own_error)
+    given = parity_inputs(generator.latent_dim)
+    drawn = latents(BATCHES[-1], generator.latent_dim, seed=SEED)  # sampler.onnx draws its own
     checks = []
-    for file, provider, run in _runners(folder):
-        allowed = tolerance * (_TIMES_ON_CUDA if "cuda" in provider else 1)
-        for z, images in zip(batches, expected, strict=True):
-            difference, levels = _compare(images, *run(z))
-            checks.append(Check(file, provider, len(z), difference, allowed, levels))
+    with _full_precision():
+        copy = deepcopy(generator).cpu().float().eval()
+        exact, exact_drawn = _in_float64(copy, given), _in_float64(copy, drawn)
+        tolerances = {
+            kind: max(_TOLERANCE, _TIMES_OWN_ERROR * _own_error(copy, kind, exact))
+            for kind in ("fp32", precision)
+        }
+        for file, provider, run in runners(folder):
+            kind = "fp32" if file == TORCHSCRIPT_FILE else precision
+            tolerance = tolerances[kind] * (_TIMES_ON_CUDA if "cuda" in provider else 1)
+            wanted = exact_drawn if file == SAMPLER_FILE else exact
+            whole = run(wanted["z"])
+            for batch in BATCHES:
+                output = run(wanted["z"][:batch])
+                figures = _compare(_head(wanted, batch), output)
+                independent = _same_bits(_head(whole, batch), output)
+                allowed = ceil(PIXEL_SHARES[kind] * batch * prod(generator.image_shape))
+                checks.append(
+                    Check(file, provider, batch, tolerance, allowed, independent, **figures)
+                )
     return checks
+
+
+def parity_inputs(latent_dim: int) -> NDArray[np.float32]:
+    """z to compare on, float32 (1000, latent_dim): normal, nothing, tiny, and the extremes."""
+    z = latents(BATCHES[-1], latent_dim, seed=SEED)
+    signs = np.where(z[7:40] > 0, 1, -1)
+    most = normal_quantiles()[-1]  # 4.325: nothing that the noise stream gives is larger
+    z[1] = 0
+    z[2] = 1e-30
+    z[3], z[4] = most, -most
+    z[5] *= 1e-6
+    z[6] = 1e-42  # denormal
+    z[7:40] = signs * most
+    return z
+
+
+def golden_images(generator: Generator) -> tuple[dict[str, Any], ...]:
+    """The images that the contract holds, drawn by PyTorch in float64."""
+    copy = deepcopy(generator).cpu().float().eval()
+    golden = []
+    for seed, image in GOLDEN_IMAGES:
+        z = latents(1, generator.latent_dim, seed=seed, start=image)
+        golden.append(describe(seed, image, z[0], _in_float64(copy, z)["pixels"][0]))
+    return tuple(golden)
 
 
 def require_parity(checks: list[Check]) -> None:
@@ -90,65 +153,83 @@ def require_parity(checks: list[Check]) -> None:
     failed = [check for check in checks if not check.passed]
     if failed:
         worst = failed[0]
-        levels = worst.max_pixel_difference
         raise ParityError(
-            f"{worst.file} on {worst.provider} is not the model: in a batch of {worst.batch}, "
-            f"values are up to {worst.max_difference:.3g} apart (allowed {worst.tolerance:.3g})"
-            + (f", grey levels up to {levels} (allowed {PIXEL_TOLERANCE})" if levels else "")
-            + f"; {len(failed)} of {len(checks)} checks failed"
+            f"{worst.file} on {worst.provider} is not the model: {worst}; "
+            f"{len(failed)} of {len(checks)} checks failed"
         )
 
 
 def tightest(checks: list[Check]) -> Check:
     """The check that came nearest to its tolerance."""
-    return max(checks, key=lambda check: check.max_difference / check.tolerance)
+    return max(checks, key=lambda check: (check.max_difference or 0) / check.tolerance)
 
 
-# z -> images, and pixels where the file gives them.
-_Run = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.uint8] | None]]
+def summary(checks: list[Check]) -> dict[str, Any]:
+    """The figures that the contract of each file holds."""
+    worst = tightest(checks)
+    return {
+        "max_difference": worst.max_difference,
+        "tolerance": worst.tolerance,
+        "max_pixel_difference": max(check.max_pixel_difference or 0 for check in checks),
+        "pixel_tolerance": PIXEL_TOLERANCE,
+        "inputs": BATCHES[-1],
+        "checks": len(checks),
+        "providers": sorted({check.provider for check in checks}),
+        "batch_independent": sorted(
+            {check.file for check in checks}
+            - {check.file for check in checks if not check.batch_independent}
+        ),
+    }
 
 
-def _runners(folder: Path) -> Iterator[tuple[str, str, _Run]]:
-    """Each file on each provider that this machine really has: (file, provider, run)."""
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        yield TORCHSCRIPT_FILE, f"torch {device}", _torchscript_runner(folder, device)
-    model = (folder / GENERATOR_FILE).read_bytes()
-    for wanted in ("cpu", "cuda"):
-        try:
-            session, provider = open_session(model, wanted)
-        except ProviderError:
-            if wanted == "cpu":
-                raise
+def _in_float64(generator: Generator, z: NDArray[np.float32]) -> Output:
+    with torch.inference_mode():
+        images = deepcopy(generator).double()(torch.from_numpy(z).double())
+        return {"z": z, "images": images.numpy(), "pixels": to_pixels(images).numpy()}
+
+
+def _own_error(generator: Generator, kind: str, exact: Output) -> float:
+    """Of PyTorch in float32, with the weights rounded as the file's are."""
+    rounded = deepcopy(generator)
+    if kind == "fp16":
+        rounded.half().float()
+    with torch.inference_mode():
+        images = rounded(torch.from_numpy(exact["z"])).numpy()
+    return float(np.abs(images - exact["images"]).max())
+
+
+def _compare(exact: Output, output: Output) -> dict[str, Any]:
+    """The figures of a `Check`: how far a file is from PyTorch, and from the noise stream."""
+    figures: dict[str, Any] = {}
+    for name, found in output.items():
+        wanted = exact[name]
+        fits = found.shape == wanted.shape
+        if name == "z":
+            figures["noise_exact"] = fits and found.tobytes() == wanted.tobytes()
+        elif name == "images":
+            apart = np.abs(found - wanted).max(initial=0) if fits else np.inf
+            figures["max_difference"] = float(apart)
         else:
-            yield GENERATOR_FILE, f"onnxruntime {provider}", _onnx_runner(session)
+            levels = np.abs(wanted.astype(int) - found) if fits else np.full(wanted.shape, 255)
+            figures["max_pixel_difference"] = int(levels.max(initial=0))
+            figures["differing_pixels"] = int((levels > 0).sum())
+    return figures
 
 
-def _torchscript_runner(folder: Path, device: str) -> _Run:
-    module = load_torchscript(folder / TORCHSCRIPT_FILE, device)
-
-    def run(z: NDArray[np.float32]) -> tuple[NDArray[np.float32], None]:
-        with torch.inference_mode():
-            return module(torch.from_numpy(z).to(device)).cpu().numpy(), None
-
-    return run
+def _head(output: Output, batch: int) -> Output:
+    return {name: values[:batch] for name, values in output.items()}
 
 
-def _onnx_runner(session: Any) -> _Run:
-    def run(z: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        images, pixels = session.run(["images", "pixels"], {"z": z})
-        return images, pixels
-
-    return run
+def _same_bits(a: Output, b: Output) -> bool:
+    return all(a[name].tobytes() == b[name].tobytes() for name in b)
 
 
-def _compare(
-    expected: Tensor, images: NDArray[np.float32], pixels: NDArray[np.uint8] | None
-) -> tuple[float, int | None]:
-    """Largest differences of images and of grey levels; NaN, not a number, where either has one."""
-    if images.shape != tuple(expected.shape):
-        return float("inf"), None
-    difference = float(np.abs(images - expected.numpy()).max())
-    if pixels is None:
-        return difference, None
-    levels = to_pixels(expected).numpy().astype(int) - pixels
-    return difference, int(np.abs(levels).max())
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """PyTorch multiplies in whole float32, whatever training has set."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

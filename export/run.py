@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -24,6 +24,12 @@ class ExportConfig:
     """Export this checkpoint, not the best of the run."""
     output: Path | None = None
     """Folder to write; by default RUN_DIR/artifact."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """Of the weights in the ONNX files; fp16 halves them, if its images score as well."""
+    dataset: str | None = None
+    """Real images that fp16 is scored by; by default those it was trained on."""
+    data_dir: Path = Path("data")
+    """Where data sets are downloaded to."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,22 +39,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     # torch only once the usage is right
     from export.artifact_folder import ExportError, best_checkpoint, export, newest_run
-    from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE
     from export.parity import ParityError, tightest
     from inference.artifact import ArtifactError
     from training.checkpoint import CheckpointError
+    from training.config import ConfigError
+    from training.data import DataError
 
     try:
         checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())
         run_dir = config.run_dir or checkpoint.parent.parent  # RUN_DIR/checkpoints/FILE
         output = config.output or run_dir / "artifact"
-        checks = export(checkpoint, output)
-    except (ArtifactError, CheckpointError, ExportError, ParityError, OSError) as error:
+        checks = export(checkpoint, output, config.precision, config.dataset, config.data_dir)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (
+        ArtifactError, CheckpointError, DataError, ExportError, ParityError, OSError,
+    ) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
         return 1
     worst = tightest(checks)
+    files = dict.fromkeys(check.file for check in checks)
     print(
-        f"{output}: {checkpoint.name} as {GENERATOR_FILE} and {TORCHSCRIPT_FILE}; "
+        f"{output}: {checkpoint.name} as {', '.join(files)}; "
         f"{len(checks)} checks against PyTorch passed, largest difference "
         f"{worst.max_difference:.2g} of {worst.tolerance:.2g} allowed\n"
         f"draw from it: python -m inference.run {output}"

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import prod
 from typing import Any, NoReturn
 
 FORMAT_VERSION = 1
@@ -22,6 +23,15 @@ UNSEALED = "0" * 64
 _SEAL_MARKER = b"\x0a\x0e" + SEAL_KEY.encode() + b"\x12\x40"
 
 
+PIXEL_TOLERANCE = 1
+"""Grey levels that a pixel may be away from PyTorch's."""
+PIXEL_SHARES = {"fp32": 0.001, "fp16": 0.05}
+"""By precision of the weights: share of the pixels that may differ at all."""
+
+# Far above any network of this kind, far below what would fill a memory.
+_MOST_VALUES = 2**24
+
+
 class ArtifactError(Exception):
     """A file is not an artifact that this version can use; the message says what is wrong."""
 
@@ -31,7 +41,7 @@ class Metadata:
     """What an exported generator is, where it comes from, and how well it matches PyTorch."""
 
     role: str
-    """"generator": z in, images out."""
+    """"generator": z in, images out; "sampler": seed, start and count in, pixels and z out."""
     image_shape: tuple[int, int, int]
     """(channels, height, width); 1 channel is grey, 3 are RGB."""
     latent_dim: int
@@ -52,8 +62,12 @@ class Metadata:
     """Scores of the checkpoint, by name, and how they were measured."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the programs that made the file."""
-    parity: Mapping[str, float] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
     """How far the files may be, and are, from PyTorch; see `parity.json`."""
+    precision: str = "fp32"
+    """Of the weights as they are stored: "fp32" or "fp16"; what goes in and out is float32."""
+    golden: tuple[Mapping[str, Any], ...] = ()
+    """Images as PyTorch draws them, with their seeds; see `golden`."""
     format_version: int = FORMAT_VERSION
     """Version of this contract."""
 
@@ -69,6 +83,15 @@ class Metadata:
         if min(*self.image_shape, self.latent_dim) < 1:
             raise ArtifactError(
                 f"sizes must be positive, got {self.image_shape} and {self.latent_dim}"
+            )
+        if max(prod(self.image_shape), self.latent_dim) > _MOST_VALUES:
+            raise ArtifactError(
+                f"images of {self.image_shape} from z of {self.latent_dim} are absurd: an artifact "
+                f"has at most {_MOST_VALUES} values in either"
+            )
+        if self.precision not in PIXEL_SHARES:
+            raise ArtifactError(
+                f"precision must be one of {', '.join(PIXEL_SHARES)}, got {self.precision!r}"
             )
 
     def to_json(self) -> str:
@@ -92,7 +115,9 @@ class Metadata:
         known = {"format_version": _typed(values, "format_version", int)}
         if known["format_version"] == FORMAT_VERSION:
             for name, kind in _KINDS.items():
-                known[name] = _typed(values, name, kind)
+                if name in values or name not in _OPTIONAL:
+                    known[name] = _typed(values, name, kind)
+            known["golden"] = tuple(_all({"golden": [], **known}, "golden", dict))
             known["image_shape"] = tuple(_all(known, "image_shape", int))
             known["classes"] = tuple(_all(known, "classes", str))
         else:  # __post_init__ refuses it by its number
@@ -113,7 +138,10 @@ _KINDS: dict[str, type] = {
     "scores": dict,
     "versions": dict,
     "parity": dict,
+    "precision": str,
+    "golden": list,
 }
+_OPTIONAL = {"precision", "golden"}  # the first artifacts of this format had neither
 
 
 def seal(file: bytes) -> bytes:

@@ -18,12 +18,16 @@ NOISE = "philox4x32-10/u16-quantile/1"
 LIMIT = 2**63
 """Seeds and image indices lie in 0 … LIMIT − 1."""
 
-_LATENT_STREAM = 0
-_ROUNDS = 10
+QUANTILES_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8"
+"""Of the table of quantiles as 65,536 little-endian float32."""
+
+# Of Philox; sampler.onnx is made of them too.
+LATENT_STREAM = 0
+ROUNDS = 10
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
-_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_KEY_INCREMENTS = 0x9E3779B9, 0xBB67AE85
+MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+KEY_INCREMENTS = 0x9E3779B9, 0xBB67AE85
 _CHUNK = 1024  # images drawn at once: the working arrays stay in the processor's cache
 
 
@@ -41,7 +45,7 @@ def latents(count: int, latent_dim: int, *, seed: int = 0, start: int = 0) -> ND
     blocks = -(-latent_dim // 8)  # a block is four words, a word two values
     for first in range(0, count, _CHUNK):
         rows = z[first : first + _CHUNK]
-        words = _stream_words(len(rows), blocks, seed, start + first, _LATENT_STREAM)
+        words = _stream_words(len(rows), blocks, seed, start + first, LATENT_STREAM)
         np.take(table, words.view("<u2")[:, :latent_dim], out=rows)
     return z
 
@@ -87,11 +91,11 @@ def philox4x32(counter: NDArray[np.uint64], key_low: int, key_high: int) -> NDAr
     """
     c0, c1, c2, c3 = counter
     k0, k1 = np.uint64(key_low), np.uint64(key_high)
-    for _ in range(_ROUNDS):
-        product0 = c0 * _MULTIPLIERS[0]
-        product1 = c2 * _MULTIPLIERS[1]
+    for _ in range(ROUNDS):
+        product0 = c0 * MULTIPLIERS[0]
+        product1 = c2 * MULTIPLIERS[1]
         c0, c2 = (product1 >> _SHIFT) ^ c1 ^ k0, (product0 >> _SHIFT) ^ c3 ^ k1
         c1, c3 = product1 & _MASK, product0 & _MASK
-        k0 = np.uint64(int(k0) + _KEY_INCREMENTS[0]) & _MASK
-        k1 = np.uint64(int(k1) + _KEY_INCREMENTS[1]) & _MASK
+        k0 = np.uint64(int(k0) + KEY_INCREMENTS[0]) & _MASK
+        k1 = np.uint64(int(k1) + KEY_INCREMENTS[1]) & _MASK
     return np.stack([c0, c1, c2, c3])

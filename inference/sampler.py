@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .artifact import CONTRACT_KEY, ArtifactError, Metadata, verify_seal
+from .golden import CheckResult, check
 from .noise import NOISE, check_range, latents
 from .session import open_session
 
@@ -101,6 +102,14 @@ class Sampler:
             tile = slice(first, first + _TILE)
             (images[tile],) = self._session.run(["pixels"], {"z": z[tile]})
         return images[..., 0] if channels == 1 else images
+
+    def check(self) -> CheckResult:
+        """Draw the golden images that the artifact carries again, and compare; see `golden`.
+
+        Raises:
+            ArtifactError: for an artifact without golden images.
+        """
+        return check(self)
 
     def _checked(self, z: NDArray[np.floating]) -> NDArray[np.float32]:
         z = np.asarray(z)

@@ -4,7 +4,7 @@ python scripts/make_normal_quantiles.py
 
 T[k] = Φ⁻¹((k + ½) / 65536) as the nearest float32, for k = 32768 … 65535 (the upper half;
 T[65535 − k] = −T[k]), little-endian. Evaluated to 50 digits by mpmath, so that the rounding is
-right; `tests/test_noise.py` pins the sha256 of the whole table.
+right; `inference.noise.QUANTILES_SHA256` is that of the whole table, and tests hold it to that.
 """
 
 from pathlib import Path

@@ -1,12 +1,17 @@
 """The artifact: its files, the gate they pass, and what happens when they do not."""
 
+import getpass
+import hashlib
 import json
+import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,11 +21,19 @@ from PIL import Image
 
 from export import artifact_folder
 from export.artifact_folder import ExportError, best_checkpoint, export
-from export.generator_files import export_graph, load_torchscript
-from export.parity import BATCHES, Check, ParityError, check_files, require_parity
+from export.generator_files import export_graph, load_torchscript, write_torchscript
+from export.parity import (
+    Check,
+    ParityError,
+    check_files,
+    golden_images,
+    parity_inputs,
+    require_parity,
+)
 from export.run import main
 from inference import Sampler
 from inference.artifact import Metadata, verify_seal
+from inference.noise import normal_quantiles
 from inference.pictures import grid
 from inference.session import open_session
 from tests.conftest import TINY
@@ -28,19 +41,31 @@ from training.checkpoint import load, load_generator, save, weights_sha256
 from training.loop import train
 from training.networks import Generator
 
-FILES = {"generator.onnx", "generator.ts", "parity.json"}
+FILES = {"generator.onnx", "sampler.onnx", "generator.ts"}
+ALL_FILES = FILES | {"parity.json", "README.md", "samples.png"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_an_artifact_is_three_files(tiny_artifact: Path) -> None:
-    assert contents(tiny_artifact).keys() == FILES
+def test_an_artifact_is_six_files(tiny_artifact: Path) -> None:
+    assert contents(tiny_artifact).keys() == ALL_FILES
 
 
-def test_the_graph_runs_on_old_runtimes_and_has_nothing_beside_it(tiny_artifact: Path) -> None:
-    model = onnx.load(tiny_artifact / "generator.onnx", load_external_data=False)
+SHAPES = {
+    "generator.onnx": {"z": ["n", 10], "images": ["n", 1, 8, 8], "pixels": ["n", 8, 8, 1]},
+    "sampler.onnx": {
+        "seed": [], "start": [], "count": [], "pixels": ["n", 8, 8, 1], "z": ["n", 10]
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", SHAPES)
+def test_the_graphs_run_on_old_runtimes_and_have_nothing_beside_them(
+    tiny_artifact: Path, file: str
+) -> None:
+    model = onnx.load(tiny_artifact / file, load_external_data=False)
     assert model.ir_version <= 8
     assert [(opset.domain, opset.version <= 18) for opset in model.opset_import] == [("", True)]
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
@@ -49,12 +74,17 @@ def test_the_graph_runs_on_old_runtimes_and_has_nothing_beside_it(tiny_artifact:
         value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
-    assert shapes == {"z": ["n", 10], "images": ["n", 1, 8, 8], "pixels": ["n", 8, 8, 1]}
+    assert shapes == SHAPES[file]
 
 
-def test_both_files_carry_the_contract(tiny_artifact: Path, tiny_run: Path) -> None:
-    verify_seal((tiny_artifact / "generator.onnx").read_bytes())
+def test_each_file_carries_the_contract(tiny_artifact: Path, tiny_run: Path) -> None:
     metadata = Sampler(tiny_artifact).metadata
+    for file, role in (("generator.onnx", "generator"), ("sampler.onnx", "sampler")):
+        model = (tiny_artifact / file).read_bytes()
+        verify_seal(model)
+        session, _ = open_session(model, "cpu")
+        contract = session.get_modelmeta().custom_metadata_map["ganpack"]
+        assert Metadata.from_json(contract) == replace(metadata, role=role)
     extra = {"ganpack": ""}
     with pytest.warns(match="torch.jit.load"):
         torch.jit.load(tiny_artifact / "generator.ts", _extra_files=extra)
@@ -63,32 +93,79 @@ def test_both_files_carry_the_contract(tiny_artifact: Path, tiny_run: Path) -> N
     assert metadata.step == content["step"]
     assert metadata.scores == content["scores"]
     assert metadata.weights_sha256 == weights_sha256(load_generator(content))
-    assert (metadata.recipe, metadata.classes) == ("bce", ())
+    assert (metadata.recipe, metadata.classes, metadata.precision) == ("bce", (), "fp32")
+    assert metadata.noise == "philox4x32-10/u16-quantile/1"
+    assert metadata.versions.keys() == {"python", "onnxruntime", "ganpack", "torch", "onnx"}
+    assert 0 < metadata.parity["max_difference"] <= metadata.parity["tolerance"]
+    assert len(metadata.golden) == 4
 
 
 def test_the_report_lists_every_check(tiny_artifact: Path) -> None:
     report = json.loads((tiny_artifact / "parity.json").read_text())
     done = {(check["file"], check["batch"]) for check in report["checks"]}
-    assert done >= {(file, batch) for file in FILES - {"parity.json"} for batch in BATCHES}
-    assert all(check["passed"] for check in report["checks"])
-    assert all(check["max_difference"] <= check["tolerance"] == 1e-5 for check in report["checks"])
-    assert report["sha256"].keys() == FILES - {"parity.json"}
+    assert done == {(file, batch) for file in FILES for batch in (0, 1, 2, 7, 64, 1000)}
+    for check in report["checks"]:
+        assert check["passed"]
+        gives = "noise_exact" if check["file"] == "sampler.onnx" else "max_difference"
+        assert check[gives] is not None
+        if check["file"] != "generator.ts":
+            assert check["max_pixel_difference"] <= 1
+            assert check["differing_pixels"] <= 64 * check["batch"] / 1000 + 1
+            assert check["batch_independent"]  # not promised everywhere; here it must be
+    assert report["summary"] == Sampler(tiny_artifact).metadata.parity
+    assert report["summary"]["batch_independent"] == ["generator.onnx", "sampler.onnx"]
+    for file, digest in report["sha256"].items():
+        assert hashlib.sha256((tiny_artifact / file).read_bytes()).hexdigest() == digest
+    assert report["sha256"].keys() == ALL_FILES - {"parity.json"}
 
 
-def test_no_path_of_this_machine_is_in_the_onnx_file(tiny_artifact: Path) -> None:
-    content = (tiny_artifact / "generator.onnx").read_bytes()
-    for path in (Path.cwd(), Path.home(), Path(torch.__file__).parent, tiny_artifact.parent):
-        assert str(path).encode() not in content
-    assert b".py" not in content
+def test_the_inputs_of_the_gate_hold_the_extremes() -> None:
+    z = parity_inputs(100)
+    assert z.shape == (1000, 100)
+    assert len(np.unique(z, axis=0)) == 1000
+    most = normal_quantiles().max()
+    assert abs(z).max() == most == pytest.approx(4.325, abs=1e-3)
+    for row in (np.zeros(100), np.full(100, most), np.full(100, -most)):
+        assert (z[:7] == row).all(1).any()
+    assert ((abs(z[:7]) > 0) & (abs(z[:7]) < 1e-20)).all(1).any()
+    assert (abs(z[:64]) == most).all(1).sum() == 35
+    assert abs(z[64:].std() - 1) < 0.01
 
 
-def test_the_file_is_the_same_each_time(
+def test_the_model_card_says_what_it_is(tiny_artifact: Path) -> None:
+    card = (tiny_artifact / "README.md").read_text("utf-8")
+    metadata = Sampler(tiny_artifact).metadata
+    for part in ("`digits`", "`bce`", "CC BY 4.0", metadata.weights_sha256, "![", "| fcd |"):
+        assert part in card
+    for file in FILES:
+        assert f"| `{file}` | {(tiny_artifact / file).stat().st_size:,} |" in card
+    assert "{" not in card
+    with Image.open(tiny_artifact / "samples.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), grid(Sampler(tiny_artifact).sample(64)))
+
+
+def test_no_path_of_this_machine_and_no_user_name_is_in_any_file(tiny_artifact: Path) -> None:
+    found = {path.name: path.read_bytes() for path in tiny_artifact.iterdir()}
+    with zipfile.ZipFile(tiny_artifact / "generator.ts") as archive:
+        found |= {name: archive.read(name) for name in archive.namelist()}
+    folders = [Path.cwd(), Path.home(), Path(torch.__file__).parent, tiny_artifact.parent]
+    words = [str(path) for path in folders] + ["site-packages", "stack_trace", "Traceback"]
+    if getpass.getuser() != "root":  # an English word
+        words.append(getpass.getuser())
+    for name, content in found.items():
+        for word in words:
+            assert word.encode() not in content, (name, word)
+    for name in ("generator.onnx", "sampler.onnx"):
+        assert b".py" not in found[name]
+
+
+def test_the_files_are_the_same_from_another_process(
     tiny_run: Path, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "export.run", str(tiny_run), "--output", str(tmp_path / "a")]
     subprocess.run(command, check=True, capture_output=True)
-    again = (tmp_path / "a" / "generator.onnx").read_bytes()
-    assert again == (tiny_artifact / "generator.onnx").read_bytes()
+    for file in ("generator.onnx", "sampler.onnx", "README.md", "samples.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tiny_artifact / file).read_bytes(), file
 
 
 @pytest.mark.parametrize("batch", [0, 1, 7, 256])  # 1 and a prime catch a frozen batch axis
@@ -102,13 +179,21 @@ def test_any_batch_size_runs(tiny_artifact: Path, batch: int) -> None:
     assert module(torch.from_numpy(z)).shape == (batch, 1, 8, 8)
 
 
-def test_exporting_changes_nothing_of_the_model() -> None:
-    generator = Generator(10, (16, 32), (1, 8, 8)).eval()
+@pytest.mark.parametrize("training", [False, True])
+def test_exporting_changes_nothing_of_the_model(
+    tiny_artifact: Path, tmp_path: Path, training: bool
+) -> None:
+    generator = Generator(10, (16, 32), (1, 8, 8)).train(training)
     before = deepcopy(generator.state_dict())
-    random_state = torch.get_rng_state()
+    random_states = torch.get_rng_state(), random.getstate()
     export_graph(generator)
-    assert not generator.training
-    assert torch.equal(torch.get_rng_state(), random_state)
+    write_torchscript(generator, Sampler(tiny_artifact).metadata, tmp_path / "generator.ts")
+    check_files(generator, tiny_artifact)
+    golden_images(generator)
+    assert generator.training == training
+    assert all(module.training == training for module in generator.modules())
+    assert torch.equal(torch.get_rng_state(), random_states[0])
+    assert random.getstate() == random_states[1]
     assert all(torch.equal(before[name], value) for name, value in generator.state_dict().items())
 
 
@@ -123,18 +208,21 @@ def test_another_generator_fails_the_gate(tiny_artifact: Path, tiny_run: Path) -
 
 
 @pytest.mark.parametrize(
-    ("difference", "levels", "passed"),
+    ("figures", "passed"),
     [
-        (1e-5, 1, True),
-        (1e-5, None, True),
-        (1.01e-5, 0, False),
-        (0.0, 2, False),
-        (float("nan"), 0, False),
-        (float("inf"), None, False),
+        ({"max_difference": 1e-5, "max_pixel_difference": 1, "differing_pixels": 2}, True),
+        ({"max_difference": 1e-5}, True),
+        ({"max_difference": 1.01e-5}, False),
+        ({"max_difference": float("nan")}, False),
+        ({"max_difference": float("inf")}, False),
+        ({"max_pixel_difference": 2, "differing_pixels": 1}, False),
+        ({"max_pixel_difference": 1, "differing_pixels": 3}, False),
+        ({"noise_exact": True}, True),
+        ({"noise_exact": False}, False),
     ],
 )
-def test_the_tolerances_hold(difference: float, levels: int | None, passed: bool) -> None:
-    check = Check("generator.onnx", "somewhere", 7, difference, 1e-5, levels)
+def test_the_tolerances_hold(figures: dict[str, Any], passed: bool) -> None:
+    check = Check("generator.onnx", "somewhere", 7, 1e-5, 2, batch_independent=True, **figures)
     assert check.passed == passed
     json.dumps(check.to_dict(), allow_nan=False)
     if not passed:
@@ -162,14 +250,14 @@ def test_a_failing_export_leaves_the_artifact_before_it(
     shutil.copytree(tiny_artifact, folder)
     before = contents(folder)
 
-    def wrong(generator: Generator, folder: Path) -> list[Check]:
-        checks = check_files(generator, folder)
+    def wrong(generator: Generator, folder: Path, precision: str) -> list[Check]:
+        checks = check_files(generator, folder, precision)
         return [*checks[:-1], replace(checks[-1], max_difference=0.5)]
 
     monkeypatch.setattr(artifact_folder, "check_files", wrong)
     assert main([str(tiny_run), "--output", str(folder)]) == 1
     error = capsys.readouterr().err
-    for part in ("generator.onnx", "batch of 1000", "0.5 apart", "1 of 10 checks"):
+    for part in ("sampler.onnx", "batch of 1000", "0.5 apart", "1 of 18 checks"):
         assert part in error
     assert contents(folder) == before
     assert list(tmp_path.iterdir()) == [folder]
@@ -201,7 +289,7 @@ def test_the_newest_run_is_the_default(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_run, tmp_path / "runs" / "a")
     assert main([]) == 0
-    assert contents(tmp_path / "runs" / "a" / "artifact").keys() == FILES
+    assert contents(tmp_path / "runs" / "a" / "artifact").keys() == ALL_FILES
 
 
 def test_nothing_to_export_is_an_error(
@@ -225,7 +313,7 @@ def test_a_steep_network_is_measured_by_its_own_float32_error(
     save(content, tmp_path / "steep.pt")
     checks = export(tmp_path / "steep.pt", tmp_path / "artifact")
     assert all(check.passed for check in checks)
-    assert max(check.max_difference for check in checks) > 1e-5
+    assert max(check.max_difference or 0 for check in checks) > 1e-5
     assert 1e-5 < checks[0].tolerance < 1e-2
 
 

@@ -1,0 +1,106 @@
+"""The model card of an artifact: README.md, with a picture of its images."""
+
+from pathlib import Path
+
+from inference import Sampler
+from inference.artifact import Metadata
+from inference.pictures import grid, save_png
+
+CARD_FILE = "README.md"
+PICTURE_FILE = "samples.png"
+
+_LICENCES = {
+    "mnist": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)",
+    "fashion-mnist": "MIT (Zalando SE)",
+    "kmnist": "CC BY-SA 4.0 (CODH, ROIS-DS)",
+    "digits": "CC BY 4.0 (UCI Machine Learning Repository, by way of scikit-learn)",
+}
+
+_CARD = """\
+# {dataset}, {height}×{width}{colour}: a generator of images
+
+![Images 0 to 63 of seed 0]({picture})
+
+A fully connected GAN that was trained on `{dataset}` with the recipe `{recipe}`, step {step}.
+Licence of the data: {licence}.
+
+| file | bytes | |
+|---|---|---|
+{files}
+
+The ONNX files run on onnxruntime 1.16 and later; their weights are {precision}. Each holds this
+contract: `python -m ganpack.run generator.onnx --info`. `parity.json` has every figure of the
+comparison with PyTorch, and the sha256 of each file.
+
+## Use
+
+```python
+from ganpack import Sampler  # pip install 'ganpack[cpu]'
+
+images = Sampler(".").sample(64, seed=0)  # uint8 {shape}
+```
+
+Or in any language with an onnxruntime: `sampler.onnx` takes `seed`, `start` and `count` (int64
+scalars, none below 0; start + count is at most 2^63) and gives `pixels`, uint8
+(count, {height}, {width}, {channels}), and the `z` they were made of. Image i of a seed is the same
+image everywhere, within one grey level.
+
+`python -m ganpack.run . --check` draws four golden images again and says whether this machine draws
+what PyTorch drew.
+
+## Measured
+
+Against PyTorch in float64, {inputs} inputs: values in [-1, 1] at most {max_difference:.2g} apart
+({tolerance:.2g} allowed), pixels at most {max_pixel_difference} grey level (1 allowed).
+
+| score | |
+|---|---|
+{scores}
+
+Made with {versions}.
+sha256 of the checkpoint's weights: `{weights_sha256}`.
+
+## Limits
+
+It draws what it was trained on, in its errors and gaps too. The seal in the ONNX files tells
+damage, not malice: it is no signature.
+"""
+
+_FILES = {
+    "generator.onnx": "`z` float32 (n, {latent_dim}) → `images` in [-1, 1], `pixels` uint8",
+    "sampler.onnx": "`seed`, `start`, `count` → `pixels` uint8, `z`",
+    "generator.ts": "TorchScript, `z` → `images`",
+}
+
+
+def write_model_card(folder: Path, metadata: Metadata) -> None:
+    """Write README.md and samples.png beside the files of an artifact."""
+    save_png(grid(Sampler(folder, provider="cpu").sample(64)), folder / PICTURE_FILE)
+    channels, height, width = metadata.image_shape
+    files = [
+        f"| `{name}` | {(folder / name).stat().st_size:,} | "
+        f"{purpose.format(latent_dim=metadata.latent_dim)} |"
+        for name, purpose in _FILES.items()
+    ]
+    scores = [f"| {name} | {_number(value)} |" for name, value in metadata.scores.items()]
+    card = _CARD.format_map(
+        {
+            **vars(metadata),
+            **metadata.parity,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "colour": "" if channels == 1 else " in colour",
+            "shape": (64, height, width) if channels == 1 else (64, height, width, channels),
+            "picture": PICTURE_FILE,
+            "files": "\n".join(files),
+            "scores": "\n".join(scores),
+            "licence": _LICENCES.get(metadata.dataset, "not known to this program"),
+            "versions": ", ".join(f"{name} {value}" for name, value in metadata.versions.items()),
+        }
+    )
+    (folder / CARD_FILE).write_text(card, "utf-8")
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,138 @@
+"""`sampler.onnx`: the generator's graph behind its own noise, three integers in and pixels out.
+
+The noise is the stream of `inference.noise`, written in ONNX on int64 alone, because older
+onnxruntimes have no kernels for unsigned integers: with M a multiplier of Philox and c = M - 2^32,
+p = x c fits into 63 bits, its low half is that of x M, and the high half is (p - low) / 2^32 + x.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inference.noise import KEY_INCREMENTS, LATENT_STREAM, MULTIPLIERS, ROUNDS, normal_quantiles
+
+if TYPE_CHECKING:
+    import onnx
+
+SAMPLER_FILE = "sampler.onnx"
+
+_PREFIX = "noise."
+
+
+def sampler_graph(generator: "onnx.ModelProto", latent_dim: int) -> "onnx.ModelProto":
+    """The graph seed, start, count -> pixels, z; made from the graph z -> images, pixels.
+
+    seed, start, count: int64 scalars, bounded as in `inference.noise.latents`.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.ModelProto()
+    model.CopyFrom(generator)
+    noise = _NoiseGraph()
+    noise.latents(latent_dim)
+    graph = model.graph
+    for node in reversed(noise.nodes):
+        graph.node.insert(0, node)
+    graph.initializer.extend(noise.constants.values())
+    pixels = next(value for value in graph.output if value.name == "pixels")
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", latent_dim])
+    outputs = [helper.make_tensor_value_info(*_described(pixels)), z]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, [])
+        for name in ("seed", "start", "count")
+    ]
+    del graph.input[:], graph.output[:]
+    graph.input.extend(inputs)
+    graph.output.extend(outputs)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _described(value: "onnx.ValueInfoProto") -> tuple[str, int, list[str | int]]:
+    """Name, type and shape, to make the value again."""
+    tensor = value.type.tensor_type
+    return (
+        value.name,
+        tensor.elem_type,
+        [dim.dim_param or dim.dim_value for dim in tensor.shape.dim],
+    )
+
+
+class _NoiseGraph:
+    """Nodes and constants that turn seed, start and count into z."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[object, onnx.TensorProto] = {}
+
+    def latents(self, latent_dim: int) -> None:
+        """Nodes for z, float32 (n, latent_dim)."""
+        blocks = -(-latent_dim // 8)
+        count = self._op("Range", self._constant(0), "count", self._constant(1))
+        image = self._op("Unsqueeze", self._op("Add", count, "start"), self._constant([1]))
+        # The counters have as few axes as they need, and broadcast: half of the first two rounds
+        # is done once a block or once an image.
+        words = self._philox(
+            [
+                self._constant(np.arange(blocks)[None]),  # (1, blocks)
+                self._constant(LATENT_STREAM),
+                *self._halves(image, 32),  # (n, 1)
+            ],
+            self._halves("seed", 32),
+        )
+        parts = [part for word in words for part in self._halves(word, 16)]
+        axis = self._constant([2])
+        stacked = self._op("Concat", *[self._op("Unsqueeze", part, axis) for part in parts], axis=2)
+        flat = self._op("Reshape", stacked, self._constant([0, 8 * blocks]))
+        if latent_dim % 8:
+            flat = self._op("Slice", flat, *(self._constant([k]) for k in (0, latent_dim, 1)))
+        self._op("Gather", self._constant(normal_quantiles()), flat, output="z", axis=0)
+
+    def _philox(self, counter: list[str], key: list[str]) -> list[str]:
+        c0, c1, c2, c3 = counter
+        for i in range(ROUNDS):
+            if i > 0:
+                key = [
+                    self._low(self._op("Add", part, self._constant(increment)), 32)
+                    for part, increment in zip(key, KEY_INCREMENTS, strict=True)
+                ]
+            high0, low0 = self._product(c0, int(MULTIPLIERS[0]))
+            high1, low1 = self._product(c2, int(MULTIPLIERS[1]))
+            # The key joins the smaller operand first where shapes differ; XOR has no order.
+            c0 = self._op("BitwiseXor", self._op("BitwiseXor", c1, key[0]), high1)
+            c2 = self._op("BitwiseXor", self._op("BitwiseXor", c3, key[1]), high0)
+            c1, c3 = low1, low0
+        return [c0, c1, c2, c3]
+
+    def _product(self, x: str, multiplier: int) -> tuple[str, str]:
+        """High and low 32 bits of x times a multiplier, both under 2^32."""
+        p = self._op("Mul", x, self._constant(multiplier - 2**32))
+        low = self._low(p, 32)
+        quotient = self._op("Div", self._op("Sub", p, low), self._constant(2**32))
+        return self._op("Add", quotient, x), low
+
+    def _halves(self, x: str, bits: int) -> list[str]:
+        """The low `bits` of x, not negative, and the rest."""
+        return [self._low(x, bits), self._op("Div", x, self._constant(2**bits))]
+
+    def _low(self, x: str, bits: int) -> str:
+        return self._op("BitwiseAnd", x, self._constant(2**bits - 1))
+
+    def _op(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        from onnx import helper
+
+        output = output or f"{_PREFIX}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def _constant(self, value: object) -> str:
+        """The name of an initializer: int64, or float32 for the table; equal ones are shared."""
+        from onnx import numpy_helper
+
+        array = np.asarray(value)
+        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+        key = array.dtype, array.shape, array.tobytes()
+        name = f"{_PREFIX}constant.{len(self.constants)}"
+        tensor = self.constants.setdefault(key, numpy_helper.from_array(array, name))
+        return tensor.name
