@@ -20,7 +20,7 @@ SEAL_KEY = "ganpack.sha256"
 UNSEALED = "0" * 64
 
 # The seal's entry as protobuf writes it: field 1 (the key), then field 2 (64 bytes of value).
-_SEAL_MARKER = b"\x0a\x0e" + SEAL_KEY.encode() + b"\x12\x40"
+SEAL_MARKER = b"\x0a\x0e" + SEAL_KEY.encode() + b"\x12\x40"
 
 
 PIXEL_TOLERANCE = 1
@@ -29,7 +29,8 @@ PIXEL_SHARES = {"fp32": 0.001, "fp16": 0.05}
 """By precision of the weights: share of the pixels that may differ at all."""
 
 # Far above any network of this kind, far below what would fill a memory.
-_MOST_VALUES = 2**24
+_MOST_PIXELS = 2**22
+_LONGEST_Z = 2**14
 
 
 class ArtifactError(Exception):
@@ -84,10 +85,10 @@ class Metadata:
             raise ArtifactError(
                 f"sizes must be positive, got {self.image_shape} and {self.latent_dim}"
             )
-        if max(prod(self.image_shape), self.latent_dim) > _MOST_VALUES:
+        if prod(self.image_shape) > _MOST_PIXELS or self.latent_dim > _LONGEST_Z:
             raise ArtifactError(
-                f"images of {self.image_shape} from z of {self.latent_dim} are absurd: an artifact "
-                f"has at most {_MOST_VALUES} values in either"
+                f"images of {self.image_shape} from z of {self.latent_dim} are absurd: at most "
+                f"{_MOST_PIXELS} and {_LONGEST_Z} values are read"
             )
         if self.precision not in PIXEL_SHARES:
             raise ArtifactError(
@@ -165,14 +166,14 @@ def verify_seal(file: bytes) -> None:
 
 
 def _split_at_seal(file: bytes) -> tuple[bytes, bytes, bytes]:
-    found = file.count(_SEAL_MARKER)
+    found = file.count(SEAL_MARKER)
     if found != 1:
         raise ArtifactError(
             "not written by ganpack, or cut short: it carries no seal"
             if found == 0
             else f"damaged: it carries {found} seals"
         )
-    first = file.index(_SEAL_MARKER) + len(_SEAL_MARKER)
+    first = file.index(SEAL_MARKER) + len(SEAL_MARKER)
     return file[:first], file[first : first + 64], file[first + 64 :]
 
 

@@ -1,6 +1,7 @@
 """Draw images from an exported generator: `python -m inference.run ARTIFACT -n 64`."""
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -8,8 +9,9 @@ from pathlib import Path
 
 from . import __version__
 from .artifact import ArtifactError
+from .generators import GENERATOR_FILE
 from .pictures import grid, save_png
-from .sampler import GENERATOR_FILE, Sampler
+from .sampler import Sampler
 from .session import ProviderError
 
 
@@ -26,6 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             provider=options.provider,
             threads=options.threads,
         )
+        if options.info:
+            print(json.dumps(json.loads(sampler.metadata.to_json()), indent=2))
+            return 0
+        if options.check:
+            result = sampler.check()
+            print(result)
+            return 0 if result.passed else 1
         images = sampler.sample(options.count, seed=options.seed, start=options.start)
         save_png(grid(images), options.output)
     except ValueError as error:
@@ -63,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--provider", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=1, help="processor threads; 0 for all cores")
+    add("--check", action="store_true", help="draw the golden images again and compare")
+    add("--info", action="store_true", help="print the contract of the artifact")
     add("--version", action="version", version=__version__)
     return parser
 

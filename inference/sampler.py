@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .artifact import CONTRACT_KEY, ArtifactError, Metadata, verify_seal
+from .artifact import SEAL_MARKER, ArtifactError, Metadata
+from .file_kinds import read_file
+from .foreign import ForeignGenerator, ForeignOptions
+from .generators import GENERATOR_FILE, LoadedGenerator, OwnGenerator
 from .golden import CheckResult, check
-from .noise import NOISE, check_range, latents
-from .session import open_session
-
-GENERATOR_FILE = "generator.onnx"
-
-# Images in one run of the network: larger ones fall out of the processor's cache.
-_TILE = 512
+from .noise import check_range, latents
 
 
 class Sampler:
@@ -35,7 +32,15 @@ class Sampler:
     """What the artifact says about itself."""
 
     def __init__(
-        self, artifact: str | PathLike[str] | bytes, *, provider: str = "auto", threads: int = 1
+        self,
+        artifact: str | PathLike[str] | bytes,
+        *,
+        provider: str = "auto",
+        threads: int = 1,
+        allow_foreign: bool = False,
+        latent_dim: int | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         """Load an artifact.
 
@@ -43,23 +48,31 @@ class Sampler:
         provider: "auto" (CUDA if it works, else the CPU; the log says which and why), "cpu",
             "cuda" or "cuda:N".
         threads: processor threads of one run; 0 means all cores.
+        allow_foreign: take another program's ONNX generator as well, z in and one image tensor
+            out. Trust it first: nothing about it can be verified.
+        latent_dim, image_shape (C, H, W), value_range (black, white): of a foreign generator,
+            where its graph does not say.
 
         Raises:
             ArtifactError: for a file that is missing, damaged, or no artifact of this format.
             ProviderError: where CUDA was asked for and cannot be had.
             ValueError: for a provider or a number of threads that does not exist.
         """
-        model, name = _read(artifact)
+        options = ForeignOptions(latent_dim, image_shape, value_range)
+        if not allow_foreign and options != ForeignOptions():
+            raise ValueError("latent_dim, image_shape and value_range go with allow_foreign=True")
+        path = None if isinstance(artifact, bytes) else _file_of(Path(artifact))
         try:
-            verify_seal(model)
-            self._session, self.provider = open_session(model, provider, threads)
-            contract = self._session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
-            if contract is None:
-                raise ArtifactError("it carries no contract")
-            self.metadata = Metadata.from_json(contract)
-            self._check_role()
+            model = artifact if isinstance(artifact, bytes) else read_file(Path(path or ""))
+            if allow_foreign and SEAL_MARKER not in model:
+                self._generator: LoadedGenerator = ForeignGenerator(
+                    model, path, provider, threads, options
+                )
+            else:
+                self._generator = OwnGenerator(model, provider, threads)
         except ArtifactError as error:
-            raise ArtifactError(f"{name}: {error}") from None
+            raise ArtifactError(f"{path or 'artifact'}: {error}") from None
+        self.provider, self.metadata = self._generator.provider, self._generator.metadata
 
     def sample(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.uint8]:
         """Images `start` to `start + count` of `seed`: uint8 (count, H, W), colour (…, H, W, 3).
@@ -94,13 +107,15 @@ class Sampler:
 
         Raises:
             ValueError: for another shape or type, NaN or infinity.
+            ArtifactError: for a file that turns out not to run.
         """
         z = self._checked(z)
         channels, height, width = self.metadata.image_shape
         images = np.empty((len(z), height, width, channels), np.uint8)
-        for first in range(0, len(z), _TILE):
-            tile = slice(first, first + _TILE)
-            (images[tile],) = self._session.run(["pixels"], {"z": z[tile]})
+        size = self._generator.tile
+        for first in range(0, len(z), size):
+            tile = slice(first, first + size)
+            images[tile] = self._generator.draw(z[tile])
         return images[..., 0] if channels == 1 else images
 
     def check(self) -> CheckResult:
@@ -124,27 +139,6 @@ class Sampler:
             raise ValueError(f"{wanted} and finite in float32, got NaN or infinity")
         return z
 
-    def _check_role(self) -> None:
-        role, noise = self.metadata.role, self.metadata.noise
-        if role != "generator":
-            raise ArtifactError(f"this is its {role} file, Python draws from {GENERATOR_FILE}")
-        if noise != NOISE:
-            raise ArtifactError(f"its noise is {noise}, this version draws {NOISE}")
-        if self.metadata.classes:
-            raise ArtifactError("its generator takes labels, which this version cannot give it")
 
-
-def _read(artifact: str | PathLike[str] | bytes) -> tuple[bytes, str]:
-    """The bytes of generator.onnx and a name for messages."""
-    if isinstance(artifact, bytes):
-        return artifact, "artifact"
-    path = Path(artifact)
-    if path.is_dir():
-        path /= GENERATOR_FILE
-    try:
-        return path.read_bytes(), str(path)
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: {error.strerror}. Expected an artifact folder, or its {GENERATOR_FILE}; "
-            f"`python -m export.run` makes one"
-        ) from None
+def _file_of(path: Path) -> Path:
+    return path / GENERATOR_FILE if path.is_dir() else path

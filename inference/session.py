@@ -8,6 +8,7 @@ import ctypes
 import logging
 import platform
 import re
+from pathlib import Path
 from typing import Any
 
 from .artifact import ArtifactError
@@ -19,8 +20,8 @@ class ProviderError(RuntimeError):
     """The provider that was asked for cannot be had; the message says why."""
 
 
-def open_session(model: bytes, provider: str = "auto", threads: int = 1) -> tuple[Any, str]:
-    """An onnxruntime session for an ONNX file's bytes, and where it really runs.
+def open_session(model: bytes | Path, provider: str = "auto", threads: int = 1) -> tuple[Any, str]:
+    """An onnxruntime session for an ONNX file or its bytes, and where it really runs.
 
     provider: "auto", "cpu", "cuda" (device 0) or "cuda:N".  threads: 0 means all cores.
     Returns the session and "cpu" or "cuda:N".
@@ -49,7 +50,7 @@ def open_session(model: bytes, provider: str = "auto", threads: int = 1) -> tupl
     return _open(model, _options(threads), ["CPUExecutionProvider"]), "cpu"
 
 
-def _open_cuda(model: bytes, device: int, threads: int) -> Any:
+def _open_cuda(model: bytes | Path, device: int, threads: int) -> Any:
     """A session with every node on CUDA, or ProviderError."""
     onnxruntime = _runtime()
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -87,16 +88,30 @@ def _options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     # Threads that spin for work burn ten times the work itself in an idle host.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors only: a guest does not write to its host's stderr
+    options.log_severity_level = 4  # a guest does not write to its host's stderr; errors are raised
     return options
 
 
-def _open(model: bytes, options: Any, providers: list[Any], **keywords: Any) -> Any:
+def _open(model: bytes | Path, options: Any, providers: list[Any], **keywords: Any) -> Any:
     onnxruntime = _runtime()
     try:
-        return onnxruntime.InferenceSession(model, options, providers=providers, **keywords)
+        source = str(model) if isinstance(model, Path) else model
+        return onnxruntime.InferenceSession(source, options, providers=providers, **keywords)
     except Exception as error:  # onnxruntime's own exceptions share no narrower class
         raise ArtifactError(f"onnxruntime {onnxruntime.__version__}: {error}") from None
+
+
+def run_session(session: Any, outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
+    """What a session gives for some inputs.
+
+    Raises:
+        ArtifactError: where onnxruntime cannot run the graph.
+    """
+    try:
+        results: list[Any] = session.run(outputs, feeds)
+    except Exception as error:  # as in _open
+        raise ArtifactError(f"onnxruntime {version()} cannot run it: {error}") from None
+    return results
 
 
 def version() -> str:

@@ -162,7 +162,9 @@ def test_files_that_are_no_artifacts_are_refused_by_name(
     for bad in (b"", b"<html>", good[:-1], good[: len(good) // 2], good.replace(b"bce", b"abc")):
         file = tmp_path / "generator.onnx"
         file.write_bytes(bad)
-        with pytest.raises(ArtifactError, match=r"generator\.onnx: (damaged|not written by)"):
+        with pytest.raises(
+            ArtifactError, match=r"generator\.onnx: (damaged|not written|empty|cut)"
+        ):
             Sampler(file)
 
 
