@@ -23,7 +23,7 @@ from export.half_precision import half_precision
 from export.model_card import CARD_FILE, PICTURE_FILE, write_model_card
 from export.parity import Check, check_files, golden_images, require_parity, summary
 from export.sampler_file import SAMPLER_FILE, sampler_graph
-from inference.artifact import PIXEL_SHARES, PIXEL_TOLERANCE, Metadata
+from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
 from inference.files import atomic_write
 from inference.noise import NOISE
 from inference.session import version as runtime_version
@@ -68,22 +68,25 @@ def export(
         weights_sha256=weights_sha256(generator),
         scores=content["scores"],
         versions=_versions(),
-        golden=golden_images(generator),
     )
     with _replaced_whole(output) as folder:
         graph = export_graph(generator)
+        stored = generator
         if precision == "fp16":
-            graph, scores = half_precision(graph, metadata, dataset, data_dir)
-            metadata = replace(metadata, precision=precision, scores={**metadata.scores, **scores})
+            half = half_precision(graph, generator, metadata, dataset, data_dir)
+            graph, stored = half.graph, half.generator
+            scores = {**metadata.scores, **half.scores}
+            metadata = replace(metadata, precision=precision, scores=scores)
+        metadata = replace(metadata, golden=golden_images(stored))
         sampler = sampler_graph(graph, generator.latent_dim)
 
         def write(metadata: Metadata) -> list[Check]:
             (folder / GENERATOR_FILE).write_bytes(onnx_file(graph, metadata))
             as_sampler = replace(metadata, role="sampler")
             (folder / SAMPLER_FILE).write_bytes(onnx_file(sampler, as_sampler))
-            whole = replace(metadata, precision="fp32")
+            whole = replace(metadata, precision="fp32", golden=golden_images(generator))
             write_torchscript(generator, whole, folder / TORCHSCRIPT_FILE)
-            checks = check_files(generator, folder, precision)
+            checks = check_files(generator, folder, stored)
             require_parity(checks)
             return checks
 
@@ -159,7 +162,7 @@ def _write_report(folder: Path, metadata: Metadata, checks: list[Check]) -> None
     report: dict[str, Any] = {
         "reference": "PyTorch in float64 on the CPU",
         "pixel_tolerance": PIXEL_TOLERANCE,
-        "pixel_share": PIXEL_SHARES[metadata.precision],
+        "pixel_share": PIXEL_SHARE,
         "summary": metadata.parity,
         "checks": [check.to_dict() for check in checks],
         "versions": dict(metadata.versions),

@@ -1,15 +1,20 @@
 """Weights in float16, for an artifact of half the size whose images are as good."""
 
 import tempfile
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import nn
 
 from export.generator_files import GENERATOR_FILE, onnx_file
 from export.parity import ParityError
 from export.score import ScoreConfig, score
 from inference.artifact import Metadata
+from training.networks import Generator
 
 if TYPE_CHECKING:
     import onnx
@@ -17,10 +22,25 @@ if TYPE_CHECKING:
 _FCD_TOLERANCE = 0.05
 
 
+@dataclass(frozen=True)
+class HalfPrecision:
+    """A generator whose weights are kept in float16."""
+
+    graph: "onnx.ModelProto"
+    generator: Generator
+    """The same in PyTorch, its weights rounded: what the files are compared with."""
+    scores: dict[str, float]
+    """FCD of the file with float32 weights, and of the one with float16."""
+
+
 def half_precision(
-    graph: "onnx.ModelProto", metadata: Metadata, dataset: str | None, data_dir: Path
-) -> tuple["onnx.ModelProto", dict[str, float]]:
-    """The graph with float16 weights, and the scores that say it draws as well.
+    graph: "onnx.ModelProto",
+    generator: Generator,
+    metadata: Metadata,
+    dataset: str | None,
+    data_dir: Path,
+) -> HalfPrecision:
+    """A graph with float16 weights that draws as well as `graph`, which is the generator's.
 
     Raises:
         ParityError: where the FCD of its images is more than 5 % away.
@@ -33,7 +53,26 @@ def half_precision(
             f"with float16 weights FCD is {fcd[1]:.4g} instead of {fcd[0]:.4g}, more than "
             f"{_FCD_TOLERANCE:.0%} away: export this checkpoint with --precision fp32"
         )
-    return half, {"fcd_fp32_file": fcd[0], "fcd_fp16_file": fcd[1]}
+    scores = {"fcd_fp32_file": fcd[0], "fcd_fp16_file": fcd[1]}
+    return HalfPrecision(half, _with_weights(generator, half), scores)
+
+
+def _with_weights(generator: Generator, graph: "onnx.ModelProto") -> Generator:
+    """A copy of the generator that has the weights of the graph, BatchNorm folded into them."""
+    from onnx import numpy_helper
+
+    copy = deepcopy(generator).cpu().float().eval()
+    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    cast = {node.output[0]: node.input[0] for node in graph.graph.node if node.op_type == "Cast"}
+    products = (node for node in graph.graph.node if node.op_type == "Gemm")
+    layers = (layer for layer in copy.layers if isinstance(layer, nn.Linear))
+    with torch.no_grad():
+        for product, layer in zip(products, layers, strict=True):
+            for name, parameter in zip(product.input[1:], (layer.weight, layer.bias), strict=True):
+                parameter.copy_(torch.from_numpy(kept[cast[name]].astype(np.float32)))
+    rest = [layer for layer in copy.layers if not isinstance(layer, nn.BatchNorm1d)]
+    copy.layers = nn.Sequential(*rest)
+    return copy
 
 
 def _fcd(file: bytes, dataset: str | None, data_dir: Path) -> float:

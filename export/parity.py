@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from math import ceil, prod
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from export.file_runners import SEED, Output, runners
-from export.generator_files import TORCHSCRIPT_FILE
+from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE
 from export.sampler_file import SAMPLER_FILE
-from inference.artifact import PIXEL_SHARES, PIXEL_TOLERANCE
+from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE
 from inference.golden import GOLDEN_IMAGES, describe
 from inference.noise import latents, normal_quantiles
 from training.networks import Generator, to_pixels
@@ -23,9 +23,8 @@ from training.networks import Generator, to_pixels
 BATCHES = (0, 1, 2, 7, 64, 1000)
 """Each batch holds the first of the same inputs, so that the batches can be compared as well."""
 
-# Between images in [-1, 1]: 1e-5, or where PyTorch itself, in float32 and with the weights as the
-# file stores them, is further from float64 (long training makes steep networks), a small multiple
-# of that; twice as much on CUDA.
+# Between images in [-1, 1]: 1e-5, or where PyTorch's own float32 is itself further from float64
+# (long training makes steep networks), a small multiple of that; twice as much on CUDA.
 _TOLERANCE = 1e-5
 _TIMES_OWN_ERROR = 4
 _TIMES_ON_CUDA = 2
@@ -92,32 +91,32 @@ class Check:
         return f"in a batch of {self.batch}, {', '.join(parts)}"
 
 
-def check_files(generator: Generator, folder: Path, precision: str = "fp32") -> list[Check]:
+def check_files(generator: Generator, folder: Path, stored: Generator | None = None) -> list[Check]:
     """The three files, as they lie in `folder`, on all that this machine has.
 
     generator: the reference, run as copies in eval mode on the CPU.
-    precision: of the weights in the ONNX files; TorchScript keeps float32.
+    stored: the reference of the ONNX files, where they keep other weights.
     """
+    stored = stored or generator
     given = parity_inputs(generator.latent_dim)
     drawn = latents(BATCHES[-1], generator.latent_dim, seed=SEED)  # sampler.onnx draws its own
     checks = []
     with _full_precision():
-        copy = deepcopy(generator).cpu().float().eval()
-        exact, exact_drawn = _in_float64(copy, given), _in_float64(copy, drawn)
-        tolerances = {
-            kind: max(_TOLERANCE, _TIMES_OWN_ERROR * _own_error(copy, kind, exact))
-            for kind in ("fp32", precision)
+        references = {
+            TORCHSCRIPT_FILE: _Reference(generator, given),
+            GENERATOR_FILE: _Reference(stored, given),
+            SAMPLER_FILE: _Reference(stored, drawn),
         }
         for file, provider, run in runners(folder):
-            kind = "fp32" if file == TORCHSCRIPT_FILE else precision
-            tolerance = tolerances[kind] * (_TIMES_ON_CUDA if "cuda" in provider else 1)
-            wanted = exact_drawn if file == SAMPLER_FILE else exact
-            whole = run(wanted["z"])
+            reference = references[file]
+            tolerance = reference.tolerance * (_TIMES_ON_CUDA if "cuda" in provider else 1)
+            whole = run(reference.exact["z"])
             for batch in BATCHES:
-                output = run(wanted["z"][:batch])
-                figures = _compare(_head(wanted, batch), output)
+                wanted = _head(reference.exact, batch)
+                output = run(wanted["z"])
+                figures = _compare(wanted, output)
                 independent = _same_bits(_head(whole, batch), output)
-                allowed = ceil(PIXEL_SHARES[kind] * batch * prod(generator.image_shape))
+                allowed = ceil(PIXEL_SHARE * wanted["pixels"].size)
                 checks.append(
                     Check(file, provider, batch, tolerance, allowed, independent, **figures)
                 )
@@ -140,11 +139,10 @@ def parity_inputs(latent_dim: int) -> NDArray[np.float32]:
 
 def golden_images(generator: Generator) -> tuple[dict[str, Any], ...]:
     """The images that the contract holds, drawn by PyTorch in float64."""
-    copy = deepcopy(generator).cpu().float().eval()
     golden = []
     for seed, image in GOLDEN_IMAGES:
         z = latents(1, generator.latent_dim, seed=seed, start=image)
-        golden.append(describe(seed, image, z[0], _in_float64(copy, z)["pixels"][0]))
+        golden.append(describe(seed, image, z[0], _Reference(generator, z).exact["pixels"][0]))
     return tuple(golden)
 
 
@@ -182,20 +180,17 @@ def summary(checks: list[Check]) -> dict[str, Any]:
     }
 
 
-def _in_float64(generator: Generator, z: NDArray[np.float32]) -> Output:
-    with torch.inference_mode():
-        images = deepcopy(generator).double()(torch.from_numpy(z).double())
-        return {"z": z, "images": images.numpy(), "pixels": to_pixels(images).numpy()}
+class _Reference:
+    """PyTorch in float64, and how far from it a file may be."""
 
-
-def _own_error(generator: Generator, kind: str, exact: Output) -> float:
-    """Of PyTorch in float32, with the weights rounded as the file's are."""
-    rounded = deepcopy(generator)
-    if kind == "fp16":
-        rounded.half().float()
-    with torch.inference_mode():
-        images = rounded(torch.from_numpy(exact["z"])).numpy()
-    return float(np.abs(images - exact["images"]).max())
+    def __init__(self, generator: Generator, z: NDArray[np.float32]) -> None:
+        copy = deepcopy(generator).cpu().float().eval()
+        with torch.inference_mode():
+            own = copy(torch.from_numpy(z))
+            images = copy.double()(torch.from_numpy(z).double())
+        self.exact: Output = {"z": z, "images": images.numpy(), "pixels": to_pixels(images).numpy()}
+        own_error = float((own - images).abs().max())
+        self.tolerance = max(_TOLERANCE, _TIMES_OWN_ERROR * own_error)
 
 
 def _compare(exact: Output, output: Output) -> dict[str, Any]:

@@ -25,8 +25,10 @@ SEAL_MARKER = b"\x0a\x0e" + SEAL_KEY.encode() + b"\x12\x40"
 
 PIXEL_TOLERANCE = 1
 """Grey levels that a pixel may be away from PyTorch's."""
-PIXEL_SHARES = {"fp32": 0.001, "fp16": 0.05}
-"""By precision of the weights: share of the pixels that may differ at all."""
+PIXEL_SHARE = 0.001
+"""Share of the pixels that may differ at all."""
+
+_PRECISIONS = ("fp32", "fp16")
 
 # Far above any network of this kind, far below what would fill a memory.
 _MOST_PIXELS = 2**22
@@ -68,7 +70,7 @@ class Metadata:
     precision: str = "fp32"
     """Of the weights as they are stored: "fp32" or "fp16"; what goes in and out is float32."""
     golden: tuple[Mapping[str, Any], ...] = ()
-    """Images as PyTorch draws them, with their seeds; see `golden`."""
+    """Images as PyTorch draws them with these weights, and their seeds; see `golden`."""
     format_version: int = FORMAT_VERSION
     """Version of this contract."""
 
@@ -90,9 +92,9 @@ class Metadata:
                 f"images of {self.image_shape} from z of {self.latent_dim} are absurd: at most "
                 f"{_MOST_PIXELS} and {_LONGEST_Z} values are read"
             )
-        if self.precision not in PIXEL_SHARES:
+        if self.precision not in _PRECISIONS:
             raise ArtifactError(
-                f"precision must be one of {', '.join(PIXEL_SHARES)}, got {self.precision!r}"
+                f"precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}"
             )
 
     def to_json(self) -> str:

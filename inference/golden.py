@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import session
-from .artifact import PIXEL_SHARES, PIXEL_TOLERANCE, ArtifactError
+from .artifact import PIXEL_SHARE, PIXEL_TOLERANCE, ArtifactError
 
 if TYPE_CHECKING:
     from .sampler import Sampler
@@ -108,7 +108,7 @@ def check(sampler: "Sampler") -> CheckResult:
         noise_exact=exact,
         largest_difference=int(difference.max()),
         differing_pixels=int((difference > 0).sum()),
-        allowed_pixels=ceil(PIXEL_SHARES[metadata.precision] * difference.size),
+        allowed_pixels=ceil(PIXEL_SHARE * difference.size),
     )
 
 

@@ -250,8 +250,8 @@ def test_a_failing_export_leaves_the_artifact_before_it(
     shutil.copytree(tiny_artifact, folder)
     before = contents(folder)
 
-    def wrong(generator: Generator, folder: Path, precision: str) -> list[Check]:
-        checks = check_files(generator, folder, precision)
+    def wrong(generator: Generator, folder: Path, stored: Generator) -> list[Check]:
+        checks = check_files(generator, folder, stored)
         return [*checks[:-1], replace(checks[-1], max_difference=0.5)]
 
     monkeypatch.setattr(artifact_folder, "check_files", wrong)
