@@ -140,6 +140,7 @@ def _replaced_whole(folder: Path) -> Iterator[Path]:
     new.mkdir(parents=True)
     try:
         yield new
+        _sync(new)
         if folder.exists():
             folder.rename(old)
         try:
@@ -151,6 +152,13 @@ def _replaced_whole(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Put a folder's files on the disk before its name is."""
+    for path in folder.iterdir():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def _versions() -> dict[str, str]:

@@ -32,17 +32,20 @@ def export_graph(generator: Generator) -> "onnx.ModelProto":
     """
     import onnx
 
-    program = torch.onnx.export(
-        _WithPixels(_copy(generator)).eval(),
-        (torch.zeros(2, generator.latent_dim),),
-        dynamo=True,
-        external_data=False,
-        opset_version=_OPSET,
-        input_names=["z"],
-        output_names=["images", "pixels"],
-        dynamic_shapes={"z": {0: torch.export.Dim("n")}},
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # PyTorch 2.11 warns of its own copying.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        program = torch.onnx.export(
+            _WithPixels(_copy(generator)).eval(),
+            (torch.zeros(2, generator.latent_dim),),
+            dynamo=True,
+            external_data=False,
+            opset_version=_OPSET,
+            input_names=["z"],
+            output_names=["images", "pixels"],
+            dynamic_shapes={"z": {0: torch.export.Dim("n")}},
+            verbose=False,
+        )
     assert program is not None  # it is None only for the exporter before dynamo
     model = program.model_proto
     model.ir_version = _IR_VERSION

@@ -1,6 +1,6 @@
 """An artifact's generator, loaded: z in, pixels out. Nothing in a file is believed unchecked."""
 
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,6 @@ def _require_shapes(session: Any, metadata: Metadata) -> None:
     found = {value.name: (value.type, list(value.shape[1:])) for value in values}
     batches = [value.shape[0] for value in values if value.shape]
     if found != expected or any(isinstance(batch, int) for batch in batches):
-        _refuse_shapes(found, expected)
-
-
-def _refuse_shapes(found: object, expected: object) -> NoReturn:
-    raise ArtifactError(f"its graph is not what its contract says: {found}, expected {expected}")
+        raise ArtifactError(
+            f"its graph is not what its contract says: {found}, expected {expected}"
+        )

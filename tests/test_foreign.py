@@ -31,7 +31,7 @@ def test_what_pytorch_exports_by_default(dcgan: nn.Module, tmp_path: Path, dynam
     """Weights in a second file, one batch size, whatever names and opset it chooses."""
     path = tmp_path / "dcgan.onnx"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         torch.onnx.export(dcgan, (torch.randn(2, 12, 1, 1),), path, dynamo=dynamo)
     assert (tmp_path / "dcgan.onnx.data").exists() == dynamo
     sampler = Sampler(path, allow_foreign=True, provider="cpu")
