@@ -159,6 +159,7 @@ def test_no_path_of_this_machine_and_no_user_name_is_in_any_file(tiny_artifact: 
         assert b".py" not in found[name]
 
 
+@pytest.mark.slow
 def test_the_files_are_the_same_from_another_process(
     tiny_run: Path, tiny_artifact: Path, tmp_path: Path
 ) -> None:
@@ -259,6 +260,26 @@ def test_a_failing_export_leaves_the_artifact_before_it(
     error = capsys.readouterr().err
     for part in ("sampler.onnx", "batch of 1000", "0.5 apart", "1 of 18 checks"):
         assert part in error
+    assert contents(folder) == before
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_swap_that_fails_puts_the_old_artifact_back(
+    tiny_run: Path, tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "artifact"
+    shutil.copytree(tiny_artifact, folder)
+    before = contents(folder)
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name.endswith(".new"):
+            raise OSError("the disk is gone")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="the disk is gone"):
+        export(best_checkpoint(tiny_run), folder)
     assert contents(folder) == before
     assert list(tmp_path.iterdir()) == [folder]
 
