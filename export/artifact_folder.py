@@ -114,18 +114,6 @@ def best_checkpoint(run_dir: Path) -> Path:
         ) from None
 
 
-def newest_run() -> Path:
-    """The run under runs/ that was saved last.
-
-    Raises:
-        ExportError: where there is none.
-    """
-    saves = list(Path("runs").glob("*/last.pt"))
-    if not saves:
-        raise ExportError("no run under runs/: train one first, or name its folder")
-    return max(saves, key=lambda path: path.stat().st_mtime).parent
-
-
 @contextmanager
 def _replaced_whole(folder: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `folder` if all goes well."""

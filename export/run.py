@@ -38,12 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ExportConfig, prog="python -m export.run", description=__doc__, args=arguments
     )
     # torch only once the usage is right
-    from export.artifact_folder import ExportError, best_checkpoint, export, newest_run
+    from export.artifact_folder import ExportError, best_checkpoint, export
     from export.parity import ParityError, tightest
     from inference.artifact import ArtifactError
     from training.checkpoint import CheckpointError
     from training.config import ConfigError
     from training.data import DataError
+    from training.run_folder import RunFolderError, newest_run
 
     try:
         checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (
-        ArtifactError, CheckpointError, DataError, ExportError, ParityError, OSError,
+        ArtifactError, CheckpointError, DataError, ExportError, ParityError, RunFolderError,
+        OSError,
     ) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
         return 1

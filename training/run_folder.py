@@ -32,7 +32,7 @@ def newest_run() -> Path:
     """
     saves = list(Path("runs").glob("*/last.pt"))
     if not saves:
-        raise RunFolderError("there is no run under runs/ to resume: name its folder")
+        raise RunFolderError("no run under runs/: train one first, or name its folder")
     return max(saves, key=lambda path: path.stat().st_mtime).parent
 
 
