@@ -151,7 +151,7 @@ def seal(file: bytes) -> bytes:
     """The ONNX file with its own sha256 written in place of the zeros it was built with."""
     head, _, tail = _split_at_seal(file)
     digest = hashlib.sha256(file).hexdigest()
-    return head + digest.encode() + tail
+    return b"".join([head, digest.encode(), tail])
 
 
 def verify_seal(file: bytes) -> None:
@@ -167,16 +167,16 @@ def verify_seal(file: bytes) -> None:
         )
 
 
-def _split_at_seal(file: bytes) -> tuple[bytes, bytes, bytes]:
-    found = file.count(SEAL_MARKER)
-    if found != 1:
-        raise ArtifactError(
-            "not written by ganpack, or cut short: it carries no seal"
-            if found == 0
-            else f"damaged: it carries {found} seals"
-        )
-    first = file.index(SEAL_MARKER) + len(SEAL_MARKER)
-    return file[:first], file[first : first + 64], file[first + 64 :]
+def _split_at_seal(file: bytes) -> tuple[memoryview, bytes, memoryview]:
+    """What is before the digits of the seal, they, and what is behind them."""
+    first = file.find(SEAL_MARKER)
+    if first < 0:
+        raise ArtifactError("not written by ganpack, or cut short: it carries no seal")
+    first += len(SEAL_MARKER)
+    if file.find(SEAL_MARKER, first) >= 0:
+        raise ArtifactError(f"damaged: it carries {file.count(SEAL_MARKER)} seals")
+    view = memoryview(file)  # no copies of megabytes
+    return view[:first], file[first : first + 64], view[first + 64 :]
 
 
 def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:

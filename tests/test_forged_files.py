@@ -1,5 +1,6 @@
 """Each kind of file that is no good artifact, and what `ArtifactError` says of it."""
 
+import hashlib
 import json
 import math
 import os
@@ -227,8 +228,8 @@ def test_onnxruntime_sees_no_damaged_byte(
     assert opened == [good]
 
 
-def test_verifying_a_whole_generator_takes_10_ms() -> None:
-    """Measured: 6 ms, most of it the sha256 of 6 MB."""
+def test_verifying_a_whole_generator_takes_little_more_than_its_sha256() -> None:
+    """Measured: 4.9 ms, of which 3.3 ms for the sha256 of 6 MB; a busy machine is slower in both."""
     generator = Generator(100, (128, 256, 512, 1024), (1, 28, 28))
     metadata = Metadata(
         role="generator", image_shape=(1, 28, 28), latent_dim=100, noise="", dataset="", recipe="",
@@ -236,10 +237,13 @@ def test_verifying_a_whole_generator_takes_10_ms() -> None:
     )  # fmt: skip
     file = onnx_file(export_graph(generator), metadata)
     assert len(file) > 6_000_000
-    took = []
+    hashing, verifying = [], []
     for _ in range(9):
         begin = time.perf_counter()
+        hashlib.sha256(file).digest()
+        hashed = time.perf_counter()
         verify_seal(file)
         widest(read_model(file), 100)
-        took.append(time.perf_counter() - begin)
-    assert min(took) < 0.010
+        hashing.append(hashed - begin)
+        verifying.append(time.perf_counter() - hashed)
+    assert min(verifying) < 2 * min(hashing)
