@@ -229,7 +229,7 @@ def test_onnxruntime_sees_no_damaged_byte(
 
 
 def test_verifying_a_whole_generator_takes_little_more_than_its_sha256() -> None:
-    """Measured: 4.9 ms, of which 3.3 ms for the sha256 of 6 MB; a busy machine is slower in both."""
+    """Measured: 4.9 ms, 3.3 ms of them for the sha256 of 6 MB; a busy machine takes longer."""
     generator = Generator(100, (128, 256, 512, 1024), (1, 28, 28))
     metadata = Metadata(
         role="generator", image_shape=(1, 28, 28), latent_dim=100, noise="", dataset="", recipe="",
