@@ -139,10 +139,11 @@ def _textbook(config: BenchmarkConfig, device: torch.device) -> Callable[[int], 
 def _engine(
     config: BenchmarkConfig, device: torch.device, recipe: str, precision: Precision, kind: Kind
 ) -> tuple[Engine, str]:
-    # One batch size for all: that of the textbook.
+    # The textbook's batch size for all, and its bce: without penalties.
+    same = {"batch_size": 64} | ({"gamma": 0.0, "gamma_end": 0.0} if recipe == "bce" else {})
     settings = TrainConfig(
         data=DataConfig(config.dataset, config.data_dir),
-        recipe=replace(RECIPES[recipe], batch_size=64),
+        recipe=replace(RECIPES[recipe], **same),  # type: ignore[arg-type]
         matmul_precision=precision,
         engine=kind,
     )

@@ -76,9 +76,9 @@ def test_bfloat16_leaves_weights_and_gradients_in_float32(monkeypatch: pytest.Mo
 def test_each_step_has_its_own_learning_rate() -> None:
     state, batches, config = tiny(replace(TINY, recipe=replace(R3GAN, lr=0.5, lr_end=1e-3)))
     Engine(state, batches, config).run(1)
-    assert state.optimizer_g.param_groups[0]["lr"] == 0.5
+    assert state.optimizer.param_groups[0]["lr"] == 0.5
     Engine(state, batches, config).run(10)
-    assert state.optimizer_d.param_groups[0]["lr"] == 1e-3
+    assert state.optimizer.param_groups[0]["lr"] == 1e-3
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_save_of_format_1_goes_on(tmp_path: Path) -> None:
     )
     assert (history.steps, history.divergences) == (3, ["iteration 5: loss_g nan"])
     assert [(record.epoch, record.scores["fcd"]) for record in history.epochs] == [(1, 12.0)]
-    moments = state.optimizer_d.state[next(state.discriminator.parameters())]
+    moments = state.optimizer.state[next(state.discriminator.parameters())]
     assert float(moments["step"]) == 7
     assert float(moments["exp_avg"].abs().sum()) == pytest.approx(0.047086331993341446)
     # The noise goes on where it was.

@@ -90,4 +90,4 @@ class CapturedSteps:
         )
         apply_gradients(state, gradients)
         update_ema(state, share)
-        self._losses[i].copy_(torch.stack(gradients.losses))
+        self._losses[i].copy_(gradients.losses)

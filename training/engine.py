@@ -120,11 +120,12 @@ class Engine:
         gradients = self.gradients(self._weights, self._batches[state.step], z, weight)
         apply_gradients(state, gradients)
         update_ema(state, ema_share(state.step, recipe.batch_size, recipe.ema_half_life))
-        return torch.stack(gradients.losses).unsqueeze(0)
+        return gradients.losses.unsqueeze(0)
 
     def _speed_up(self, kind: Kind) -> None:
         if kind == "compiled":
             self.gradients = _compiled(self.gradients, self.example())
+            self.gradients(*self.example())  # compiles
         if self._state.noise.device.type == "cuda":
             self._graphs = CapturedSteps(
                 self._state, self._batches, self._recipe, self.gradients, self._weights
@@ -137,8 +138,11 @@ class Engine:
         precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
         torch.set_float32_matmul_precision(self._precision)
         torch.set_num_threads(min(threads, _MOST_THREADS))
+        # Compiled once, for inputs that never change but in their values: nothing to look up anew.
+        compiled = torch.compiler.set_stance(skip_guard_eval_unsafe=self.kind == "compiled")
         try:
-            yield
+            with compiled:
+                yield
         finally:
             torch.set_float32_matmul_precision(precision)
             torch.set_num_threads(threads)

@@ -1,6 +1,5 @@
 """One adversarial step: the mathematics, nothing else."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -50,8 +49,8 @@ class TrainState:
     discriminator: Discriminator
     ema: Generator
     """Moving average of the generator's weights; `averaged` makes it ready for use."""
-    optimizer_g: Adam
-    optimizer_d: Adam
+    optimizer: Adam
+    """Of both networks: they share its settings, and one call is cheaper than two."""
     noise: torch.Generator
     step: int = 0
     """Updates of both networks so far."""
@@ -73,32 +72,30 @@ class TrainState:
         generator.to(device)
         discriminator.to(device)
 
-        beta1, beta2 = map(float, recipe.betas)  # PyTorch refuses (0, 0.99)
-
         # On CUDA all that changes from step to step lives on the device, for a CUDA graph.
         cuda = device.type == "cuda"
-
-        def adam(module: nn.Module) -> Adam:
-            lr = torch.tensor(recipe.lr, device=device) if cuda else recipe.lr
-            betas = beta1, beta2
-            return Adam(module.parameters(), lr=lr, betas=betas, fused=True, capturable=cuda)
-
+        optimizer = Adam(
+            [*generator.parameters(), *discriminator.parameters()],
+            lr=torch.tensor(recipe.lr, device=device) if cuda else recipe.lr,
+            betas=(float(recipe.betas[0]), float(recipe.betas[1])),  # PyTorch refuses (0, 0.99)
+            fused=True,
+            capturable=cuda,
+        )
         return cls(
             generator=generator,
             discriminator=discriminator,
             ema=deepcopy(generator).requires_grad_(False),
-            optimizer_g=adam(generator),
-            optimizer_d=adam(discriminator),
+            optimizer=optimizer,
             noise=torch.Generator(device).manual_seed(seed),
         )
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that a step changes, itself, by name; moments once they exist."""
         found = {f"ema.{key}": tensor for key, tensor in self.ema.state_dict().items()}
-        for name, network, optimizer in self._optimized():
+        for name, network in self._networks():
             found |= {f"{name}.{key}": tensor for key, tensor in network.state_dict().items()}
             for parameter_name, parameter in network.named_parameters():
-                for key, moment in optimizer.state[parameter].items():
+                for key, moment in self.optimizer.state[parameter].items():
                     found[f"{name}.{parameter_name}.{key}"] = moment
         return found
 
@@ -115,19 +112,18 @@ class TrainState:
         """
         self.step = snapshot.step
         self.noise.set_state(snapshot.noise)
-        for name, network, optimizer in self._optimized():
+        for name, network in self._networks():
             for parameter_name, parameter in network.named_parameters():
                 for key in _MOMENTS:
                     saved = snapshot.tensors.get(f"{name}.{parameter_name}.{key}")
-                    if saved is not None and key not in optimizer.state[parameter]:
-                        optimizer.state[parameter][key] = saved.to(parameter.device, copy=True)
+                    if saved is not None and key not in self.optimizer.state[parameter]:
+                        self.optimizer.state[parameter][key] = saved.to(parameter.device, copy=True)
         for name, tensor in self.tensors().items():
             saved = snapshot.tensors.get(name)
             tensor.zero_() if saved is None else tensor.copy_(saved)
 
-    def _optimized(self) -> Iterator[tuple[str, nn.Module, Adam]]:
-        yield "generator", self.generator, self.optimizer_g
-        yield "discriminator", self.discriminator, self.optimizer_d
+    def _networks(self) -> tuple[tuple[str, nn.Module], ...]:
+        return ("generator", self.generator), ("discriminator", self.discriminator)
 
     def draw_z(self, batch_size: int) -> Tensor:
         """The next noise of training, (B, latent_dim) ~ N(0, I)."""
@@ -144,7 +140,8 @@ class Gradients(NamedTuple):
 
     generator: tuple[Tensor, ...]
     discriminator: tuple[Tensor, ...]
-    losses: Losses
+    losses: Tensor
+    """(4,), in the order of `Losses`."""
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
@@ -194,30 +191,26 @@ def adversarial_gradients(
     penalty = gamma * gradient_penalty(slopes) if penalised else 0.0
     gradients_d = torch.autograd.grad(loss_d + penalty, tuple(d.values()))
     probabilities = logits.detach().to(real).sigmoid().view(2, -1).mean(1)
-    return Gradients(
-        gradients_g, gradients_d, Losses(loss_g.detach(), loss_d.detach(), *probabilities)
-    )
+    losses = torch.cat([torch.stack([loss_g.detach(), loss_d.detach()]), probabilities])
+    return Gradients(gradients_g, gradients_d, losses)
 
 
 def set_lr(state: TrainState, lr: float | Tensor) -> None:
-    """Of both optimizers; on CUDA their own tensor, which a graph may change, takes the value."""
-    for optimizer in (state.optimizer_g, state.optimizer_d):
-        for group in optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = lr
+    """Of Adam; on CUDA its own tensor, which a graph may change, takes the value."""
+    (group,) = state.optimizer.param_groups
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
 
 
 def apply_gradients(state: TrainState, gradients: Gradients) -> None:
-    """Update both networks: G, then D."""
-    for network, optimizer, values in (
-        (state.generator, state.optimizer_g, gradients.generator),
-        (state.discriminator, state.optimizer_d, gradients.discriminator),
-    ):
-        for parameter, value in zip(network.parameters(), values, strict=True):
-            parameter.grad = value
-        optimizer.step()
+    """Update both networks."""
+    (group,) = state.optimizer.param_groups
+    values = gradients.generator + gradients.discriminator
+    for parameter, value in zip(group["params"], values, strict=True):
+        parameter.grad = value
+    state.optimizer.step()
     state.step += 1
 
 
@@ -238,7 +231,7 @@ def adversarial_step(
     weights = weights_of(networks[0]), weights_of(networks[1])
     gradients = adversarial_gradients(networks, loss, weights, real, z, gamma, bfloat16=bfloat16)
     apply_gradients(state, gradients)
-    return gradients.losses
+    return Losses(*gradients.losses)
 
 
 def image_gradients(images: Tensor, logits: Tensor, *, create_graph: bool) -> Tensor:
