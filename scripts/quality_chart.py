@@ -14,6 +14,7 @@ from benchmarks.curves import Curve, read_curve
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 COLOURS = {"textbook": "tab:gray", "bce": "tab:blue", "r3gan": "tab:red", "hinge": "tab:green"}
 
@@ -42,7 +43,9 @@ def main(chart: Path, run_dirs: list[Path]) -> None:
         axes.set_xlabel("minutes of training")
         axes.set_ylabel("excess FCD (%)")
         for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3, which="both")
         axes.legend()
     figure.savefig(chart, dpi=100)

@@ -103,7 +103,7 @@ def test_every_setting_is_an_option(tmp_path: Path) -> None:
     command = parse(
         f"--dataset {tmp_path} --data-dir d --image-size 32 --channels 3 --latent-dim 5 "
         "--generator-dims 6 7 --discriminator-dims 8 --recipe hinge --batch-size 9 --lr 0.1 "
-        "--lr-end 0.05 --engine plain "
+        "--lr-end 0.05 --engine plain --deterministic "
         "--betas 0.2 0.3 --gamma 0.5 --gamma-end 0.4 --burn-in 3 --ema-half-life 4 --epochs 10 "
         "--iterations 11 --seed 12 --device cpu --matmul-precision high --select g-loss "
         "--score-every 13 --run-dir r".split()
@@ -119,6 +119,7 @@ def test_every_setting_is_an_option(tmp_path: Path) -> None:
         device="cpu",
         matmul_precision="high",
         engine="plain",
+        deterministic=True,
         select="g-loss",
         score_every=13,
     )

@@ -53,6 +53,23 @@ def test_the_matmul_precision_is_that_of_the_steps_alone(
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_steps_alone_are_held_to_deterministic_algorithms(
+    asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def observed(*arguments: Any, **options: Any) -> Any:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return adversarial_gradients(*arguments, **options)
+
+    monkeypatch.setattr(engine, "adversarial_gradients", observed)
+    losses = losses_of(replace(TINY, deterministic=asked), 2)
+    assert seen == [asked, asked]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert np.isfinite(losses).all()
+
+
 @pytest.mark.parametrize("recipe", [HINGE, R3GAN])
 def test_less_precision_trains_alike(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_cpu_has_bfloat16", lambda device: device.type == "cpu")

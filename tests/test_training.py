@@ -260,8 +260,12 @@ def test_cuda_without_a_gpu_is_an_error(capsys: pytest.CaptureFixture[str], tmp_
 
 
 @pytest.mark.gpu
-def test_training_on_cuda_resumes_and_repeats(tmp_path: Path) -> None:
-    config = replace(TINY, device="auto")
+@pytest.mark.parametrize("engine", ["plain", "graph"])
+def test_training_on_cuda_resumes_and_repeats(
+    tmp_path: Path, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    config = replace(TINY, device="cuda", engine=engine, deterministic=True)
     train(config, tmp_path / "a")
     train(replace(config, epochs=5), tmp_path / "b")
     train(config, tmp_path / "b", resume=True)

@@ -162,6 +162,9 @@ class TrainConfig:
     """How steps are run. plain: one operation at a time. compiled: by torch.compile, which needs a
     C++ compiler and a quarter of a minute. graph: in CUDA graphs. auto: graph on CUDA; on the CPU
     compiled from 10,000 iterations on."""
+    deterministic: bool = False
+    """Whether CUDA may use only what gives the same bits each time, so that a resume is exact there
+    too; slower. A CPU always does."""
     select: Literal["fcd", "g-loss"] = "fcd"
     """Which checkpoint is best. fcd: nearest to the real images, as a classifier sees them.
     g-loss: lowest mean generator loss of an epoch, the first apart."""

@@ -51,6 +51,7 @@ class Engine:
         self._batches = batches
         self._recipe = config.recipe
         self._precision = config.matmul_precision
+        self._deterministic = config.deterministic
         self._weights = weights_of(state.generator), weights_of(state.discriminator)
         self.bfloat16 = self._precision == "medium" and _cpu_has_bfloat16(state.noise.device)
         self.gradients: Callable[..., Gradients] = partial(
@@ -134,8 +135,10 @@ class Engine:
 
     @contextmanager
     def setting(self) -> Iterator[None]:
-        """Precision and threads of training alone: scores and files are made in full float32."""
+        """What holds for steps alone: precision (scores and files are made in float32), threads."""
         precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(deterministic or self._deterministic)
         torch.set_float32_matmul_precision(self._precision)
         torch.set_num_threads(min(threads, _MOST_THREADS))
         # Compiled once, for inputs that never change but in their values: nothing to look up anew.
@@ -144,6 +147,7 @@ class Engine:
             with compiled:
                 yield
         finally:
+            torch.use_deterministic_algorithms(deterministic)
             torch.set_float32_matmul_precision(precision)
             torch.set_num_threads(threads)
 
