@@ -25,7 +25,7 @@ from benchmarks.textbook import textbook_networks, train_textbook
 from training.config import RECIPES, DataConfig, TrainConfig
 from training.data import Batches, load_images
 from training.engine import Engine, Kind
-from training.step import TrainState
+from training.state import TrainState
 
 Precision = Literal["highest", "high", "medium"]
 

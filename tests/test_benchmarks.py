@@ -19,7 +19,7 @@ from tests.conftest import TINY
 from training.config import RECIPES
 from training.data import Batches, load_images
 from training.engine import Engine
-from training.step import TrainState
+from training.state import TrainState
 
 
 def fake_mnist(root: Path, *, train: bool, download: bool, transform: Any) -> datasets.FakeData:

@@ -15,7 +15,8 @@ from training import engine
 from training.config import RECIPES, TrainConfig
 from training.data import Batches, load_images
 from training.engine import Engine, resolve
-from training.step import TrainState, adversarial_gradients
+from training.state import TrainState
+from training.step import adversarial_gradients
 
 CPU = torch.device("cpu")
 HINGE = replace(RECIPES["hinge"], batch_size=64)  # no penalties

@@ -22,7 +22,7 @@ from training.checkpoint import (
 from training.config import NetworkConfig, RecipeConfig
 from training.networks import to_pixels
 from training.saves import Saves
-from training.step import TrainState
+from training.state import TrainState
 
 FORMATS = Path(__file__).parent / "formats"
 SMALL = NetworkConfig(latent_dim=2, generator_dims=(2,), discriminator_dims=(2,))

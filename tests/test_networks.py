@@ -11,7 +11,8 @@ from tests.conftest import TINY
 from training.config import NetworkConfig, RecipeConfig, TrainConfig
 from training.losses import LOSSES
 from training.networks import Discriminator, Generator, to_pixels
-from training.step import TrainState, adversarial_step, averaged, ema_share, update_ema
+from training.state import TrainState, averaged, ema_share, update_ema
+from training.step import adversarial_step
 
 CPU = torch.device("cpu")
 BCE = LOSSES["bce"]

@@ -25,7 +25,7 @@ from training.quality import (
     reference_for,
     split_reals,
 )
-from training.step import TrainState
+from training.state import TrainState
 
 CPU = torch.device("cpu")
 

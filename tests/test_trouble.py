@@ -25,7 +25,7 @@ from training.extractor import extractor_for
 from training.history import EpochRecord
 from training.loop import train
 from training.run import main
-from training.step import TrainState
+from training.state import TrainState
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import torch
 
 from inference.files import atomic_write
 from training.networks import Generator
-from training.step import TrainState
+from training.state import TrainState
 
 FORMAT_VERSION = 1
 _MARK = b"ganpack sha256: "

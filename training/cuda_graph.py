@@ -7,7 +7,8 @@ from torch import Tensor
 
 from training.config import RecipeConfig
 from training.data import Batches, normalised
-from training.step import Gradients, TrainState, apply_gradients, ema_share, set_lr, update_ema
+from training.state import TrainState, ema_share, update_ema
+from training.step import Gradients, apply_gradients, set_lr
 
 # A hundred steps between two looks at the losses are ten launches; what is left over at the end of
 # an epoch is launched one by one.

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from training.history import EpochRecord
-from training.step import Losses, TrainState
+from training.state import TrainState
+from training.step import Losses
 
 # Class shares (total variation, 0 … 1) that were once within the first and are now beyond the
 # second have collapsed: of ten classes five are gone, of two one. Far off from the first on is not

@@ -18,16 +18,8 @@ from training.config import TrainConfig
 from training.cuda_graph import CapturedSteps
 from training.data import Batches
 from training.losses import LOSSES
-from training.step import (
-    Gradients,
-    TrainState,
-    adversarial_gradients,
-    apply_gradients,
-    ema_share,
-    set_lr,
-    update_ema,
-    weights_of,
-)
+from training.state import TrainState, ema_share, update_ema
+from training.step import Gradients, adversarial_gradients, apply_gradients, set_lr, weights_of
 
 Kind = Literal["plain", "compiled", "graph"]
 

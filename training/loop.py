@@ -17,7 +17,7 @@ from training.quality import reference_for
 from training.run_folder import locked, new_run_dir, refuse_used
 from training.running import Run, TrainingError
 from training.saves import Saves, whole
-from training.step import TrainState
+from training.state import TrainState
 from training.verdict import Verdict, judge
 
 

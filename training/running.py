@@ -22,7 +22,7 @@ from training.quality import SELECTION_SEED, Reference, drawing_with
 from training.records import Records, grid_steps
 from training.saves import Saves, whole
 from training.selection import RULES, choose, prune, write_best
-from training.step import TrainState, averaged
+from training.state import TrainState, averaged
 
 # Steps between two looks at the losses, the most seconds between two looks at whether to stop, and
 # the fewest between two saves.

@@ -10,7 +10,7 @@ import numpy as np
 
 from training.checkpoint import FORMAT_VERSION, CheckpointError, DamagedError, load, save
 from training.history import History
-from training.step import Snapshot, TrainState
+from training.state import Snapshot, TrainState
 
 _log = logging.getLogger(__name__)
 
