@@ -1,6 +1,7 @@
 """Training in processes of its own, to be killed."""
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -24,6 +25,8 @@ def run(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
     from training import run, running
 
     running._SAVE_SECONDS = save_seconds
+    # What a shell starts in the background ignores SIGINT, and so would this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with run_dir.with_suffix(".log").open("a", encoding="utf-8") as log:
         sys.stdout = sys.stderr = log
         sys.exit(run.main(arguments))
