@@ -10,7 +10,7 @@ import numpy as np
 
 from training.checkpoint import FORMAT_VERSION, CheckpointError, DamagedError, load, save
 from training.history import History
-from training.state import Snapshot, TrainState
+from training.state import MOMENTS, Snapshot, TrainState
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Saves:
             )
         own, saved = state.tensors(), content["tensors"]
         if wrong := [n for n, t in own.items() if n in saved and saved[n].shape != t.shape] or [
-            name for name in own if name not in saved and not _is_moment(name)
+            name for name in own if name not in saved and name.rpartition(".")[2] not in MOMENTS
         ]:
             raise CheckpointError(f"{path} is of other networks than config.json, see {wrong[0]}")
         noise, now = content["noise"], state.noise.device.type
@@ -142,10 +142,6 @@ def whole(run_dir: Path) -> str:
             step = load(run_dir / name)["step"]
             return f"iteration {step} is saved and whole: go on from it with --resume {run_dir}"
     return "nothing of the run is saved"
-
-
-def _is_moment(name: str) -> bool:
-    return name.endswith((".step", ".exp_avg", ".exp_avg_sq"))
 
 
 def _other_seed(seed: int, number: int) -> int:

@@ -17,7 +17,8 @@ from training.networks import Discriminator, Generator
 _CALIBRATION_IMAGES = 4096
 _CALIBRATION_SEED = LIMIT - 1
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of a parameter
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps of a parameter, as the last parts of names."""
 
 
 class Snapshot(NamedTuple):
@@ -101,7 +102,7 @@ class TrainState:
         self.noise.set_state(snapshot.noise)
         for name, network in self._networks():
             for parameter_name, parameter in network.named_parameters():
-                for key in _MOMENTS:
+                for key in MOMENTS:
                     saved = snapshot.tensors.get(f"{name}.{parameter_name}.{key}")
                     if saved is not None and key not in self.optimizer.state[parameter]:
                         self.optimizer.state[parameter][key] = saved.to(parameter.device, copy=True)
