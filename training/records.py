@@ -110,11 +110,14 @@ class Records:
 
 
 def grid_steps(total: int) -> set[int]:
-    """When to draw sample grids: 1000, 10000, 20000, … and the end, but at least ten in a run."""
+    """When to draw sample grids: 1000, 10000, 20000, … and the end, but at least ten in a run.
+
+    The last whole 1000 as well: the exercise's last grid was of iteration 187,000 of 187,500.
+    """
     steps = {1000, *range(10_000, total + 1, 10_000), total}
     if total < 1000 or len(steps) < 10:
-        steps = {-(-total * i // 10) for i in range(1, 11)}
-    return steps
+        return {-(-total * i // 10) for i in range(1, 11)}
+    return steps | {total // 1000 * 1000}
 
 
 @torch.no_grad()
