@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.conftest import TINY
-from training import engine
+from training import compiled_step, engine
 from training.config import RECIPES, TrainConfig
 from training.data import Batches, load_images
 from training.engine import Engine, resolve
@@ -139,19 +139,19 @@ def test_the_compiled_engine_trains_as_the_plain_one(
     ("broken", "message"),
     [
         (
-            lambda real, z, gamma: (-real, z, gamma),
+            lambda real, z: (-real, z),
             "compiled engine cannot be used.*the discriminator moved by",
         ),
-        (lambda real, z, gamma: 1 / 0, "cannot be used.*ZeroDivisionError: division by zero"),
+        (lambda real, z: 1 / 0, "cannot be used.*ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_fast_engine_that_goes_wrong_is_not_used(
     broken: Any, message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def compiled(gradients: Any, example: Any) -> Any:
-        return lambda weights, *inputs: gradients(weights, *broken(*inputs))
+    def compiled(step: Any, example: Any) -> Any:
+        return lambda weights, real, z, *others: step(weights, *broken(real, z), *others)
 
-    monkeypatch.setattr(engine, "_compiled", compiled)
+    monkeypatch.setattr(compiled_step, "compiled", compiled)
     state, batches, config = tiny(replace(TINY, engine="compiled"))
     created = Engine.create(state, batches, config, total=20)
     assert created.kind == "plain"
@@ -165,17 +165,22 @@ def test_a_step_that_does_not_move_the_generator_is_noticed(
 ) -> None:
     """Its losses hardly differ in the first steps."""
 
-    def compiled(gradients: Any, example: Any) -> Any:
-        def frozen(*inputs: Any) -> Any:
-            found = gradients(*inputs)
-            return found._replace(generator=tuple(map(torch.zeros_like, found.generator)))
+    def compiled(step: Any, example: Any) -> Any:
+        def frozen(weights: Any, *others: Any) -> Any:
+            return step(({k: v.clone() for k, v in weights[0].items()}, weights[1]), *others)
 
         return frozen
 
-    monkeypatch.setattr(engine, "_compiled", compiled)
+    monkeypatch.setattr(compiled_step, "compiled", compiled)
     created = Engine.create(*tiny(replace(TINY, engine="compiled")), total=20)
     assert created.kind == "plain"
     assert "the generator moved by" in caplog.text
+
+
+def test_graphs_without_a_gpu_are_said_not_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    created = Engine.create(*tiny(replace(TINY, engine="graph")), total=20)
+    assert created.kind == "plain"
+    assert "the graph engine cannot be used, the plain one runs: RuntimeError" in caplog.text
 
 
 @pytest.mark.gpu

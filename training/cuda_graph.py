@@ -26,8 +26,8 @@ class CapturedSteps:
 
     def __init__(
         self,
-        state: TrainState,
         batches: Batches,
+        state: TrainState,
         recipe: RecipeConfig,
         gradients: Callable[..., Gradients],
         weights: tuple[dict[str, Tensor], dict[str, Tensor]],

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parameters_to_vector
 
+from training.compiled_step import CompiledStep, compiled
 from training.config import TrainConfig
 from training.cuda_graph import CapturedSteps
 from training.data import Batches
@@ -33,8 +33,9 @@ _log = logging.getLogger(__name__)
 class Engine:
     """Takes the steps of a run, each as `step.adversarial_step` has it.
 
-    plain: one operation after the other, as written. compiled: the gradients of both networks as
-    one traced and compiled function. graph: several whole steps in one CUDA graph.
+    plain: one operation after the other, as written. compiled: a step as one traced and compiled
+    function. graph: several whole steps in one CUDA graph, of which the compiled engine on CUDA has
+    the gradients compiled.
     """
 
     def __init__(self, state: TrainState, batches: Batches, config: TrainConfig) -> None:
@@ -53,6 +54,7 @@ class Engine:
             bfloat16=self.bfloat16,
         )
         self._graphs: CapturedSteps | None = None
+        self._compiled: CompiledStep | None = None
 
     @classmethod
     def create(cls, state: TrainState, batches: Batches, config: TrainConfig, total: int) -> Self:
@@ -93,6 +95,8 @@ class Engine:
                 done = self._graphs.replay(left) if self._graphs else self._one_step()
                 losses.append(done)
                 left -= len(done)
+            if self._compiled:
+                self._compiled.settle()
             table: NDArray[np.float32] = torch.cat(losses).cpu().numpy()
         return table
 
@@ -107,6 +111,8 @@ class Engine:
         """The losses, (1, 4)."""
         state, recipe = self._state, self._recipe
         z, images = state.draw_z(recipe.batch_size), state.step * recipe.batch_size
+        if self._compiled:
+            return self._compiled(self._batches[state.step], z).unsqueeze(0)
         set_lr(state, recipe.lr_at(images))
         gamma = recipe.gamma_at(images)
         weight = torch.tensor(gamma, device=z.device) if recipe.penalised else 0.0
@@ -116,13 +122,18 @@ class Engine:
         return gradients.losses.unsqueeze(0)
 
     def _speed_up(self, kind: Kind) -> None:
-        if kind == "compiled":
-            self.gradients = _compiled(self.gradients, self.example())
-            self.gradients(*self.example())  # compiles
-        if self._state.noise.device.type == "cuda":
-            self._graphs = CapturedSteps(
-                self._state, self._batches, self._recipe, self.gradients, self._weights
-            )
+        cuda = self._state.noise.device.type == "cuda"
+        if cuda and kind == "compiled":
+            self.gradients = compiled(self.gradients, self.example())
+            self.gradients(*self.example())  # this is when it is compiled
+        parts = self._state, self._recipe, self.gradients, self._weights
+        if cuda:
+            self._graphs = CapturedSteps(self._batches, *parts)
+        elif kind == "compiled":
+            self._one_step()  # Adam makes its moments
+            self._compiled = CompiledStep(*parts)
+        else:
+            raise RuntimeError("CUDA graphs need a GPU")
         self.kind = kind
 
     @contextmanager
@@ -179,18 +190,6 @@ def _weights(state: TrainState) -> list[Tensor]:
         parameters_to_vector(n.parameters()).detach()
         for n in (state.generator, state.discriminator)
     ]
-
-
-def _compiled(
-    gradients: Callable[..., Gradients], example: tuple[Any, ...]
-) -> Callable[..., Gradients]:
-    """`gradients` as one compiled function of tensors.
-
-    Traced first, down to the operations of both passes: `torch.compile` alone cannot differentiate
-    twice, as penalties need.
-    """
-    traced = make_fx(gradients)(*example)
-    return torch.compile(traced, dynamic=False, fullgraph=True)
 
 
 def _cpu_has_bfloat16(device: torch.device) -> bool:
