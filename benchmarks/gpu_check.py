@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.machine import describe_machine
+from training.machine import describe_machine
 
 _FULL_SCHEDULE = 187_500  # the exercise's 200 epochs of 60,000 images in batches of 64
 

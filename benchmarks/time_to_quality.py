@@ -14,10 +14,10 @@ import torch
 import tyro
 
 from benchmarks.curves import Curve, read_curve
-from benchmarks.machine import describe_machine
 from benchmarks.textbook import TextbookConfig, train_and_score
 from training.config import RECIPES, DataConfig, TrainConfig
 from training.loop import train
+from training.machine import describe_machine
 
 
 @dataclass(frozen=True)

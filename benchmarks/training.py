@@ -20,11 +20,11 @@ import torch
 import tyro
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from benchmarks.machine import describe_machine
 from benchmarks.textbook import textbook_networks, train_textbook
 from training.config import RECIPES, DataConfig, TrainConfig
 from training.data import Batches, load_images
 from training.engine import Engine, Kind
+from training.machine import describe_machine
 from training.state import TrainState
 
 Precision = Literal["highest", "high", "medium"]

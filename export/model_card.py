@@ -82,7 +82,11 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
         f"{purpose.format(latent_dim=metadata.latent_dim)} |"
         for name, purpose in _FILES.items()
     ]
-    scores = [f"| {name} | {_number(value)} |" for name, value in metadata.scores.items()]
+    scores = [
+        f"| {name} | {_number(value)} |"
+        for name, value in metadata.scores.items()
+        if not isinstance(value, list)  # counts of classes
+    ]
     card = _CARD.format_map(
         {
             **vars(metadata),

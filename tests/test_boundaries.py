@@ -32,21 +32,31 @@ print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
     assert output.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("module", ["training.config", "training.run", "export.run", "inference"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "training.config",
+        "training.run",
+        "training.report",
+        "training.compare",
+        "export.run",
+        "inference",
+    ],
+)
 def test_help_and_settings_need_no_heavy_import(module: str) -> None:
     code = f"""
 import sys
 import {module}
-print(sorted({{"torch", "onnx", "onnxruntime", "PIL"}} & set(sys.modules)))
+print(sorted({{"torch", "onnx", "onnxruntime", "PIL", "matplotlib"}} & set(sys.modules)))
 """
     assert run_python(code) == "[]\n"
 
 
-def test_training_knows_no_runtime() -> None:
+def test_training_knows_no_runtime_and_draws_no_charts() -> None:
     code = """
 import sys
 import training.loop
-print(sorted({"onnxruntime", "onnx", "export"} & set(sys.modules)))
+print(sorted({"onnxruntime", "onnx", "export", "matplotlib", "jinja2"} & set(sys.modules)))
 """
     assert run_python(code) == "[]\n"
 

@@ -12,8 +12,10 @@ from training.data import Batches, load_images
 from training.engine import Engine
 from training.extractor import extractor_for
 from training.interruption import Interruption
+from training.machine import describe_machine
 from training.provenance import describe, write_config
 from training.quality import reference_for
+from training.records import save_real_images
 from training.run_folder import locked, new_run_dir, refuse_used
 from training.running import Run, TrainingError
 from training.saves import Saves, whole
@@ -82,7 +84,9 @@ def _train(
         config = replace(config, engine=engine.kind)  # a resume goes on with it
         provenance = describe(config, saves.data_sha256)
         (run_dir / "checkpoints").mkdir(exist_ok=True)
-        write_config(run_dir, config, provenance)
+        machine = describe_machine(device)
+        write_config(run_dir, config, provenance, machine=machine, class_names=images.classes)
+        save_real_images(run_dir, images)
         cache = config.data.data_dir / "extractors"
         sweep(cache, seconds=3600)  # other runs share it: leave them time
         extractor = extractor_for(images, cache, device)

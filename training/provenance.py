@@ -26,9 +26,11 @@ def describe(config: TrainConfig, data_sha256: str) -> dict[str, Any]:
     }
 
 
-def write_config(run_dir: Path, config: TrainConfig, provenance: dict[str, Any]) -> None:
-    """Write config.json."""
-    content = {"config": to_dict(config), **provenance}
+def write_config(
+    run_dir: Path, config: TrainConfig, provenance: dict[str, Any], **facts: Any
+) -> None:
+    """Write config.json; facts: of this run alone, which its checkpoints need not repeat."""
+    content = {"config": to_dict(config), **provenance, **facts}
     with atomic_write(run_dir / "config.json") as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 

@@ -43,6 +43,10 @@ class Scores:
     """Share of real images with a generated one near. Naeem et al. 2020, k = 5."""
     class_tv: float
     """Total variation between the predicted classes of generated and real images, 0 … 1."""
+    class_counts: list[int]
+    """Generated images by predicted class."""
+    real_class_counts: list[int]
+    """The same of real images."""
     images: int
     """Generated images, and real ones."""
     split: str
@@ -73,7 +77,7 @@ class Reference:
         self.split = split
         self._extractor = extractor
         self._features, classes = extractor(real.pixels[:count])
-        self._classes = classes.bincount(minlength=max(len(real.classes), 1)) / count
+        self._classes = classes.bincount(minlength=max(len(real.classes), 1))
         self._statistics = _mean_and_covariance(self._features)
         self._radii = _neighbour_distances(self._features)
         self._within = kernel_within(self._features)
@@ -90,7 +94,7 @@ class Reference:
         fake, classes = self._extractor(torch.cat([draw(part) for part in z.split(1000)]))
         fcd = frechet_distance(_mean_and_covariance(fake), self._statistics)
         precision, recall, coverage = self._manifolds(fake)
-        shares = classes.bincount(minlength=len(self._classes)) / len(classes)
+        counts = classes.bincount(minlength=len(self._classes))
         return Scores(
             fcd=fcd,
             excess=(fcd - self.floor) / self.trace,
@@ -98,7 +102,9 @@ class Reference:
             precision=precision,
             recall=recall,
             coverage=coverage,
-            class_tv=float((shares - self._classes).abs().sum() / 2),
+            class_tv=float((counts - self._classes).abs().sum() / (2 * self.count)),
+            class_counts=counts.tolist(),
+            real_class_counts=self._classes.tolist(),
             images=self.count,
             split=self.split,
             floor=self.floor,

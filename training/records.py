@@ -16,11 +16,12 @@ from torch.utils.tensorboard.summary import image
 from inference.files import atomic_write
 from inference.noise import latents
 from inference.pictures import grid, save_png
+from training.data import Images
 from training.event_file import EventFile
 from training.history import EpochRecord
 from training.networks import Generator, to_pixels
 
-_GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
+GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
 # Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard.
 _NAMES = {"loss_g": "loss_g", "loss_d": "loss_d", "d_real": "D(real)", "d_fake": "D(fake)"}
 _TAGS = [f"iterations/{name}" for name in _NAMES.values()]
@@ -93,7 +94,7 @@ class Records:
 
     def samples(self, step: int, generator: Generator) -> None:
         """The grid of images 0 to 63 of seed 0, the same that the sampler draws."""
-        picture = grid(draw(generator, _GRID_IMAGES))
+        picture = grid(draw(generator, GRID_IMAGES))
         save_png(picture, self._samples / f"step-{step:07d}.png")
         layout = "HW" if picture.ndim == 2 else "HWC"
         self._iterations.add(step, image("samples", picture, dataformats=layout))
@@ -107,6 +108,13 @@ class Records:
 
     def _line(self, values: dict[str, Any]) -> None:
         self._metrics.write(json.dumps(values, allow_nan=False) + "\n")
+
+
+def save_real_images(run_dir: Path, images: Images) -> None:
+    """real.png: as many real images, of all classes, as a sample grid has generated ones."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    pixels = images.pixels[order[:GRID_IMAGES]].permute(0, 2, 3, 1).cpu().numpy()
+    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), run_dir / "real.png")
 
 
 def grid_steps(total: int) -> set[int]:

@@ -73,11 +73,26 @@ def _run(command: Command) -> int:
     except (CheckpointError, DataError, RunFolderError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    _report(result)
+    _print(result)
+    _write_report(result.run_dir)
     return 0
 
 
-def _report(result: "Result") -> None:
+def _write_report(run_dir: Path) -> None:
+    """report.html; it is no part of the training, so where it fails, a line says so."""
+    try:
+        from training.report import write_report
+
+        print(f"look at it: {write_report(run_dir)}")
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(
+            f"warning: no report.html ({reason}); python -m training.report {run_dir} tries again",
+            file=sys.stderr,
+        )
+
+
+def _print(result: "Result") -> None:
     print(f"{result.run_dir}: {result.step} iterations done")
     verdict = result.verdict
     for rule, choice in verdict.choices.items():

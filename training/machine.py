@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""What a run, or a figure, was made on."""
 
 import os
 import platform
