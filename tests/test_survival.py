@@ -62,9 +62,9 @@ def assert_same_run(run_dir: Path, other: Path) -> None:
     for kind in ("iteration", "epoch"):
         assert without_timing(read_lines(run_dir, kind)) == without_timing(read_lines(other, kind))
     for stream, tag in (
-        ("iterations", "iterations/loss_g"),
-        ("iterations", "scores/FCD"),
-        ("epochs", "epochs/D(real)"),
+        ("iterations", "each iteration/generator loss"),
+        ("iterations", "at each scoring/FCD (lower is better)"),
+        ("epochs", "epoch mean/D(real)"),
     ):
         found, expected = (events(run, stream).Scalars(tag) for run in (run_dir, other))
         assert [(e.step, e.value) for e in found] == [(e.step, e.value) for e in expected]

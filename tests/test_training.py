@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from inference import Sampler
 from inference.pictures import grid
@@ -90,23 +92,45 @@ def test_every_iteration_and_epoch_is_recorded_once(tiny_run: Path) -> None:
 
 def test_tensorboard_holds_the_same_numbers(tiny_run: Path) -> None:
     iterations = events(tiny_run, "iterations")
-    tags = ["loss_g", "loss_d", "D(real)", "D(fake)"]
-    for tag, name in zip(tags, ("loss_g", "loss_d", "d_real", "d_fake"), strict=True):
-        scalars = iterations.Scalars(f"iterations/{tag}")
+    for tag, name in (
+        ("each iteration/generator loss", "loss_g"),
+        ("each iteration/discriminator loss", "loss_d"),
+        ("each iteration/D(real), of real images", "d_real"),
+        ("each iteration/D(fake), of generated images", "d_fake"),
+    ):
+        scalars = iterations.Scalars(tag)
         records = read_lines(tiny_run, "iteration")
         assert [event.step for event in scalars] == [record["step"] for record in records]
         expected = [record[name] for record in records]
         np.testing.assert_allclose([event.value for event in scalars], expected, rtol=1e-6)
-    assert iterations.Scalars("iterations/images per second")
-    assert [event.step for event in iterations.Images("samples")] == sorted(grid_steps(STEPS))
+    assert iterations.Scalars("each iteration/images per second")
+    grids = iterations.Images("samples/images 0 to 63 of seed 0")
+    assert [event.step for event in grids] == sorted(grid_steps(STEPS))
     epochs = events(tiny_run, "epochs")
-    for tag in (*tags, "images per second"):
-        assert [event.step for event in epochs.Scalars(f"epochs/{tag}")] == list(range(1, 13))
+    for name in ("generator loss", "discriminator loss", "D(real)", "D(fake)", "images per second"):
+        scalars = epochs.Scalars(f"epoch mean/{name}")
+        assert [event.step for event in scalars] == list(range(1, 13))
     scored = [record for record in read_lines(tiny_run, "epoch") if record["scores"]]
-    events_of_fcd = iterations.Scalars("scores/FCD")
+    events_of_fcd = iterations.Scalars("at each scoring/FCD (lower is better)")
     assert [event.step for event in events_of_fcd] == [record["step"] for record in scored]
     expected = [record["scores"]["fcd"] for record in scored]
     np.testing.assert_allclose([event.value for event in events_of_fcd], expected, rtol=1e-6)
+
+
+def test_tensorboard_sorts_runs_by_their_settings(tiny_run: Path) -> None:
+    iterations = events(tiny_run, "iterations")
+    contents = {
+        tag.rpartition("/")[2]: HParamsPluginData.FromString(content)
+        for tag, content in iterations.PluginTagToContent("hparams").items()
+    }
+    settings = contents["session_start_info"].session_start_info.hparams
+    assert settings["dataset"].string_value == "digits"
+    assert settings["batch-size"].number_value == 512
+    assert settings["betas"].string_value == "0.5 0.999"
+    assert contents["session_end_info"].session_end_info.status == STATUS_SUCCESS
+    judged = {metric.name.tag for metric in contents["experiment"].experiment.metric_infos}
+    assert "at each scoring/FCD (lower is better)" in judged
+    assert judged <= set(iterations.Tags()["scalars"])
 
 
 def test_checkpoints_are_scored_as_often_as_asked(tiny_run: Path) -> None:
@@ -203,7 +227,10 @@ def test_a_resumed_run_is_as_if_it_had_never_stopped(
         resumed, whole = read_lines(run_dir, kind), read_lines(tiny_run, kind)
         assert without_timing(resumed) == without_timing(whole)
     assert (run_dir / "best.json").read_bytes() == (tiny_run / "best.json").read_bytes()
-    for stream, tag in (("iterations", "iterations/loss_g"), ("epochs", "epochs/loss_g")):
+    for stream, tag in (
+        ("iterations", "each iteration/generator loss"),
+        ("epochs", "epoch mean/generator loss"),
+    ):
         resumed, whole = (events(run, stream).Scalars(tag) for run in (run_dir, tiny_run))
         assert [(e.step, e.value) for e in resumed] == [(e.step, e.value) for e in whole]
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from training.config import ConfigError, differences, to_dict
+from training.config import ConfigError, differences
+from training.provenance import options
 from training.run_view import RunView, read_run
 
 
@@ -61,17 +62,17 @@ _SCORES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = tyro.cli(
+    command = tyro.cli(
         CompareConfig, prog="python -m training.compare", description=__doc__, args=arguments
     )
     try:
-        if len(options.run_dirs) < 2:
+        if len(command.run_dirs) < 2:
             raise ConfigError("at least two RUN_DIRs are needed to compare")
-        runs = [read_run(run_dir) for run_dir in options.run_dirs]
+        runs = [read_run(run_dir) for run_dir in command.run_dirs]
         groups = compare(runs)
         print(table(runs, groups))
-        write_comparison(runs, groups, options.output)
-        print(f"\nwith a chart and images: {options.output}")
+        write_comparison(runs, groups, command.output)
+        print(f"\nwith a chart and images: {command.output}")
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -157,11 +158,11 @@ def names(runs: Sequence[RunView]) -> list[str]:
 
 def _settings(runs: Sequence[RunView]) -> list[Row]:
     wanted = {name for run in runs for name in differences(runs[0].config, run.config)}
-    flat = [_flat(to_dict(run.config)) for run in runs]
+    values = [options(run.config) for run in runs]
     rows = [
-        Row(f"--{name.replace('_', '-')}", tuple(_text(values[name]) for values in flat))
-        for name in flat[0]
-        if name in wanted
+        Row(f"--{name}", tuple(str(of_run[name]) for of_run in values))
+        for name in values[0]
+        if name.replace("-", "_") in wanted
     ]
     for name, value in (
         ("data sha256", lambda run: run.facts["data_sha256"][:12]),
@@ -230,17 +231,6 @@ def _number(value: float | None, form: str) -> str:
 def _starred(row: Row, i: int) -> str:
     """The cell, with a place for the mark in every row that has one."""
     return row.cells[i] + ("*" if i in row.best else " " if row.best else "")
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value) if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def _text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 if __name__ == "__main__":

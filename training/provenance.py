@@ -35,6 +35,17 @@ def write_config(
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
+def options(config: TrainConfig) -> dict[str, str | int | float | bool | None]:
+    """Every setting in one level, named as its option without the dashes before it."""
+    flat: dict[str, Any] = {}
+    for name, value in to_dict(config).items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return {
+        name.replace("_", "-"): " ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in flat.items()
+    }
+
+
 def read_config(run_dir: Path) -> TrainConfig:
     """The settings in config.json.
 

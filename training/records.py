@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.tensorboard.summary import image
+from torch.utils.tensorboard.summary import hparams, image
 
 from inference.files import atomic_write
 from inference.noise import latents
@@ -22,19 +22,32 @@ from training.history import EpochRecord
 from training.networks import Generator, to_pixels
 
 GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
-# Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard.
-_NAMES = {"loss_g": "loss_g", "loss_d": "loss_d", "d_real": "D(real)", "d_fake": "D(fake)"}
-_TAGS = [f"iterations/{name}" for name in _NAMES.values()]
-_SCORES = {
-    "fcd": "FCD",
-    "excess": "excess FCD",
-    "kid": "KID",
-    "precision": "precision",
-    "recall": "recall",
-    "coverage": "coverage",
-    "class_tv": "class shares, total variation",
+# Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard. That makes groups of what
+# comes before the slash, sorts them, and shows the first two of them opened.
+_TAGS = {
+    "loss_g": "each iteration/generator loss",
+    "loss_d": "each iteration/discriminator loss",
+    "d_real": "each iteration/D(real), of real images",
+    "d_fake": "each iteration/D(fake), of generated images",
 }
-_SPEED = {"images_per_second": "images per second"}
+_SPEED_TAG = "each iteration/images per second"
+_SCORE_TAGS = {
+    "fcd": "at each scoring/FCD (lower is better)",
+    "excess": "at each scoring/excess FCD (0 is real, 1 far away)",
+    "kid": "at each scoring/KID (lower is better)",
+    "precision": "at each scoring/precision (higher is better)",
+    "recall": "at each scoring/recall (higher is better)",
+    "coverage": "at each scoring/coverage (higher is better)",
+    "class_tv": "at each scoring/class shares off (lower is better)",
+}
+_EPOCH_TAGS = {
+    "loss_g": "epoch mean/generator loss",
+    "loss_d": "epoch mean/discriminator loss",
+    "d_real": "epoch mean/D(real)",
+    "d_fake": "epoch mean/D(fake)",
+    "images_per_second": "epoch mean/images per second",
+}
+_SAMPLES_TAG = "samples/images 0 to 63 of seed 0"
 
 
 class Records:
@@ -44,7 +57,14 @@ class Records:
     counted in iterations, one in epochs.
     """
 
-    def __init__(self, run_dir: Path, step: int, epoch: int) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        step: int,
+        epoch: int,
+        settings: dict[str, str | int | float | bool | None],
+    ) -> None:
+        """settings: what TensorBoard shows and sorts runs by under HPARAMS."""
         self._samples = run_dir / "samples"
         self._samples.mkdir(exist_ok=True)
         metrics = run_dir / "metrics.jsonl"
@@ -57,6 +77,11 @@ class Records:
             )
             self._epochs = stack.enter_context(closing(EventFile(board / "epochs", epoch + 1)))
             self._open = stack.pop_all()
+        # What a run is judged by there, beside its settings.
+        judged = dict.fromkeys([*_SCORE_TAGS.values(), _TAGS["loss_g"], _TAGS["loss_d"]])
+        columns, start, self._end = hparams(settings, judged)
+        self._iterations.add(step, columns)
+        self._iterations.add(step, start)
 
     def __enter__(self) -> Self:
         return self
@@ -75,20 +100,18 @@ class Records:
         """The steps up to `last_step`; losses: (steps, 4) in the order of `Losses`."""
         first = last_step - len(losses) + 1
         for step, row in enumerate(losses.tolist(), start=first):
-            self._line({"kind": "iteration", "step": step, **dict(zip(_NAMES, row, strict=True))})
-            self._iterations.scalars(step, dict(zip(_TAGS, row, strict=True)))
-        self._iterations.scalars(last_step, {"iterations/images per second": images_per_second})
+            self._line({"kind": "iteration", "step": step, **dict(zip(_TAGS, row, strict=True))})
+            self._iterations.scalars(step, dict(zip(_TAGS.values(), row, strict=True)))
+        self._iterations.scalars(last_step, {_SPEED_TAG: images_per_second})
 
     def epoch(self, record: EpochRecord) -> None:
         """The means of an epoch."""
         values = asdict(record)
         self._line({"kind": "epoch", **values})
-        means = {f"epochs/{label}": values[name] for name, label in (_NAMES | _SPEED).items()}
+        means = {tag: values[name] for name, tag in _EPOCH_TAGS.items()}
         self._epochs.scalars(record.epoch, means)
         scores = {
-            f"scores/{label}": record.scores[name]
-            for name, label in _SCORES.items()
-            if name in record.scores
+            tag: record.scores[name] for name, tag in _SCORE_TAGS.items() if name in record.scores
         }
         self._iterations.scalars(record.step, scores)
 
@@ -97,7 +120,12 @@ class Records:
         picture = grid(draw(generator, GRID_IMAGES))
         save_png(picture, self._samples / f"step-{step:07d}.png")
         layout = "HW" if picture.ndim == 2 else "HWC"
-        self._iterations.add(step, image("samples", picture, dataformats=layout))
+        self._iterations.add(step, image(_SAMPLES_TAG, picture, dataformats=layout))
+
+    def finish(self) -> None:
+        """The run has come to its end."""
+        self._iterations.add(0, self._end)
+        self.sync()
 
     def sync(self) -> None:
         """Put everything on the disk."""

@@ -18,6 +18,7 @@ from training.history import History
 from training.interruption import Interrupted, Interruption
 from training.networks import Generator
 from training.progress import ProgressBar
+from training.provenance import options
 from training.quality import SELECTION_SEED, Reference, drawing_with
 from training.records import Records, grid_steps
 from training.saves import Saves, whole
@@ -69,9 +70,13 @@ class Run:
         """
         while True:
             self._cut_back(total)
-            with Records(self._run_dir, self.state.step, len(self.history.epochs)) as self._records:
+            records = Records(
+                self._run_dir, self.state.step, len(self.history.epochs), options(self.config)
+            )
+            with records as self._records:
                 try:
-                    return self._train(total)
+                    self._train(total)
+                    return self._records.finish()
                 except Diverged as found:
                     evidence = str(found)
             self._go_back(evidence)
