@@ -13,30 +13,32 @@ from typing import Annotated, Literal
 
 import tyro
 
+from training.command_line import by_default, command_line
+
 
 @dataclass(frozen=True)
 class ExportConfig:
     """What to export, and where to."""
 
-    run_dir: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")] = None
-    """Folder of a run; by default the newest under runs/."""
-    checkpoint: Path | None = None
-    """Export this checkpoint, not the best of the run."""
-    output: Path | None = None
-    """Folder to write; by default RUN_DIR/artifact."""
+    run_dir: Annotated[
+        Path | None, tyro.conf.Positional, by_default("the newest under runs/", "RUN_DIR")
+    ] = None
+    """Folder of a run."""
+    checkpoint: Annotated[Path | None, by_default("the best of the run", "FILE.pt")] = None
+    """Which checkpoint to export."""
+    output: Annotated[Path | None, by_default("RUN_DIR/artifact", "FOLDER")] = None
+    """Folder to write."""
     precision: Literal["fp32", "fp16"] = "fp32"
     """Of the weights in the ONNX files; fp16 halves them, if its images score as well."""
-    dataset: str | None = None
-    """Real images that fp16 is scored by; by default those it was trained on."""
+    dataset: Annotated[str | None, by_default("what it was trained on", "NAME|FOLDER")] = None
+    """Real images that fp16 is scored by."""
     data_dir: Path = Path("data")
     """Where data sets are downloaded to."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    config = tyro.cli(
-        ExportConfig, prog="python -m export.run", description=__doc__, args=arguments
-    )
+    config = command_line(ExportConfig, "export.run", __doc__, arguments)
     # torch only once the usage is right
     from export.artifact_folder import ExportError, best_checkpoint, export
     from export.parity import ParityError, tightest

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from training.command_line import by_default, command_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,14 +29,14 @@ class ScoreConfig:
 
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|CHECKPOINT|ARTIFACT")]
     """A run (all its checkpoints), a checkpoint (.pt), or an artifact (through onnxruntime)."""
-    dataset: str | None = None
-    """Real images to compare with; by default those it was trained on."""
+    dataset: Annotated[str | None, by_default("what it was trained on", "NAME|FOLDER")] = None
+    """Real images to compare with."""
     data_dir: Path = Path("data")
     """Where data sets are downloaded to."""
     split: Literal["train", "test"] = "train"
     """Which of them."""
-    seed: int | None = None
-    """Of the noise; by default the one that checkpoints are selected on."""
+    seed: Annotated[int | None, by_default("the one checkpoints are chosen on", "INT")] = None
+    """Of the noise, 0 to 2^63 - 1."""
     json: bool = False
     """Print JSON, not a table."""
 
@@ -52,9 +54,7 @@ class _Subject:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    config = tyro.cli(
-        ScoreConfig, prog="python -m export.score", description=__doc__, args=arguments
-    )
+    config = command_line(ScoreConfig, "export.score", __doc__, arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
     from inference.artifact import ArtifactError

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from training.command_line import command_line
 from training.config import ConfigError, differences
 from training.provenance import options
 from training.run_view import RunView, read_run
@@ -23,7 +24,11 @@ from training.run_view import RunView, read_run
 class CompareConfig:
     """Which runs, and where to."""
 
-    run_dirs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR …")]
+    run_dirs: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN_DIR RUN_DIR …", help_behavior_hint="(required)"),
+    ]
     """Folders of runs, finished or not; two at least."""
     output: Annotated[Path, tyro.conf.arg(metavar="FILE.html")] = Path("compare.html")
     """Page to write: the table, with a chart and images."""
@@ -62,9 +67,7 @@ _SCORES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    command = tyro.cli(
-        CompareConfig, prog="python -m training.compare", description=__doc__, args=arguments
-    )
+    command = command_line(CompareConfig, "training.compare", __doc__, arguments)
     try:
         if len(command.run_dirs) < 2:
             raise ConfigError("at least two RUN_DIRs are needed to compare")

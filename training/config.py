@@ -149,7 +149,7 @@ class TrainConfig:
     epochs: int = 200
     """Times that every image is seen."""
     iterations: int | None = None
-    """Updates of both networks, instead of --epochs."""
+    """Updates of both networks; None: as many as --epochs says."""
     seed: int = 0
     """Of the weights, the order of the images and the noise: one seed, one device, one result."""
     device: Literal["auto", "cuda", "cpu"] = "auto"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from training.command_line import by_default, command_line
 from training.config import RECIPES, ConfigError, TrainConfig
 from training.run_folder import RunFolderError, newest_run
 from training.run_view import RunView, read_run
@@ -32,17 +33,17 @@ _MOST_CLASSES = 40
 class ReportConfig:
     """What to report on, and where to."""
 
-    run_dir: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")] = None
-    """Folder of a run (default: the newest under runs/)."""
-    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
-    """File to write (default: RUN_DIR/report.html)."""
+    run_dir: Annotated[
+        Path | None, tyro.conf.Positional, by_default("the newest under runs/", "RUN_DIR")
+    ] = None
+    """Folder of a run, finished or not."""
+    output: Annotated[Path | None, by_default("RUN_DIR/report.html", "FILE.html")] = None
+    """File to write."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = tyro.cli(
-        ReportConfig, prog="python -m training.report", description=__doc__, args=arguments
-    )
+    options = command_line(ReportConfig, "training.report", __doc__, arguments)
     try:
         print(write_report(options.run_dir or newest_run(), options.output))
     except ConfigError as error:

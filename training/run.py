@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from training.command_line import by_default, command_line
 from training.config import RECIPES, ConfigError, TrainConfig, for_more
 from training.provenance import read_config
 from training.run_folder import RunFolderError, newest_run
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
 class Command:
     """What was typed."""
 
-    config: TrainConfig = field(default_factory=TrainConfig)
-    run_dir: Path | None = None
-    """Folder of the run, by default runs/DATASET-DATE-TIME."""
-    resume: Path | None = None
-    """Continue the run in this folder, to more --epochs or --iterations if they are given; "latest"
+    run_dir: Annotated[Path | None, by_default("runs/DATASET-DATE-TIME", "RUN_DIR")] = None
+    """Folder of the new run."""
+    resume: Annotated[Path | None, by_default("a new run", "RUN_DIR|latest")] = None
+    """Go on with the run in this folder, to more --epochs or --iterations if they are given; latest
     is the run under runs/ that was saved last."""
-    override: tuple[str, ...] = ()
+    override: Annotated[tuple[str, ...], by_default("none", "[NAME …]")] = ()
     """Settings that a resumed run may change, though it will not be the run that it was: lr, …"""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,20 +125,13 @@ def parse(arguments: Sequence[str]) -> Command:
         resume = newest_run() if early.resume == Path("latest") else early.resume
         saved = read_config(resume) if resume else None
         default = saved or TrainConfig(recipe=RECIPES[early.recipe or "bce"])
-        command = tyro.cli(
-            Command,
-            prog="python -m training.run",
-            description=__doc__,
-            args=arguments,
-            default=Command(default),
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        command = command_line(Command, "training.run", __doc__, arguments, Command(config=default))
         if saved:
             if command.run_dir is not None:
                 raise ConfigError("--resume names the run folder, --run-dir cannot name another")
             override = frozenset(name.replace("-", "_") for name in command.override)
             config = for_more(saved, command.config, override)
-            return Command(config, resume=resume, override=tuple(sorted(override)))
+            return Command(config=config, resume=resume, override=tuple(sorted(override)))
         if command.override:
             raise ConfigError("--override is about --resume, and there is none")
     except (ConfigError, RunFolderError, argparse.ArgumentError) as error:
