@@ -4,10 +4,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _OPTIONS = (
@@ -18,25 +20,26 @@ _OPTIONS = (
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Chrome]:
+def chromium(profile: Path) -> "Iterator[Chrome]":
     """Chromium with a fresh profile; skips the test where there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver")
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     driver = shutil.which("chromedriver")
     if program is None or driver is None:
         pytest.skip("no Chromium with chromedriver: apt-get install chromium chromium-driver")
-    options = ChromeOptions()
+    options = webdriver.ChromeOptions()
     options.binary_location = program
     for option in (*_OPTIONS, f"--user-data-dir={profile}"):
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = Chrome(options=options, service=ChromeService(driver))
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     try:
         yield browser
     finally:
         browser.quit()
 
 
-def show(browser: Chrome, page: Path, *, width: int = 1280, **media: str) -> None:
+def show(browser: "Chrome", page: Path, *, width: int = 1280, **media: str) -> None:
     """Open a page on a screen of some width; media: prefers_color_scheme, or medium="print"."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -46,6 +49,6 @@ def show(browser: Chrome, page: Path, *, width: int = 1280, **media: str) -> Non
     browser.get(page.resolve().as_uri())
 
 
-def run(browser: Chrome, script: str) -> Any:
+def run(browser: "Chrome", script: str) -> Any:
     """What some JavaScript returns."""
     return browser.execute_script(script)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from training.charts import comparison_chart
 from training.compare import compare, main, names, notes
 from training.config import to_dict
 from training.run_view import read_run
@@ -72,6 +71,8 @@ def test_scores_that_do_not_compare_are_not_ranked(two_runs: tuple[Path, Path]) 
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(tiny_run: Path) -> None:
+    from training.charts import comparison_chart
+
     run = read_run(tiny_run)
     assert names([run, run]) == [str(tiny_run)] * 2
     assert "var(--run-0)" in comparison_chart([run, run], ["a", "b"]).wide

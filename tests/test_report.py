@@ -9,20 +9,21 @@ from dataclasses import replace
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver import Chrome, Keys
-from selenium.webdriver.common.by import By
 
 import training.report
 from tests.browser import chromium, run, show
 from tests.conftest import TINY
-from training.charts import binned, loss_chart
 from training.report import main, write_report
 from training.run import main as train_main
 from training.run_view import RunView, read_run
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 # Contrast of text, and of lines and bars, as WCAG 2.1 asks for.
 _TEXT_CONTRAST, _LINE_CONTRAST = 4.5, 3.0
@@ -34,7 +35,7 @@ def report(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
     with chromium(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
 
@@ -92,6 +93,8 @@ def test_it_is_one_file_that_asks_for_nothing(report: Path) -> None:
 
 
 def test_a_full_length_run_stays_small(tiny_run: Path, tmp_path: Path) -> None:
+    from training.charts import loss_chart
+
     steps = np.arange(1, 187_501)
     losses = np.random.default_rng(0).gamma(2, 1, (len(steps), 4))
     long = replace(read_run(tiny_run), steps=steps, losses=losses)
@@ -112,6 +115,8 @@ def test_a_full_length_run_stays_small(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_bins_show_the_middle_and_the_range() -> None:
+    from training.charts import binned
+
     steps = np.arange(1, 2401)
     values = np.where(steps % 10 == 0, 100.0, np.where(steps % 10 == 1, -100.0, 1.0))
     x, low, median, high = binned(steps, values)
@@ -202,7 +207,7 @@ def test_counts_of_classes_are_those_of_the_shares(tiny_run: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_loads_without_errors_at_any_width(browser: Chrome, report: Path, width: int) -> None:
+def test_it_loads_without_errors_at_any_width(browser: "Chrome", report: Path, width: int) -> None:
     browser.get("about:blank")
     browser.get_log("performance")
     show(browser, report, width=width)
@@ -226,16 +231,18 @@ def test_it_loads_without_errors_at_any_width(browser: Chrome, report: Path, wid
 
 
 def test_the_slider_moves_the_pictures_by_keyboard_and_by_mouse(
-    browser: Chrome, report: Path, tiny_run: Path
+    browser: "Chrome", report: Path, tiny_run: Path
 ) -> None:
+    from selenium.webdriver import Keys
+
     show(browser, report)
     grids = list(read_run(tiny_run).grids().items())
-    slider = browser.find_element(By.ID, "stage")
+    slider = browser.find_element("id", "stage")
 
     def shown() -> tuple[str, bytes]:
-        (frame,) = [f for f in browser.find_elements(By.CLASS_NAME, "frame") if f.is_displayed()]
-        source = frame.find_element(By.TAG_NAME, "img").get_attribute("src") or ""
-        name = browser.find_element(By.ID, "stage-name").text
+        (frame,) = [f for f in browser.find_elements("class name", "frame") if f.is_displayed()]
+        source = frame.find_element("tag name", "img").get_attribute("src") or ""
+        name = browser.find_element("id", "stage-name").text
         assert slider.get_attribute("aria-valuetext") == name
         return name, base64.b64decode(source.partition(",")[2])
 
@@ -255,7 +262,7 @@ def test_the_slider_moves_the_pictures_by_keyboard_and_by_mouse(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_and_charts_are_legible_in_both_schemes(
-    browser: Chrome, report: Path, scheme: str
+    browser: "Chrome", report: Path, scheme: str
 ) -> None:
     show(browser, report, prefers_color_scheme=scheme)
     paper = run(browser, "return getComputedStyle(document.body).backgroundColor")
@@ -275,12 +282,12 @@ def test_text_and_charts_are_legible_in_both_schemes(
             assert (lighter + 0.05) / (darker + 0.05) >= least, (colour, paper)
 
 
-def test_print_shows_all_stages_and_is_light(browser: Chrome, report: Path) -> None:
+def test_print_shows_all_stages_and_is_light(browser: "Chrome", report: Path) -> None:
     show(browser, report, width=700, medium="print", prefers_color_scheme="dark")
-    frames = browser.find_elements(By.CLASS_NAME, "frame")
+    frames = browser.find_elements("class name", "frame")
     assert len(frames) == 10
     assert all(frame.is_displayed() for frame in frames)
-    assert not browser.find_element(By.ID, "stage").is_displayed()
+    assert not browser.find_element("id", "stage").is_displayed()
     assert luminance(run(browser, "return getComputedStyle(document.body).backgroundColor")) == 1
 
 

@@ -100,7 +100,7 @@ def fcd_chart(run: RunView) -> Chart:
         axes.plot(steps, values, "o-", color=_HUES["generator"], ms=3, label="FCD")
         axes.axhline(floor, color=_HUES["real"], lw=1.2, label=f"floor {floor:.3g}")
         _mark_choices(axes, run, dict(zip(steps, values, strict=True)))
-        if floor > 0 and max(values) > 20 * min(values):
+        if 0 < 20 * floor < max(values):
             _log_axis(axes)
         else:
             axes.set_ylim(0, None)
@@ -173,7 +173,9 @@ def _svg(
         axes = figure.add_subplot()
         draw(axes)
         if thousands:
-            axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8, integer=True))
+            ticks = MaxNLocator(4 if narrow else 8, integer=True, steps=[1, 2, 2.5, 5, 10])
+            axes.xaxis.set_major_locator(ticks)
+            axes.set_xlim(left=0)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         handles, _ = axes.get_legend_handles_labels()
         figure.legend(handles=handles, loc="outside upper left", ncols=2 if narrow else 5)
