@@ -31,11 +31,7 @@ def test_the_defaults_are_the_exercise() -> None:
     config = TrainConfig()
     assert config.network == NetworkConfig(100, (128, 256, 512, 1024), (512, 256))
     assert config.recipe.recipe == "bce"
-    assert (config.recipe.lr, config.recipe.betas, config.recipe.batch_size) == (
-        2e-4,
-        (0.5, 0.999),
-        64,
-    )
+    assert (config.recipe.lr, config.recipe.batch_size) == (2e-4, 64)
     assert config.epochs == 200
 
 

@@ -75,13 +75,13 @@ class RecipeConfig:
     """Learning rate of Adam, of both networks, at the start."""
     lr_end: float = 0.0
     """The same from --burn-in on, to which it falls along half a cosine; 0 keeps --lr."""
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[float, float] = (0.0, 0.99)
     """Decay rates of Adam's two moments."""
-    gamma: float = 1.0
+    gamma: float = 2.0
     """Weight of the gradient penalties R1 and R2 on the discriminator, at the start; 0: none."""
     gamma_end: float = 0.1
     """The same from --burn-in on, to which it falls along half a cosine (Huang et al. 2024)."""
-    burn_in: float = 2e6
+    burn_in: float = 4e6
     """Images until --lr-end and --gamma-end are reached; 0 keeps --lr and --gamma."""
     ema_half_life: float = 500_000.0
     """Images after which a weight's share in the moving average of the generator halves."""
@@ -127,15 +127,8 @@ class RecipeConfig:
 
 RECIPES: dict[str, RecipeConfig] = {
     "bce": RecipeConfig(),
-    "r3gan": RecipeConfig(
-        "r3gan",
-        batch_size=128,
-        betas=(0.0, 0.99),
-        gamma=2.0,
-        gamma_end=0.1,
-        burn_in=4e6,
-    ),
-    "hinge": RecipeConfig("hinge", gamma=0.0, gamma_end=0.0),
+    "r3gan": RecipeConfig("r3gan", batch_size=128),
+    "hinge": RecipeConfig("hinge", betas=(0.5, 0.999), gamma=0.0, gamma_end=0.0),
 }
 
 
