@@ -1,0 +1,115 @@
+"""Show a finished run under docs/results: `python scripts/results.py docs/results RUN_DIR …`.
+
+Of each run: DATASET-RECIPE-curves.png (losses, excess FCD and what both rules chose of it),
+DATASET-RECIPE-grids.png (the same noise through the training) and DATASET-RECIPE.json.
+"""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from PIL import Image
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from inference.files import atomic_write
+from training.charts import binned
+from training.config import to_dict
+from training.run_view import LOSSES, RunView, read_run
+
+STEPS = (1_000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000, 187_000)  # the exercise's
+COLOURS = {"fcd": "tab:green", "g-loss": "tab:red"}
+
+
+def main(folder: Path, run_dirs: list[Path]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for run in map(read_run, run_dirs):
+        name = f"{run.config.data.dataset}-{run.config.recipe.recipe}"
+        draw_curves(run, folder / f"{name}-curves.png")
+        draw_grids(run, folder / f"{name}-grids.png")
+        with atomic_write(folder / f"{name}.json") as file:
+            file.write((json.dumps(figures(run), indent=1) + "\n").encode())
+        print(folder / f"{name}.json")
+
+
+def draw_curves(run: RunView, path: Path) -> None:
+    """Both charts of a run over its iterations."""
+    figure, (losses, quality) = plt.subplots(
+        2, 1, figsize=(7.2, 5.6), layout="constrained", sharex=True
+    )
+    for column, label in (("loss_g", "generator"), ("loss_d", "discriminator")):
+        x, low, median, high = binned(run.steps, run.losses[:, LOSSES.index(column)])
+        (line,) = losses.plot(x, median, label=label)
+        losses.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
+    losses.set_title(f"{run.config.data.dataset}, {run.config.recipe.recipe}")
+    losses.set_ylabel("loss (nats): median, 5 to 95 %")
+    quality.plot(
+        [record.step for record in run.scored],
+        [100 * record.scores["excess"] for record in run.scored],
+        color="tab:gray",
+    )
+    for rule, choice in run.choices.items():
+        excess = 100 * run.best["final"][rule]["excess"]
+        label = f"chosen by {rule}: iteration {choice['step']:,}, {excess:.2f} % on test images"
+        for axes in (losses, quality):
+            axes.axvline(choice["step"], color=COLOURS[rule], ls="--", lw=1)
+        quality.plot(choice["step"], excess, "o", color=COLOURS[rule], label=label)
+    quality.set_yscale("log")
+    quality.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    quality.yaxis.set_major_formatter("{x:g}")
+    quality.yaxis.set_minor_formatter(NullFormatter())
+    quality.xaxis.set_major_formatter("{x:,.0f}")
+    quality.set_xlabel("iteration")
+    quality.set_ylabel("excess FCD (%)")
+    for axes in (losses, quality):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_grids(run: RunView, path: Path) -> None:
+    """The exercise's grids side by side, each 8 × 8 images of the same noise."""
+    grids = run.grids()
+    figure, panels = plt.subplots(2, 4, figsize=(9.6, 5.3), layout="constrained")
+    for step, axes in zip(STEPS, panels.flat, strict=True):
+        axes.set_axis_off()
+        if step in grids:
+            axes.set_title(f"iteration {step:,}", fontsize=10)
+            axes.imshow(Image.open(grids[step]).convert("L"), cmap="gray", vmin=0, vmax=255)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    plt.close(figure)
+    Image.open(drawn).convert("L").save(path, optimize=True)  # a third of the size of colours
+
+
+def figures(run: RunView) -> dict[str, Any]:
+    """What the run came to, as JSON values."""
+    return {
+        "config": to_dict(run.config),
+        "machine": run.facts.get("machine", {}),
+        "versions": run.facts["versions"],
+        "git_commit": run.facts.get("git_commit"),
+        "iterations": run.step,
+        "minutes": round(float(run.minutes()[-1]), 1),
+        "choices": {
+            rule: {"step": choice["step"], "scores": run.scores_of(rule)}
+            for rule, choice in run.choices.items()
+        },
+        "curve": [
+            {"step": record.step, **{k: record.scores[k] for k in ("fcd", "excess", "recall")}}
+            for record in run.scored
+        ],
+    }
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
