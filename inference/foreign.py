@@ -14,7 +14,7 @@ from .artifact import ArtifactError, Metadata
 from .file_kinds import looks_like
 from .model_file import ModelFile, read_model
 from .noise import NOISE, latents
-from .session import open_session, run_session
+from .session import Session, SessionSettings
 
 _TILE = 64
 _RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
@@ -36,7 +36,11 @@ class ForeignGenerator:
     """A generator of another program."""
 
     def __init__(
-        self, model: bytes, path: Path | None, provider: str, threads: int, options: ForeignOptions
+        self,
+        model: bytes,
+        path: Path | None,
+        settings: SessionSettings,
+        options: ForeignOptions,
     ) -> None:
         """Raise ArtifactError where it is no generator, or the graph leaves something open."""
         try:
@@ -45,8 +49,8 @@ class ForeignGenerator:
             raise ArtifactError(looks_like(model)) from None
         external = require_weights_inside(file, path)
         source: bytes | Path = path if external and path else model
-        self._session, self.provider = open_session(source, provider, threads)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.session = Session(source, settings)
+        inputs, outputs = self.session.raw.get_inputs(), self.session.raw.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
             raise ArtifactError(
                 f"a generator has one float32 input and one output, this has "
@@ -68,8 +72,8 @@ class ForeignGenerator:
             dataset="unknown", recipe="unknown", step=0, weights_sha256="unknown",
         )  # fmt: skip
 
-    def draw(self, z: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim)."""
+    def draw(self, z: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim)."""
         channels, height, width = self._shape
         images = self._images(z)
         if self._channels_last:
@@ -78,8 +82,7 @@ class ForeignGenerator:
             images = images.reshape(len(z), channels, height, width).transpose(0, 2, 3, 1)
         low, high = self._range
         levels = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-        pixels: NDArray[np.uint8] = np.nan_to_num(levels.round()).clip(0, 255).astype(np.uint8)
-        return pixels
+        out[...] = np.nan_to_num(levels.round()).clip(0, 255)
 
     def _images(self, z: NDArray[np.float32]) -> NDArray[Any]:
         """What the graph gives, (n, ...); where its batch is fixed, the rest of it is nothing."""
@@ -88,7 +91,7 @@ class ForeignGenerator:
             whole = np.zeros((self.tile, z.shape[1]), np.float32)
             whole[: len(z)] = z
         whole = whole.reshape(*whole.shape, *[1] * self._ones)
-        (images,) = run_session(self._session, [self._output], {self._input: whole})
+        (images,) = self.session.run([self._output], {self._input: whole})
         if images.ndim < 2 or len(images) != len(whole):
             raise ArtifactError(f"it gave {images.shape} for {len(whole)} images")
         return np.asarray(images[: len(z)])

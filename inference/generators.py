@@ -10,13 +10,16 @@ from .file_kinds import looks_like
 from .model_file import read_model
 from .noise import NOISE
 from .own_graph import widest
-from .session import open_session, run_session
+from .session import Session, SessionSettings
 
 GENERATOR_FILE = "generator.onnx"
 
-# Images in one run of the network: larger ones fall out of the processor's cache.
-_TILE = 512
+# Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
+# thousands, and has several such runs to overlap with copies.
+_TILES = {"cpu": 512, "cuda": 4096}
 _MOST_VALUES_IN_A_TILE = 2**22
+# Below this, onnxruntime's plain `run` costs less than to bind the arrays.
+_WORTH_BINDING = 8
 
 
 class LoadedGenerator(Protocol):
@@ -24,19 +27,22 @@ class LoadedGenerator(Protocol):
 
     metadata: Metadata
     """What the file says about itself."""
-    provider: str
-    """Where it really runs: "cpu" or "cuda:N"."""
+    session: Session
+    """What runs it."""
     tile: int
     """The most images to draw at once."""
 
-    def draw(self, z: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), n at most `tile`."""
+    def draw(self, z: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), n at most `tile`.
+
+        z: C-contiguous; it is not kept.
+        """
 
 
 class OwnGenerator:
     """A generator that ganpack exported."""
 
-    def __init__(self, model: bytes, provider: str, threads: int) -> None:
+    def __init__(self, model: bytes, settings: SessionSettings) -> None:
         """Raise ArtifactError unless the file is whole, ours, and what its contract says.
 
         onnxruntime sees no byte of it before its seal and its graph are found to be good.
@@ -50,17 +56,20 @@ class OwnGenerator:
         self.metadata = Metadata.from_json(file.metadata[CONTRACT_KEY])
         _require_role(self.metadata)
         values = widest(file, self.metadata.latent_dim)
-        self.tile = max(1, min(_TILE, _MOST_VALUES_IN_A_TILE // values))
-        self._session, self.provider = open_session(model, provider, threads)
-        _require_shapes(self._session, self.metadata)
+        self.session = Session(model, settings)
+        most = _TILES[self.session.provider.partition(":")[0]]
+        self.tile = max(1, min(most, _MOST_VALUES_IN_A_TILE // values))
+        _require_shapes(self.session.raw, self.metadata)
 
-    def draw(self, z: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim)."""
-        channels, height, width = self.metadata.image_shape
-        (pixels,) = run_session(self._session, ["pixels"], {"z": z})
-        if pixels.shape != (len(z), height, width, channels):
+    def draw(self, z: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim)."""
+        if len(z) >= _WORTH_BINDING and out.flags.c_contiguous:
+            self.session.run_into("z", z, "pixels", out)
+            return
+        (pixels,) = self.session.run(["pixels"], {"z": z})
+        if pixels.shape != out.shape:
             raise ArtifactError(f"it drew pixels of {pixels.shape}, not what its contract says")
-        return np.asarray(pixels)
+        out[...] = pixels
 
 
 def _require_role(metadata: Metadata) -> None:

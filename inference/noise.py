@@ -7,6 +7,7 @@ language and on every machine.
 """
 
 from functools import cache, lru_cache
+from operator import index
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def latents(
     Raises:
         ValueError: unless 0 <= seed < 2^63, 0 <= start, 0 <= count, start + count <= 2^63.
     """
-    check_range(count, seed=seed, start=start)
+    count, seed, start = check_range(count, seed=seed, start=start)
     z = np.empty((count, latent_dim), np.float32) if out is None else out
     table = normal_quantiles()
     blocks = -(-latent_dim // 8)  # a block is four words, a word two values
@@ -66,8 +67,19 @@ def latents(
     return z
 
 
-def check_range(count: int, *, seed: int, start: int) -> None:
-    """Raise ValueError unless `count` images of `seed` from `start` on lie in the stream."""
+def check_range(count: int, *, seed: int, start: int) -> tuple[int, int, int]:
+    """Count, seed and start as Python's numbers, whatever other whole numbers they are.
+
+    Raises:
+        TypeError: for what is no whole number.
+        ValueError: unless `count` images of `seed` from `start` on lie in the stream.
+    """
+    try:
+        count, seed, start = index(count), index(seed), index(start)
+    except TypeError:
+        raise TypeError(
+            f"count, seed and start must be whole numbers, got {count!r}, {seed!r} and {start!r}"
+        ) from None
     if not 0 <= seed < LIMIT:
         raise ValueError(f"seed must be in 0 … 2**63 - 1, got {seed}")
     if count < 0 or start < 0 or start + count > LIMIT:
@@ -75,6 +87,7 @@ def check_range(count: int, *, seed: int, start: int) -> None:
             f"images must lie in 0 … 2**63 - 1, got start={start} and count={count}: "
             f"neither may be negative, and start + count may not exceed 2**63"
         )
+    return count, seed, start
 
 
 @cache

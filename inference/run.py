@@ -9,10 +9,10 @@ from pathlib import Path
 
 from . import __version__
 from .artifact import ArtifactError
+from .cuda import ProviderError
 from .generators import GENERATOR_FILE
 from .pictures import grid, save_png
 from .sampler import Sampler
-from .session import ProviderError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

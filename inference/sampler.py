@@ -1,11 +1,15 @@
 """`Sampler`: images from an exported generator, with numpy and onnxruntime alone."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .artifact import SEAL_MARKER, ArtifactError, Metadata
 from .file_kinds import read_file
@@ -13,6 +17,15 @@ from .foreign import ForeignGenerator, ForeignOptions
 from .generators import GENERATOR_FILE, LoadedGenerator, OwnGenerator
 from .golden import CheckResult, check
 from .noise import check_range, latents
+from .session import SessionSettings
+from .tiles import TileNoise, ahead
+from .walks import interpolate
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+_WINDOW = 8
+"""Batches or tiles that are begun on CUDA before they are asked for."""
 
 
 class Sampler:
@@ -24,6 +37,9 @@ class Sampler:
     Image i of a seed depends on the seed and on i alone: not on the count, the batch, the order of
     the calls or the thread. On one processor and onnxruntime it is the same bit for bit; on
     another, or on CUDA, within one grey level.
+
+    Many threads may draw from one sampler. A forked process may go on with it (on the CPU), and
+    pickle may send it to another: it opens the generator again there.
     """
 
     provider: str
@@ -37,6 +53,8 @@ class Sampler:
         *,
         provider: str = "auto",
         threads: int = 1,
+        spinning: bool = False,
+        tf32: bool = False,
         allow_foreign: bool = False,
         latent_dim: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -47,7 +65,10 @@ class Sampler:
         artifact: its folder, its generator.onnx, or that file's bytes.
         provider: "auto" (CUDA if it works, else the CPU; the log says which and why), "cpu",
             "cuda" or "cuda:N".
-        threads: processor threads of one run; 0 means all cores.
+        threads: processor threads of one run; 0 means all cores. On CUDA they draw the noise and
+            keep the device busy, two at least.
+        spinning: let idle threads spin: quicker, and as busy as at work.
+        tf32: let CUDA round the factors of products to 10 bits: faster, and up to a level apart.
         allow_foreign: take another program's ONNX generator as well, z in and one image tensor
             out. Trust it first: nothing about it can be verified.
         latent_dim, image_shape (C, H, W), value_range (black, white): of a foreign generator,
@@ -58,29 +79,54 @@ class Sampler:
             ProviderError: where CUDA was asked for and cannot be had.
             ValueError: for a provider or a number of threads that does not exist.
         """
-        options = ForeignOptions(latent_dim, image_shape, value_range)
-        if not allow_foreign and options != ForeignOptions():
+        settings = SessionSettings(provider, threads, spinning, tf32)
+        foreign = ForeignOptions(latent_dim, image_shape, value_range)
+        if not allow_foreign and foreign != ForeignOptions():
             raise ValueError("latent_dim, image_shape and value_range go with allow_foreign=True")
         path = None if isinstance(artifact, bytes) else _file_of(Path(artifact))
         try:
             model = artifact if isinstance(artifact, bytes) else read_file(Path(path or ""))
             if allow_foreign and SEAL_MARKER not in model:
-                self._generator: LoadedGenerator = ForeignGenerator(
-                    model, path, provider, threads, options
-                )
+                generator: LoadedGenerator = ForeignGenerator(model, path, settings, foreign)
             else:
-                self._generator = OwnGenerator(model, provider, threads)
+                generator = OwnGenerator(model, settings)
         except ArtifactError as error:
             raise ArtifactError(f"{path or 'artifact'}: {error}") from None
-        self.provider, self.metadata = self._generator.provider, self._generator.metadata
+        self.provider, self.metadata = generator.session.provider, generator.metadata
+        # What makes the same sampler again: from bytes, unless weights lie beside the file.
+        self._arguments: dict[str, Any] = {
+            "artifact": model if isinstance(generator, OwnGenerator) else path or model,
+            "provider": provider, "threads": threads, "spinning": spinning, "tf32": tf32,
+            "allow_foreign": allow_foreign, "latent_dim": latent_dim, "image_shape": image_shape,
+            "value_range": value_range,
+        }  # fmt: skip
+        self._pool = None if self.provider == "cpu" else _pool(max(2, settings.cores))
+        self._noise = TileNoise(generator.tile, self.metadata.latent_dim)
+        self._generator: LoadedGenerator | None = generator
 
-    def sample(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.uint8]:
+    def sample(
+        self, count: int, *, seed: int = 0, start: int = 0, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """Images `start` to `start + count` of `seed`: uint8 (count, H, W), colour (…, H, W, 3).
 
+        out: an array of that shape and type to write into and return.
+
         Raises:
-            ValueError: unless 0 <= seed < 2^63, 0 <= start, 0 <= count, start + count <= 2^63.
+            ValueError: unless 0 <= seed < 2^63, 0 <= start, 0 <= count, start + count <= 2^63; for
+                an `out` of another shape or type; for a closed sampler.
         """
-        return self.decode(self.latents(count, seed=seed, start=start))
+        count, seed, start = check_range(count, seed=seed, start=start)
+        images, pixels = self._images(count, out)
+        tile = self._open().tile
+        if self._pool is None or count <= tile:
+            self._draw(pixels, seed, start)
+        else:
+            jobs = (
+                partial(self._draw, pixels[first : first + tile], seed, start + first)
+                for first in range(0, count, tile)
+            )
+            deque(ahead(self._pool, jobs, _WINDOW), maxlen=0)
+        return images
 
     def stream(
         self, count: int, *, seed: int = 0, start: int = 0, batch_size: int = 1024
@@ -90,33 +136,52 @@ class Sampler:
         Raises:
             ValueError: at the call, as `sample`, or for a batch_size under 1.
         """
-        check_range(count, seed=seed, start=start)
+        count, seed, start = check_range(count, seed=seed, start=start)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        return (
-            self.sample(min(batch_size, count - done), seed=seed, start=start + done)
+        self._open()
+        jobs = (
+            partial(self._batch, min(batch_size, count - done), seed, start + done)
             for done in range(0, count, batch_size)
         )
+        return (job() for job in jobs) if self._pool is None else ahead(self._pool, jobs, _WINDOW)
 
     def latents(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.float32]:
         """z of the images of `sample`: float32 (count, latent_dim), see `noise.latents`."""
         return latents(count, self.metadata.latent_dim, seed=seed, start=start)
 
-    def decode(self, z: NDArray[np.floating]) -> NDArray[np.uint8]:
+    def decode(
+        self, z: NDArray[np.floating], *, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """The images of z, float (n, latent_dim): uint8 (n, H, W), colour (n, H, W, 3).
 
+        out: an array of that shape and type to write into and return.
+
         Raises:
-            ValueError: for another shape or type, NaN or infinity.
+            ValueError: for another shape or type, NaN or infinity; for a closed sampler.
             ArtifactError: for a file that turns out not to run.
         """
-        z = self._checked(z)
-        channels, height, width = self.metadata.image_shape
-        images = np.empty((len(z), height, width, channels), np.uint8)
-        size = self._generator.tile
-        for first in range(0, len(z), size):
-            tile = slice(first, first + size)
-            images[tile] = self._generator.draw(z[tile])
-        return images[..., 0] if channels == 1 else images
+        generator = self._open()
+        z = np.asarray(z)
+        tiles = [slice(i, i + generator.tile) for i in range(0, z.size and len(z), generator.tile)]
+        self._check_z(z, tiles)
+        images, pixels = self._images(len(z), out)
+        for tile in tiles:
+            generator.draw(self._noise.copy(z[tile]), pixels[tile])
+        return images
+
+    def interpolate(self, z_a: ArrayLike, z_b: ArrayLike, steps: int) -> NDArray[np.float32]:
+        """`steps` z from z_a to z_b on an arc, for `decode`: see `walks.interpolate`.
+
+        Raises:
+            ValueError: unless both are finite (latent_dim,), and steps at least 2.
+        """
+        wanted = (self.metadata.latent_dim,)
+        if np.shape(z_a) != wanted or np.shape(z_b) != wanted:
+            raise ValueError(
+                f"z_a and z_b must be {wanted}, got shapes {np.shape(z_a)} and {np.shape(z_b)}"
+            )
+        return interpolate(z_a, z_b, steps)
 
     def check(self) -> CheckResult:
         """Draw the golden images that the artifact carries again, and compare; see `golden`.
@@ -126,19 +191,86 @@ class Sampler:
         """
         return check(self)
 
-    def _checked(self, z: NDArray[np.floating]) -> NDArray[np.float32]:
-        z = np.asarray(z)
+    def close(self) -> None:
+        """Let go of the generator; to draw from it later, in another thread too, is an error."""
+        self._generator = None
+        self._arguments = {}
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        """For `with`: closed at its end."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., "Sampler"], tuple[dict[str, Any]]]:
+        """For pickle: what it was made of."""
+        self._open()
+        return _make, (self._arguments,)
+
+    def _open(self) -> LoadedGenerator:
+        generator = self._generator
+        if generator is None:
+            raise ValueError("this sampler is closed: make a new one to draw more")
+        return generator
+
+    def _batch(self, count: int, seed: int, start: int) -> NDArray[np.uint8]:
+        images, pixels = self._images(count, None)
+        self._draw(pixels, seed, start)
+        return images
+
+    def _draw(self, pixels: NDArray[np.uint8], seed: int, start: int) -> None:
+        """Fill pixels, uint8 (n, H, W, C), tile by tile."""
+        generator = self._open()
+        for first in range(0, len(pixels), generator.tile):
+            part = pixels[first : first + generator.tile]
+            generator.draw(self._noise.draw(len(part), seed, start + first), part)
+
+    def _images(
+        self, count: int, out: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """An array for images as the caller sees it, and the same memory as (n, H, W, C)."""
+        channels, height, width = self.metadata.image_shape
+        if out is None:
+            pixels = np.empty((count, height, width, channels), np.uint8)
+            return (pixels[..., 0] if channels == 1 else pixels), pixels
+        shape = (count, height, width) if channels == 1 else (count, height, width, channels)
+        if not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != shape:
+            found = (getattr(out, "dtype", type(out)), getattr(out, "shape", "no shape"))
+            raise ValueError(f"out must be a uint8 array of {shape}, got {found[0]} of {found[1]}")
+        if not out.flags.writeable:
+            raise ValueError("out must be writeable, got a read-only array")
+        return out, (out[..., None] if channels == 1 else out)
+
+    def _check_z(self, z: NDArray[np.floating], tiles: list[slice]) -> None:
         wanted = f"z must be floating point (n, {self.metadata.latent_dim})"
         if z.ndim != 2 or z.shape[1] != self.metadata.latent_dim:
             raise ValueError(f"{wanted}, got shape {z.shape}")
         if not np.issubdtype(z.dtype, np.floating):
             raise ValueError(f"{wanted}, got {z.dtype}")
-        with np.errstate(over="ignore"):  # told below
-            z = np.ascontiguousarray(z, np.float32)
-        if not np.isfinite(z).all():
+        largest = np.finfo(np.float32).max
+        # Not all at once: it may be large.
+        if not all((np.abs(z[tile]) <= largest).all() for tile in tiles):
             raise ValueError(f"{wanted} and finite in float32, got NaN or infinity")
-        return z
 
 
 def _file_of(path: Path) -> Path:
     return path / GENERATOR_FILE if path.is_dir() else path
+
+
+def _make(arguments: dict[str, Any]) -> Sampler:
+    return Sampler(**arguments)
+
+
+def _pool(workers: int) -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(workers, thread_name_prefix=__package__)

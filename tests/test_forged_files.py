@@ -19,7 +19,7 @@ from inference import ArtifactError, Sampler, generators
 from inference.artifact import CONTRACT_KEY, SEAL_KEY, UNSEALED, Metadata, seal, verify_seal
 from inference.model_file import read_model
 from inference.own_graph import widest
-from inference.session import open_session
+from inference.session import Session, SessionSettings
 from training.networks import Generator
 
 Change = Callable[[onnx.ModelProto], None]
@@ -215,11 +215,11 @@ def test_onnxruntime_sees_no_damaged_byte(
     good = (tiny_artifact / "generator.onnx").read_bytes()
     opened: list[bytes] = []
 
-    def watched(model: bytes, provider: str, threads: int) -> Any:
+    def watched(model: bytes, settings: SessionSettings) -> Session:
         opened.append(model)
-        return open_session(model, provider, threads)
+        return Session(model, settings)
 
-    monkeypatch.setattr(generators, "open_session", watched)
+    monkeypatch.setattr(generators, "Session", watched)
     for at in range(0, len(good), 97):
         with pytest.raises(ArtifactError):
             Sampler(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :], provider="cpu")

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_old_and_new_runtimes_draw_the_same(
     if "==" in requirements[0]:
         assert done.stdout.strip() == requirements[0].partition("==")[2]
     ours = Sampler(tiny_artifact, provider="cpu")
-    place = {"seed": 2**63 - 1, "start": 2**63 - 301}
+    place: dict[str, Any] = {"seed": 2**63 - 1, "start": 2**63 - 301}
     with np.load(tmp_path / "drawn.npz") as drawn:
         assert drawn["z"].tobytes() == ours.latents(300, **place).tobytes()
         difference = np.abs(drawn["pixels"][..., 0].astype(int) - ours.sample(300, **place))

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inference import ArtifactError, Sampler
+from inference import ArtifactError, ProviderError, Sampler
 from inference.artifact import Metadata
-from inference.session import ProviderError
 from training.checkpoint import load, load_generator
 from training.networks import to_pixels
 
