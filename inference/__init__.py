@@ -6,7 +6,8 @@
 
 from .artifact import ArtifactError, Metadata
 from .cuda import ProviderError
+from .outputs import save
 from .sampler import Sampler
 
 __version__ = "0.1.0"
-__all__ = ["ArtifactError", "Metadata", "ProviderError", "Sampler", "__version__"]
+__all__ = ["ArtifactError", "Metadata", "ProviderError", "Sampler", "__version__", "save"]

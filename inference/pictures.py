@@ -1,7 +1,10 @@
-"""Grids of images as PNG files. Pillow is imported only when a file is written."""
+"""Grids and animations of images. Pillow is imported only when a file or a caption is made."""
 
 import os
+from collections.abc import Sequence
 from math import isqrt
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,35 +12,107 @@ from numpy.typing import NDArray
 from .files import atomic_write
 
 _GAP = 2  # pixels around each image
+_CAPTION_HEIGHT = 11
+
+ANIMATIONS: dict[str, dict[str, Any]] = {
+    ".gif": {"format": "GIF"},
+    ".webp": {"format": "WEBP", "lossless": True},
+    ".png": {"format": "PNG"},
+}
+"""By the end of a file's name: what Pillow is to write, without loss; colours of a GIF apart."""
 
 
-def grid(images: NDArray[np.uint8], columns: int | None = None) -> NDArray[np.uint8]:
+def grid(
+    images: NDArray[np.uint8], columns: int | None = None, captions: Sequence[str] = ()
+) -> NDArray[np.uint8]:
     """One picture of many images, uint8 (n, H, W[, 3]), row by row.
 
     Two black pixels lie around each image; columns default to √n, rounded up.
+    captions: what to write below each image; cells are as wide as the widest.
 
     Raises:
-        ValueError: for no images, or columns under 1.
+        ValueError: for no images, columns under 1, or another number of captions.
     """
     count = len(images)
     columns = isqrt(max(count - 1, 0)) + 1 if columns is None else columns
     if count == 0 or columns < 1:
         raise ValueError(f"a grid needs an image and a column, got {count} and {columns}")
+    if captions and len(captions) != count:
+        raise ValueError(f"each of {count} images needs its caption, got {len(captions)}")
+    texts = [_written(caption) for caption in captions]
     _, height, width, *colour = images.shape
+    cell_width = max([width, *(text.shape[1] for text in texts)])
+    cell_height = height + (_CAPTION_HEIGHT if texts else 0)
     rows = -(-count // columns)
     picture = np.zeros(
-        (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, *colour), np.uint8
+        (rows * (cell_height + _GAP) + _GAP, columns * (cell_width + _GAP) + _GAP, *colour),
+        np.uint8,
     )
     for i, image in enumerate(images):
-        top = i // columns * (height + _GAP) + _GAP
-        left = i % columns * (width + _GAP) + _GAP
-        picture[top : top + height, left : left + width] = image
+        top = i // columns * (cell_height + _GAP) + _GAP
+        left = i % columns * (cell_width + _GAP) + _GAP
+        _paste(picture, image, top, left + (cell_width - width) // 2)
+        if texts:
+            text = texts[i][..., *[None] * len(colour)]
+            _paste(picture, text, top + height, left + (cell_width - text.shape[1]) // 2)
     return picture
 
 
-def save_png(picture: NDArray[np.uint8], path: str | os.PathLike[str]) -> None:
+def enlarge(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Images or frames, uint8 (n, H, W[, 3]), with squares of `scale` pixels for each pixel.
+
+    Raises:
+        ValueError: for a scale under 1.
+    """
+    if scale < 1:
+        raise ValueError(f"scale must be 1 or more, got {scale}")
+    return images.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def save_png(
+    picture: NDArray[np.uint8], path: str | os.PathLike[str], *, sync: bool = True
+) -> None:
     """Write uint8 (H, W[, 3]) as PNG, whole or not at all; equal pictures give equal files."""
     from PIL import Image
 
-    with atomic_write(path) as file:
+    with atomic_write(path, sync=sync) as file:
         Image.fromarray(picture).save(file, format="PNG")
+
+
+def save_animation(
+    frames: NDArray[np.uint8], path: str | os.PathLike[str], *, fps: float = 20
+) -> None:
+    """Write frames, uint8 (n, H, W[, 3]), as an endless loop: .gif, .webp or .png (APNG).
+
+    Whole or not at all. Nothing is lost, but for the colours of a GIF, which has 256 a frame.
+
+    Raises:
+        ValueError: for another end of the name, no frames, or fps that are not positive.
+    """
+    from PIL import Image
+
+    settings = ANIMATIONS.get(Path(path).suffix.lower())
+    if settings is None or len(frames) == 0 or not fps > 0:
+        raise ValueError(
+            f"an animation is frames at more than 0 per second in a {', '.join(ANIMATIONS)} file, "
+            f"got {len(frames)} at {fps} for {os.fspath(path)!r}"
+        )
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    with atomic_write(path) as file:
+        first.save(
+            file, save_all=True, append_images=others, duration=1000 / fps, loop=0, **settings
+        )
+
+
+def _paste(picture: NDArray[np.uint8], image: NDArray[np.uint8], top: int, left: int) -> None:
+    picture[top : top + image.shape[0], left : left + image.shape[1]] = image
+
+
+def _written(text: str) -> NDArray[np.uint8]:
+    """Grey pixels of a line of text, uint8 (_CAPTION_HEIGHT, width)."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default()
+    image = Image.new("L", (int(font.getbbox(text)[2]) + 1, _CAPTION_HEIGHT))
+    ImageDraw.Draw(image).text((0, -1), text, fill=255, font=font)
+    return np.asarray(image)
