@@ -5,14 +5,12 @@ for CUDA shall learn instead what is missing, and which line installs it.
 """
 
 import ctypes
-import importlib.util
 import os
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _FOR_CUDA_12 = "'onnxruntime-gpu[cuda,cudnn]<1.27'"  # the last that were built for it
 _NO_DEVICE = 100  # of CUresult
@@ -24,8 +22,7 @@ class ProviderError(RuntimeError):
     """The provider that was asked for cannot be had; the message says why."""
 
 
-@dataclass(frozen=True)
-class Library:
+class Library(NamedTuple):
     """A file that onnxruntime's CUDA provider loads."""
 
     name: str
@@ -128,7 +125,9 @@ def find(library: Library) -> str | None:
 
 def _beside(library: Library) -> Iterator[Path]:
     """Where NVIDIA's packages may have put it."""
-    spec = importlib.util.find_spec("nvidia")
+    from importlib.util import find_spec
+
+    spec = find_spec("nvidia")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for place in ("*/lib", "*/bin", "*/bin/*"):
             yield from Path(folder).glob(f"{place}/{library.name}")

@@ -13,9 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .artifact import SEAL_MARKER, ArtifactError, Metadata
 from .file_kinds import read_file
-from .foreign import ForeignGenerator, ForeignOptions
 from .generators import GENERATOR_FILE, LoadedGenerator, OwnGenerator
-from .golden import CheckResult, check
 from .noise import check_range, latents
 from .session import SessionSettings
 from .tiles import TileNoise, ahead
@@ -23,6 +21,8 @@ from .walks import interpolate
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+    from .golden import CheckResult
 
 _WINDOW = 8
 """Batches or tiles that are begun on CUDA before they are asked for."""
@@ -80,14 +80,17 @@ class Sampler:
             ValueError: for a provider or a number of threads that does not exist.
         """
         settings = SessionSettings(provider, threads, spinning, tf32)
-        foreign = ForeignOptions(latent_dim, image_shape, value_range)
-        if not allow_foreign and foreign != ForeignOptions():
+        foreign = latent_dim, image_shape, value_range
+        if not allow_foreign and foreign != (None, None, None):
             raise ValueError("latent_dim, image_shape and value_range go with allow_foreign=True")
         path = None if isinstance(artifact, bytes) else _file_of(Path(artifact))
         try:
             model = artifact if isinstance(artifact, bytes) else read_file(Path(path or ""))
             if allow_foreign and SEAL_MARKER not in model:
-                generator: LoadedGenerator = ForeignGenerator(model, path, settings, foreign)
+                from .foreign import ForeignGenerator, ForeignOptions
+
+                options = ForeignOptions(*foreign)
+                generator: LoadedGenerator = ForeignGenerator(model, path, settings, options)
             else:
                 generator = OwnGenerator(model, settings)
         except ArtifactError as error:
@@ -183,12 +186,14 @@ class Sampler:
             )
         return interpolate(z_a, z_b, steps)
 
-    def check(self) -> CheckResult:
+    def check(self) -> "CheckResult":
         """Draw the golden images that the artifact carries again, and compare; see `golden`.
 
         Raises:
             ArtifactError: for an artifact without golden images.
         """
+        from .golden import check  # most hosts never ask
+
         return check(self)
 
     def close(self) -> None:

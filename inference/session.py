@@ -5,7 +5,6 @@ error. Here a CUDA session is created strictly and its provider is read back.
 """
 
 import ctypes
-import logging
 import os
 import re
 import threading
@@ -18,8 +17,6 @@ from numpy.typing import NDArray
 
 from .artifact import ArtifactError
 from .cuda import ProviderError, require_cuda
-
-_log = logging.getLogger(__package__)
 
 
 @dataclass(frozen=True)
@@ -141,10 +138,10 @@ def open_session(model: bytes | Path, settings: SessionSettings | str = "auto") 
         except ProviderError as error:
             if settings.provider != "auto":
                 raise
-            _log.info("drawing on the CPU, as CUDA cannot be had: %s", error)
+            _say("drawing on the CPU, as CUDA cannot be had: %s", error)
         else:
             if settings.provider == "auto":
-                _log.info(
+                _say(
                     "drawing on CUDA device %d: driver and libraries are there, and each node of "
                     "the graph is on it", settings.device,
                 )  # fmt: skip
@@ -191,6 +188,12 @@ def _open(model: bytes | Path, native: Any, providers: list[Any]) -> Any:
         return onnxruntime.InferenceSession(source, native, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions share no narrower class
         raise ArtifactError(f"onnxruntime {onnxruntime.__version__}: {error}") from None
+
+
+def _say(text: str, *values: object) -> None:
+    import logging  # takes milliseconds, and a host that names its provider needs none
+
+    logging.getLogger(__package__).info(text, *values)
 
 
 def _cannot_run(error: Exception) -> ArtifactError:
