@@ -38,8 +38,8 @@ class Sampler:
     the calls or the thread. On one processor and onnxruntime it is the same bit for bit; on
     another, or on CUDA, within one grey level.
 
-    Many threads may draw from one sampler. A forked process may go on with it (on the CPU), and
-    pickle may send it to another: it opens the generator again there.
+    Many threads may draw from one sampler. A forked process may go on with it, on the CPU, and
+    pickle may send it to another process: it opens the generator again there.
     """
 
     provider: str
@@ -194,6 +194,7 @@ class Sampler:
         """
         from .golden import check  # most hosts never ask
 
+        self._open()
         return check(self)
 
     def close(self) -> None:
