@@ -21,19 +21,34 @@ class Stopped(KeyboardInterrupt):
         """What a shell expects of a process that ended so."""
 
 
+class Stop:
+    """Whether a signal has asked the job to stop, which it does where nothing is half done."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal; the second one stops the job wherever it is."""
+        if self._number:
+            raise Stopped(number)
+        self._number = number
+
+    def check(self) -> None:
+        """Raise Stopped if the job was asked to."""
+        if self._number:
+            raise Stopped(self._number)
+
+
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Raise Stopped at SIGINT and SIGTERM, for the time being and in the main thread."""
+def stoppable() -> Iterator[Stop]:
+    """Takes SIGINT and SIGTERM for the time being, in the main thread."""
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, stop.ask) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -61,10 +61,11 @@ def _draw(sampler: Sampler, options: argparse.Namespace) -> int:
     writer = writer_for(output, job, force=options.force)
     progress = Progress(count)
     try:
-        with stoppable(), writer:
+        with stoppable() as stop, writer:
             for batch in batches:
                 writer.write(batch)
                 progress.show(writer.done)
+                stop.check()
     except Stopped as stopped:
         progress.end()
         done = writer.done

@@ -137,19 +137,6 @@ def test_without_a_gpu_cuda_is_an_error_and_auto_says_why_not(
     assert "CPU" in caplog.text
 
 
-@pytest.mark.gpu
-def test_on_a_gpu_images_are_within_one_level(sampler: Sampler, tiny_artifact: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    try:
-        cuda = Sampler(tiny_artifact, provider="cuda")
-    except ProviderError as error:
-        pytest.skip(str(error))
-    difference = np.abs(cuda.sample(5000).astype(int) - sampler.sample(5000))
-    assert cuda.provider == "cuda:0"
-    assert difference.max() <= 1
-    assert (difference > 0).mean() < 1e-3
-
-
 def test_files_that_are_no_artifacts_are_refused_by_name(
     tiny_artifact: Path, tmp_path: Path
 ) -> None:
