@@ -45,3 +45,14 @@ def tiny_artifact(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("artifacts") / "artifact"
     export(best_checkpoint(tiny_run), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of the generator in `tests/golden`. Do not write to it."""
+    from export.artifact_folder import export
+    from tests.golden_file import CHECKPOINT
+
+    folder = tmp_path_factory.mktemp("golden") / "artifact"
+    export(CHECKPOINT, folder)
+    return folder

@@ -1,0 +1,94 @@
+"""Write `tests/golden/`: a small generator, and the images that every language must draw from it.
+
+python scripts/make_golden.py            # images.json anew, from the generator that is there
+python scripts/make_golden.py --train    # another generator first
+
+The pixels are PyTorch's in float64 and z is that of `inference.noise`, so that neither ONNX nor
+onnxruntime has a say in what is right. Seeds and starts are strings: JavaScript's numbers end at
+2^53. z_sha256 is that of the float32 values, little-endian, image after image.
+"""
+
+import hashlib
+import json
+import sys
+from base64 import b64encode
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from export.artifact_folder import best_checkpoint
+from inference.noise import NOISE, latents
+from training.checkpoint import load, load_generator, save, weights_sha256
+from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
+from training.loop import train
+from training.networks import to_pixels
+
+FOLDER = Path(__file__).parents[1] / "tests" / "golden"
+CHECKPOINT = FOLDER / "checkpoint.pt"
+IMAGES = FOLDER / "images.json"
+
+RANGES = [
+    (0, 0, 8),
+    (7, 0, 64),
+    (5, 2**32 - 4, 8),  # the index overflows its low word within
+    (2**40 + 9, 2**33 + 1, 8),
+    (2**53 + 1, 2**53 + 1, 4),  # no float64 holds it
+    (2**63 - 1, 2**63 - 4, 4),  # the last there are
+]
+"""Seed, index of the first image, and count."""
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--train"]:
+        _train()
+    elif sys.argv[1:]:
+        sys.exit(f"--train or nothing, got {' '.join(sys.argv[1:])}")
+    generator = load_generator(load(CHECKPOINT))
+    content = {
+        "noise": NOISE,
+        "weights_sha256": weights_sha256(generator),
+        "latent_dim": generator.latent_dim,
+        "image_shape": list(generator.image_shape),
+        "images": [_golden(generator.double(), *place) for place in RANGES],
+    }
+    IMAGES.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _train() -> None:
+    """A network that is small enough for the repository, and draws something like digits."""
+    network = NetworkConfig(latent_dim=12, generator_dims=(32, 32), discriminator_dims=(128, 64))
+    with TemporaryDirectory() as folder:
+        config = TrainConfig(
+            data=DataConfig(dataset="digits", data_dir=Path(folder), image_size=16),
+            network=network,
+            recipe=RECIPES["r3gan"],
+            iterations=4000,
+            score_every=4000,
+            device="cpu",
+            engine="plain",
+            select="g-loss",
+        )
+        train(config, Path(folder) / "run")
+        content = load(best_checkpoint(Path(folder) / "run"))
+    del content["generator"]  # the raw weights; what is exported are the averaged ones
+    FOLDER.mkdir(exist_ok=True)
+    save(content, CHECKPOINT)
+
+
+def _golden(generator: Any, seed: int, start: int, count: int) -> dict[str, Any]:
+    z = latents(count, generator.latent_dim, seed=seed, start=start)
+    with torch.inference_mode():
+        pixels = to_pixels(generator(torch.from_numpy(z).double()))  # (count, H, W, C)
+    return {
+        "seed": str(seed),
+        "start": str(start),
+        "count": count,
+        "z_sha256": hashlib.sha256(z.astype("<f4").tobytes()).hexdigest(),
+        "pixels": b64encode(pixels.numpy().tobytes()).decode(),
+    }
+
+
+if __name__ == "__main__":
+    main()
