@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@if ls .venv/installed-* 2>/dev/null | grep -qv $(ORT)$$; then $(PIP) uninstall -q -y onnxruntime onnxruntime-gpu; fi
 	@echo "Installing into .venv (onnxruntime: $(ORT)); PyTorch with CUDA is several GB, the first time takes minutes."
-	$(PIP) install -q -c constraints.txt -e '.[$(ORT),training,export,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[$(ORT),training,export,service,dev]'
 	@rm -f .venv/installed-* && touch $@
 
 .PHONY: install

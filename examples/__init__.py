@@ -1,0 +1,1 @@
+"""Hosts that embed the sampler, each in a folder of its own."""

@@ -1,0 +1,1 @@
+"""Images over HTTP: `python -m examples.http_service ARTIFACT`."""

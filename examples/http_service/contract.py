@@ -1,0 +1,94 @@
+"""What goes in and out, as the service's OpenAPI document has it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LAST = 2**63 - 1
+"""The last seed, and the last image of a seed."""
+
+MEDIA_TYPES = {"png": "image/png", "npy": "application/x-npy"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process takes on."""
+
+    count: int = 1024
+    """Images in one answer."""
+    waiting: int = 8192
+    """Images that were asked for and are not answered; what comes beyond gets a 429."""
+    seconds: float = 10.0
+    """How long a request waits for its images before it gets a 503."""
+    cache_seconds: int = 365 * 24 * 3600
+    """How long caches may keep an answer: it never changes, unless another artifact moves in."""
+
+
+DEFAULTS = Limits()
+
+
+class Images(BaseModel):
+    """Which images."""
+
+    model_config = ConfigDict(extra="forbid")  # a misspelt name is not taken for a default
+
+    seed: int = Field(0, ge=0, le=LAST, description="Which stream of images.")
+    start: int = Field(0, ge=0, le=LAST, description="Index of the first image.")
+    count: int = Field(64, ge=1, description="How many; start + count may not exceed 2^63.")
+    format: Literal["png", "npy"] = Field(
+        "png",
+        description="png: one image as it is, several as a grid. "
+        "npy: numpy's format, uint8 (count, H, W), colour (count, H, W, 3).",
+    )
+
+
+def images_up_to(most: int) -> type[Images]:
+    """`Images` with at most so many in one answer."""
+
+    class Bounded(Images):
+        count: int = Field(
+            min(64, most), ge=1, le=most, description=Images.model_fields["count"].description
+        )
+
+    return Bounded
+
+
+class Problem(BaseModel):
+    """Why there are no images."""
+
+    detail: str
+
+
+class Health(BaseModel):
+    """Whether this process draws what it should."""
+
+    status: Literal["passed", "failed", "unchecked"]
+    """Of the artifact's golden images, drawn again at the start; old artifacts have none."""
+    provider: str
+    """Where it draws: cpu or cuda:N."""
+    artifact_sha256: str
+    check: dict[str, Any] | None
+    """How far the golden images are from PyTorch's."""
+
+
+_RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The images.",
+        "content": {
+            media_type: {"schema": {"type": "string", "format": "binary"}}
+            for media_type in MEDIA_TYPES.values()
+        },
+        "headers": {
+            "ETag": {"schema": {"type": "string"}},
+            "Cache-Control": {"schema": {"type": "string"}},
+        },
+    },
+    304: {"description": "If-None-Match has this answer already."},
+    404: {"description": "Beyond the last image of a seed.", "model": Problem},
+    429: {"description": "Too much is waiting.", "model": Problem, "headers": _RETRY},
+    503: {"description": "Not drawn in time.", "model": Problem, "headers": _RETRY},
+}
+"""Of /images."""
