@@ -1,0 +1,60 @@
+"""The Node example draws what the golden file says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.golden_file import golden_images, require_golden_z, require_same_pixels
+from tests.node import ROOT, installed, needs_node, run
+
+# z does not go into the PNG: asked of the function that draws it.
+Z = """
+import { readFile, writeFile } from "node:fs/promises";
+import * as ort from "onnxruntime-web";
+import { draw } from "./draw.mjs";
+const [file, seed, start, count] = process.argv.slice(1);
+const sampler = await ort.InferenceSession.create(await readFile(file));
+const { z } = await draw(sampler, seed, start, count);
+await writeFile("z.bin", new Uint8Array(z.data.buffer, z.data.byteOffset, z.data.byteLength));
+"""
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed("node", tmp_path_factory)
+
+
+@needs_node
+@pytest.mark.full
+def test_node_draws_the_golden_images(example: Path, golden_artifact: Path) -> None:
+    sampler = golden_artifact / "sampler.onnx"
+    for golden in golden_images():
+        place = [str(number) for number in (golden.seed, golden.start, golden.count)]
+        run("node", "draw.mjs", sampler, *place, "drawn.png", cwd=example)
+        picture = np.asarray(Image.open(example / "drawn.png"))
+        height, width = golden.pixels.shape[1:]
+        columns = int(np.ceil(np.sqrt(golden.count)))
+        cells = picture.reshape(-1, height, columns, width).swapaxes(1, 2)
+        drawn = cells.reshape(-1, height, width)
+        require_same_pixels(drawn[: golden.count], golden.pixels)
+        assert not drawn[golden.count :].any()
+
+        run("node", "--input-type=module", "-e", Z, sampler, *place, cwd=example)
+        z = np.fromfile(example / "z.bin", "<f4")
+        require_golden_z(z, golden)
+
+
+@pytest.mark.parametrize("example", ["node"])
+def test_the_lock_file_names_no_registry_and_exact_versions(example: str) -> None:
+    folder = ROOT / "examples" / example
+    lock = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))
+    assert len(lock["packages"]) > 5
+    for name, package in lock["packages"].items():
+        assert "resolved" not in package
+        assert not name or package["integrity"].startswith("sha512-")
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+    asked = wanted.get("dependencies", {}) | wanted.get("devDependencies", {})
+    assert all(version[0].isdigit() for version in asked.values())
