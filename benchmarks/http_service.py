@@ -30,9 +30,9 @@ end
 done = function(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '\\n{{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "refused": %d, "broken": %d}}',
+    '\\n{{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "worst_ms": %f, "refused": %d, "broken": %d}}',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
-    latency:percentile(99) / 1e3, errors.status,
+    latency:percentile(99) / 1e3, latency.max / 1e3, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout))
 end
 """
@@ -63,6 +63,7 @@ class Load:
     seconds: float
     p50_ms: float
     p99_ms: float
+    worst_ms: float
     refused: int
     """Answers of 400 and above."""
     broken: int

@@ -17,10 +17,10 @@ needs_node = pytest.mark.skipif(
 def run(*command: str | Path, cwd: Path, seconds: float = 120) -> str:
     """What a command prints; where it fails, all that it printed is the error."""
     done = subprocess.run(
-        list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=seconds,
-        check=False,
+        list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=seconds, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{command}:\n{done.stdout}"
     return done.stdout
 
 

@@ -1,0 +1,73 @@
+import { decode, type Images } from "./drawing";
+import { endOf } from "./large";
+import type { Shown } from "./main";
+import { element, Newest } from "./page";
+import { paint, slerp } from "./pictures";
+
+/** Where a walk begins or ends: one image, and its name. */
+export interface End {
+  name: string;
+  images: Images;
+}
+
+/** The slider between two images: z in between, decoded by generator.onnx. */
+export class Walk {
+  readonly #slider = element("walk-slider", HTMLInputElement);
+  readonly #picture = element("walk-picture", HTMLCanvasElement);
+  readonly #note = element("walk-note", HTMLElement);
+  readonly #ends: { from?: End; to?: End } = {};
+  #picked = false;
+  readonly #decoding = new Newest(async (z: Float32Array) => paint(this.#picture, await decode(z)));
+
+  constructor() {
+    this.#slider.addEventListener("input", () => this.#step());
+  }
+
+  set onerror(tell: (error: unknown) => void) {
+    this.#decoding.onerror = tell;
+  }
+
+  /** There is a generator to decode with, or there is none. */
+  enable(on: boolean): void {
+    this.#slider.disabled = !on;
+    this.#note.textContent = on
+      ? "Click an image to choose it as an end."
+      : "The slider is off: it needs the generator.onnx of this artifact as well.";
+    this.#step();
+  }
+
+  /** Another artifact: its ends are no ends of this one. */
+  forget(): void {
+    delete this.#ends.from;
+    delete this.#ends.to;
+    this.#picked = false;
+  }
+
+  /** Ends to begin with, until some are picked: the first and the last of the grid. */
+  offer(shown: Shown): void {
+    if (this.#picked) return;
+    const count = shown.images.pixels.length / (shown.images.height * shown.images.width * shown.images.channels);
+    this.#take("from", endOf(shown, 0));
+    this.#take("to", endOf(shown, count - 1));
+    this.#step();
+  }
+
+  pick(which: "from" | "to", end: End): void {
+    this.#picked = true;
+    this.#take(which, end);
+    this.#step();
+  }
+
+  #take(which: "from" | "to", end: End): void {
+    this.#ends[which] = end;
+    paint(element(`walk-${which}`, HTMLCanvasElement), end.images);
+    element(`walk-${which}-name`, HTMLElement).textContent = end.name;
+  }
+
+  #step(): void {
+    const { from, to } = this.#ends;
+    if (!from || !to) return;
+    if (this.#slider.disabled) paint(this.#picture, from.images);
+    else this.#decoding.ask(slerp(from.images.z, to.images.z, this.#slider.valueAsNumber));
+  }
+}
