@@ -29,8 +29,9 @@ request = function()
 end
 done = function(summary, latency)
   local errors = summary.errors
-  io.write(string.format(
-    '\\n{{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "worst_ms": %f, "refused": %d, "broken": %d}}',
+  local figures = '{{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, ' ..
+    '"worst_ms": %f, "refused": %d, "broken": %d}}'
+  io.write("\\n" .. string.format(figures,
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
     latency:percentile(99) / 1e3, latency.max / 1e3, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout))

@@ -329,7 +329,7 @@ for (const colorScheme of ["light", "dark"]) {
       };
       const grounds = (element) =>
         element ? [...grounds(element.parentElement), getComputedStyle(element).backgroundColor] : [];
-      const texts = [...document.querySelectorAll("h1, h2, p, span, input:not([type]), button, dt, dd, figcaption, code")];
+      const texts = [...document.querySelectorAll("h1, h2, p, a, span, input:not([type]), button, dt, dd, figcaption, code")];
       const seen = texts.filter((each) => each.checkVisibility() && (each.value || each.textContent.trim()));
       return seen
         .map((element) => {
