@@ -137,7 +137,8 @@ def _encoded(images: NDArray[np.uint8], form: str) -> bytes:
         np.save(file, images)
     else:
         picture = images[0] if len(images) == 1 else grid(images)
-        Image.fromarray(picture).save(file, format="PNG")
+        # A hundredth more bytes than at Pillow's level 6, in two thirds of the time.
+        Image.fromarray(picture).save(file, format="PNG", compress_level=4)
     return file.getvalue()
 
 
