@@ -120,8 +120,9 @@ async function begin(): Promise<void> {
     return;
   }
   await use([sampler]);
+  const ours = loaded;
   const generator = await fetched("generator.onnx");
-  if (generator) await use([generator]);
+  if (generator && loaded === ours) await use([generator]); // unless another was dropped meanwhile
 }
 
 function fromAddress(): void {

@@ -301,6 +301,20 @@ test("a broken file gives a readable message and changes nothing", async () => {
   assert.notDeepEqual(await grid(), before);
 });
 
+test("without an artifact beside it, it asks for one", async () => {
+  await context.close();
+  context = await browser.newContext({ serviceWorkers: "block" });
+  page = await context.newPage();
+  await page.route("**/artifact/*", (route) => route.fulfill({ status: 404 }));
+  await page.goto(site.address);
+  await page.waitForFunction(() => /drop one, or choose its files/.test(document.getElementById("speed").textContent));
+  await page.setInputFiles("#files", [join(expected.artifact, "generator.onnx")]);
+  assert.match(await problem(), /drop its sampler\.onnx with it/);
+  await page.setInputFiles("#files", ["sampler.onnx", "generator.onnx"].map((name) => join(expected.artifact, name)));
+  await page.waitForFunction(() => !document.getElementById("walk-slider").disabled);
+  assertSame(await grid(), expected.seed7);
+});
+
 test("it fits a phone, and answers to touch", async () => {
   await visit({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 });
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390);
