@@ -24,13 +24,12 @@ def test_python_and_sampler_onnx_draw_the_golden_images(
     golden_artifact: Path, golden: Golden
 ) -> None:
     sampler = Sampler(golden_artifact, provider="cpu")
-    place = {"seed": golden.seed, "start": golden.start}
-    require_golden_z(sampler.latents(golden.count, **place), golden)
-    drawn = sampler.sample(golden.count, **place)
+    require_golden_z(sampler.latents(golden.count, seed=golden.seed, start=golden.start), golden)
+    drawn = sampler.sample(golden.count, seed=golden.seed, start=golden.start)
     require_same_pixels(drawn, golden.pixels)
 
     session, _ = open_session((golden_artifact / "sampler.onnx").read_bytes(), "cpu")
-    numbers = {**place, "count": golden.count}
+    numbers = {"seed": golden.seed, "start": golden.start, "count": golden.count}
     feeds = {name: np.array(number, np.int64) for name, number in numbers.items()}
     pixels, z = session.run(["pixels", "z"], feeds)
     require_golden_z(z, golden)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from examples.http_service.contract import DEFAULTS, Limits
 from examples.http_service.service import create_app
-from inference import ArtifactError
-from inference.session import ProviderError
+from inference import ArtifactError, ProviderError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
