@@ -18,6 +18,8 @@ from typing import Any
 import torch
 import tyro
 
+from inference.cuda import ProviderError, require_cuda
+from inference.session import runtime
 from training.machine import describe_machine
 
 _FULL_SCHEDULE = 187_500  # the exercise's 200 epochs of 60,000 images in batches of 64
@@ -55,9 +57,24 @@ def parts(config: CheckConfig, folder: Path) -> list[Part]:
     return [
         Part("GPU tests", ["-m", "pytest", "-m", "gpu", "-q"], no_gpu or no_pytest),
         Part(
+            "what onnxruntime finds",
+            ["-m", "inference.run", "--doctor", "--json"],
+            no_gpu,
+        ),
+        Part(
+            "images per second",
+            ["-m", "benchmarks.sampling", "--device", "cuda", "--json", "JSON"],
+            no_gpu,
+        ),
+        Part(
             "iterations per second",
             ["-m", "benchmarks.training", *data, "--json", "JSON"],
             no_gpu or no_data,
+        ),
+        Part(
+            "images per second",
+            ["-m", "benchmarks.sampling", "--device", "cuda", "--rounds", "3", "--json", "JSON"],
+            no_gpu or _no_cuda_sampling(),
         ),
         Part(
             f"{_FULL_SCHEDULE} iterations of bce, scores and files included",
@@ -77,6 +94,15 @@ def parts(config: CheckConfig, folder: Path) -> list[Part]:
             no_gpu or no_data,
         ),
     ]
+
+
+def _no_cuda_sampling() -> str | None:
+    """Why the sampler cannot run on CUDA here, in its own words."""
+    try:
+        require_cuda(runtime(), 0)
+    except ProviderError as error:
+        return str(error)
+    return None
 
 
 def run_part(part: Part, folder: Path) -> dict[str, Any]:

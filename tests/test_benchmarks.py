@@ -11,10 +11,13 @@ import torch
 from torch import nn
 from torchvision import datasets
 
-from benchmarks import gpu_check, textbook, time_to_quality
+from benchmarks import gpu_check, sampling, textbook, time_to_quality
 from benchmarks.curves import Curve, read_curve
+from benchmarks.footprint import wheel_bytes
+from benchmarks.sampling import SamplingConfig
 from benchmarks.time_to_quality import seconds_until
 from benchmarks.training import BenchmarkConfig, measure, products, table
+from inference import ProviderError
 from tests.conftest import TINY
 from training.config import RECIPES
 from training.data import Batches, load_images
@@ -118,6 +121,53 @@ def test_runs_are_compared_by_time(
     assert row.endswith("-")
 
 
+def test_sampling_is_measured_beside_bare_onnxruntime_and_pytorch() -> None:
+    config = SamplingConfig(
+        device="cpu", rounds=2, seconds=0.001, batches=(1, 9), latent_dim=5, dims=(8, 16),
+        image_size=8, compile=False, starts=1, stream=12_000,
+    )  # fmt: skip
+    figures = sampling.measure(config)
+    names = ["onnxruntime", "sampler", "torch eager", "TorchScript"]
+    assert [(f["batch"], f["name"]) for f in figures["rates"]] == [
+        (batch, name) for batch in (1, 9) for name in names
+    ]
+    for figure in figures["rates"]:
+        assert 0 < figure["lowest"] <= figure["images_per_second"] <= figure["highest"]
+        assert 0 < figure["p50_ms"] <= figure["p99_ms"]
+        assert figure["calls"] >= 2 * 3
+        assert figure["cpu_us_per_image"] > 0
+        if figure["name"] == "onnxruntime":
+            assert figure["times_onnxruntime"] == 1
+    assert len(figures["limits"]) == 2
+    assert min(figures["limits"].values()) > 0
+    assert list(figures["first_image"]) == ["onnxruntime", "sampler", "sampler, provider=auto"]
+    # Of a process that draws one image; this one, which holds PyTorch, is several times as large.
+    assert 20 < figures["first_image"]["sampler"]["megabytes"] < 100
+    assert len(figures["stream"]["megabytes"]) == 10
+    assert "onnxruntime" in figures["machine"]
+    lines = sampling.table(figures).splitlines()
+    assert lines[1].split()[:2] == ["1", "onnxruntime"]
+    assert any(line.startswith("import and first image, sampler: ") for line in lines)
+    json.dumps(figures, allow_nan=False)
+
+
+def test_the_wheel_is_small() -> None:
+    assert wheel_bytes() < 300_000
+
+
+def test_sampling_is_not_measured_on_cuda_without_a_cuda_build(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(runtime: Any, device: int) -> None:
+        raise ProviderError("no CUDA provider: pip install")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu_check, "require_cuda", refuse)
+    parts = {part.name: part for part in gpu_check.parts(gpu_check.CheckConfig(), tmp_path)}
+    assert parts["images per second"].skip == "no CUDA provider: pip install"
+    assert "benchmarks.sampling" in parts["images per second"].arguments
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="would run the whole check")
 def test_the_gpu_check_says_what_it_skips(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -126,9 +176,9 @@ def test_the_gpu_check_says_what_it_skips(
     monkeypatch.setattr(sys, "argv", ["x", "--json", str(file)])
     assert gpu_check.main() == 0
     parts = json.loads(file.read_text())["parts"]
-    assert len(parts) == 4
+    assert len(parts) == 6
     assert {part["skipped"] for part in parts.values()} == {"PyTorch finds no GPU"}
-    assert capsys.readouterr().out.count("skipped: PyTorch finds no GPU") == 4
+    assert capsys.readouterr().out.count("skipped: PyTorch finds no GPU") == 6
 
 
 def test_a_part_of_the_gpu_check_brings_its_figures(tmp_path: Path) -> None:

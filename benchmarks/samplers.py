@@ -1,0 +1,178 @@
+"""The contestants of `benchmarks.sampling`, and what none of them can beat."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.footprint import BASE
+from export.generator_files import export_graph, load_torchscript, onnx_file, write_torchscript
+from inference import Sampler
+from inference.artifact import Metadata
+from inference.noise import NOISE
+from inference.session import SessionSettings, open_session
+from training.networks import Generator, to_pixels
+
+Draw = Callable[[int], Any]
+"""Draws a batch whose first image has this index; its pixels are in memory when it returns."""
+_COPIED = 8192  # images
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network that all of them run, and on what."""
+
+    generator: Generator
+    onnx: Path
+    script: Path
+    device: torch.device
+    threads: int
+
+    @classmethod
+    def write(
+        cls, generator: Generator, folder: Path, device: torch.device, threads: int
+    ) -> "Subject":
+        """Its generator.onnx and generator.ts, untrained: speed does not depend on the weights."""
+        metadata = Metadata(
+            role="generator", image_shape=generator.image_shape, latent_dim=generator.latent_dim,
+            noise=NOISE, dataset="none", recipe="none", step=0, weights_sha256="none",
+        )  # fmt: skip
+        subject = cls(
+            generator, folder / "generator.onnx", folder / "generator.ts", device, threads
+        )
+        subject.onnx.write_bytes(onnx_file(export_graph(generator), metadata))
+        write_torchscript(generator, metadata, subject.script)
+        generator.to(device)
+        return subject
+
+    def z(self, batch: int) -> np.ndarray[Any, Any]:
+        """Noise that is given to those that draw none."""
+        random = np.random.default_rng(0)
+        return random.standard_normal((batch, self.generator.latent_dim), np.float32)
+
+
+def contestants(subject: Subject, *, compiled: bool) -> Iterator[tuple[str, Callable[[int], Draw]]]:
+    """The name of each, and what makes it for a batch size."""
+    cuda = subject.device.type == "cuda"
+    for tf32 in (False, True) if cuda else (False,):
+        name = ", TF32" if tf32 else ""
+        yield BASE + name, _bare(subject, tf32)
+        yield f"sampler{name}", _sampler(subject, subject.threads, tf32)
+        if cuda:
+            yield f"sampler, 8 threads{name}", _sampler(subject, 8, tf32)
+    generator = subject.generator
+    script = load_torchscript(subject.script, subject.device.type)
+
+    def pixels(z: torch.Tensor) -> torch.Tensor:
+        return to_pixels(generator(z))
+
+    yield "torch eager", _torch(subject, pixels)
+    if cuda:
+        yield "torch eager, images", _torch(subject, generator)
+    yield "TorchScript", _torch(subject, lambda z: to_pixels(script(z)))
+    if compiled:
+        yield "torch.compile", _torch(subject, torch.compile(pixels, dynamic=True))
+
+
+def _bare(subject: Subject, tf32: bool) -> Callable[[int], Draw]:
+    settings = SessionSettings(subject.device.type, subject.threads, tf32=tf32)
+    session, _ = open_session(subject.onnx, settings)
+
+    def of(batch: int) -> Draw:
+        feeds = {"z": subject.z(batch)}
+        return lambda first: session.run(["pixels"], feeds)
+
+    return of
+
+
+def _sampler(subject: Subject, threads: int, tf32: bool) -> Callable[[int], Draw]:
+    sampler = Sampler(subject.onnx, provider=subject.device.type, threads=threads, tf32=tf32)
+
+    def of(batch: int) -> Draw:
+        out = np.empty((batch, *subject.generator.image_shape[1:]), np.uint8)
+        return lambda first: sampler.sample(batch, start=first, out=out)
+
+    return of
+
+
+def _torch(subject: Subject, module: Callable[..., torch.Tensor]) -> Callable[[int], Draw]:
+    def of(batch: int) -> Draw:
+        z = torch.from_numpy(subject.z(batch)).to(subject.device)
+        return lambda first: module(z).cpu()
+
+    return of
+
+
+def limits(subject: Subject, batch: int) -> dict[str, float]:
+    """Images per second, were there nothing but the products of a generator, or but copies."""
+    generator, device = subject.generator, subject.device
+    layers = [layer for layer in generator.modules() if isinstance(layer, torch.nn.Linear)]
+    sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
+    weights = [torch.randn(a, b, device=device) for a, b in pairwise(sizes)]
+    inputs = [torch.randn(batch, n, device=device) for n in sizes[:-1]]
+    outputs = [torch.empty(batch, n, device=device) for n in sizes[1:]]
+
+    def products() -> None:
+        for x, w, y in zip(inputs, weights, outputs, strict=True):
+            torch.mm(x, w, out=y)
+
+    if device.type != "cuda":
+        session, _ = open_session(_products_graph(sizes), SessionSettings("cpu", subject.threads))
+        feeds = {"x": subject.z(batch)}
+        return {
+            "its matrix products alone, onnxruntime": batch
+            / _least(lambda: session.run(["y"], feeds), device),
+            "its matrix products alone, PyTorch": batch / _least(products, device),
+        }
+    found = {}
+    for tf32 in (False, True):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        name = "TF32" if tf32 else "float32"
+        found[f"its matrix products alone, PyTorch, {name}"] = batch / _least(products, device)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    pixels = torch.empty(_COPIED, sizes[-1], dtype=torch.uint8, device=device)
+    host = torch.empty_like(pixels, device="cpu")
+    pinned = host.pin_memory()
+    found["copies to memory"] = _COPIED / _least(lambda: host.copy_(pixels), device)
+    found["copies to pinned memory"] = _COPIED / _least(lambda: pinned.copy_(pixels), device)
+    return found
+
+
+def _products_graph(sizes: list[int]) -> bytes:
+    """A graph of one product after the other, and nothing else."""
+    random = np.random.default_rng(0)
+    names = ["x", *(f"x{i}" for i in range(1, len(sizes) - 1)), "y"]
+    weights = [
+        numpy_helper.from_array(random.standard_normal(pair, np.float32) / pair[0] ** 0.5, f"w{i}")
+        for i, pair in enumerate(pairwise(sizes))
+    ]
+    nodes = [
+        helper.make_node("MatMul", [a, f"w{i}"], [b]) for i, (a, b) in enumerate(pairwise(names))
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", sizes[0]), ("y", sizes[-1]))
+    ]
+    graph = helper.make_graph(nodes, "products", ends[:1], ends[1:], weights)
+    opset = [helper.make_opsetid("", 18)]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    return model.SerializeToString()
+
+
+def _least(action: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of the quickest of many calls."""
+    best = float("inf")
+    for _ in range(20):
+        begin = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - begin)
+    return best
