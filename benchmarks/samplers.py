@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
@@ -162,8 +161,8 @@ def _products_graph(sizes: list[int]) -> bytes:
     ]
     graph = helper.make_graph(nodes, "products", ends[:1], ends[1:], weights)
     opset = [helper.make_opsetid("", 18)]
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opset, ir_version=8)
-    return model.SerializeToString()
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 def _least(action: Callable[[], Any], device: torch.device) -> float:

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 from torchvision import datasets
 
-from benchmarks import gpu_check, sampling, textbook, time_to_quality
+from benchmarks import gpu_check, textbook, time_to_quality
 from benchmarks.curves import Curve, read_curve
 from benchmarks.footprint import wheel_bytes
-from benchmarks.sampling import SamplingConfig
 from benchmarks.time_to_quality import seconds_until
 from benchmarks.training import BenchmarkConfig, measure, products, table
 from inference import ProviderError
@@ -119,36 +118,6 @@ def test_runs_are_compared_by_time(
     assert head.split() == ["seconds", "until", "FCD", "<", "1e+09", "1e-09"]
     assert row.startswith("digits, bce, tiny ")
     assert row.endswith("-")
-
-
-def test_sampling_is_measured_beside_bare_onnxruntime_and_pytorch() -> None:
-    config = SamplingConfig(
-        device="cpu", rounds=2, seconds=0.001, batches=(1, 9), latent_dim=5, dims=(8, 16),
-        image_size=8, compile=False, starts=1, stream=12_000,
-    )  # fmt: skip
-    figures = sampling.measure(config)
-    names = ["onnxruntime", "sampler", "torch eager", "TorchScript"]
-    assert [(f["batch"], f["name"]) for f in figures["rates"]] == [
-        (batch, name) for batch in (1, 9) for name in names
-    ]
-    for figure in figures["rates"]:
-        assert 0 < figure["lowest"] <= figure["images_per_second"] <= figure["highest"]
-        assert 0 < figure["p50_ms"] <= figure["p99_ms"]
-        assert figure["calls"] >= 2 * 3
-        assert figure["cpu_us_per_image"] > 0
-        if figure["name"] == "onnxruntime":
-            assert figure["times_onnxruntime"] == 1
-    assert len(figures["limits"]) == 2
-    assert min(figures["limits"].values()) > 0
-    assert list(figures["first_image"]) == ["onnxruntime", "sampler", "sampler, provider=auto"]
-    # Of a process that draws one image; this one, which holds PyTorch, is several times as large.
-    assert 20 < figures["first_image"]["sampler"]["megabytes"] < 100
-    assert len(figures["stream"]["megabytes"]) == 10
-    assert "onnxruntime" in figures["machine"]
-    lines = sampling.table(figures).splitlines()
-    assert lines[1].split()[:2] == ["1", "onnxruntime"]
-    assert any(line.startswith("import and first image, sampler: ") for line in lines)
-    json.dumps(figures, allow_nan=False)
 
 
 def test_the_wheel_is_small() -> None:

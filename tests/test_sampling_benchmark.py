@@ -12,14 +12,14 @@ from benchmarks.sampling import SamplingConfig, measure, table
 
 SMALL = SamplingConfig(
     device="cpu", rounds=2, seconds=0.01, batches=(1, 40), latent_dim=10, dims=(16, 32),
-    image_size=8, compile=False, starts=1,
+    image_size=8, compile=False, starts=1, stream=0,
 )  # fmt: skip
 
 
 @pytest.mark.slow
 def test_the_sampler_is_measured_beside_the_others_and_the_limits() -> None:
     figures = measure(SMALL)
-    names = ["onnxruntime", "sampler", "sampler, out=", "torch eager", "TorchScript"]
+    names = ["onnxruntime", "sampler", "torch eager", "TorchScript"]
     assert [(f["batch"], f["name"]) for f in figures["rates"]] == [
         (batch, name) for batch in (1, 40) for name in names
     ]
@@ -29,9 +29,10 @@ def test_the_sampler_is_measured_beside_the_others_and_the_limits() -> None:
         assert figure["cpu_us_per_image"] > 0
     assert figures["rates"][0]["times_onnxruntime"] == 1
     assert min(figures["limits"].values()) > 0
-    assert {start["megabytes"] > 20 for start in figures["first_image"].values()} == {True}
+    # Of processes that draw one image; this one, which holds PyTorch, is several times as large.
+    assert all(20 < start["megabytes"] < 100 for start in figures["first_image"].values())
     assert figures["machine"]["onnxruntime"]
-    assert "its own products alone" in table(figures)
+    assert "its matrix products alone, onnxruntime" in table(figures)
     json.dumps(figures, allow_nan=False)
 
 
@@ -46,14 +47,18 @@ def test_its_figures_go_where_they_are_asked_to(
     figures = {
         "rates": [figure], "limits": {"copies": 1000.0}, "machine": {"cores": "2"},
         "stream": {"images": 10_000, "images_per_second": 99.0, "megabytes": [70.0, 71.0]},
+        "wheel_bytes": 161_000,
     }  # fmt: skip
     monkeypatch.setattr(sampling, "measure", lambda config: figures)
     monkeypatch.setattr(sys, "argv", ["x", "--json", str(tmp_path / "a" / "figures.json")])
     sampling.main()
     assert json.loads((tmp_path / "a" / "figures.json").read_text()) == figures
     text = capsys.readouterr().out
-    assert "the sampler reaches 50%" in text
-    assert "10,000 images streamed, 99/s: 70.0 MB after a tenth of them, 71.0 at the end" in text
+    assert "the sampler's best round reaches 60%" in text
+    assert (
+        "10,000 images streamed, 99/s: 70.0 MB up to a tenth of them, 71.0 up to the last" in text
+    )
+    assert "wheel: 161 kB" in text
 
 
 def test_a_stream_is_watched(tiny_artifact: Path) -> None:
