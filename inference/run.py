@@ -8,26 +8,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__
 from .artifact import ArtifactError
 from .cuda import ProviderError
 from .doctor import describe, examine, examine_sampler
 from .generators import GENERATOR_FILE
 from .long_job import Progress, Stopped, stoppable
-from .outputs import KINDS, PIPE, Job, require_free, writer_for
-from .pictures import ANIMATIONS, enlarge, save_animation
+from .options import check, parser
+from .outputs import PIPE, Job, require_free, writer_for
+from .pictures import enlarge, save_animation
 from .sampler import Sampler
 from .walks import closed_walk
 
 _BATCH = 1024
-_DEFAULT_WALK = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    _check_usage(parser, options)
+    command = parser()
+    options = command.parse_args(arguments)
+    check(command, options)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         if options.doctor:
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 0 if result.passed else 1
             return _walk(sampler, options) if options.walk else _draw(sampler, options)
     except ValueError as error:
-        parser.error(str(error))
+        command.error(str(error))
     except BrokenPipeError:
         # Nobody reads any more. Python would find that out again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,68 +113,6 @@ def _sampler(options: argparse.Namespace) -> Sampler:
         threads=options.threads,
         tf32=options.tf32,
     )
-
-
-def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    suffix = Path(options.output).suffix.lower()
-    if options.walk is None and suffix in ANIMATIONS.keys() - {".png"}:
-        options.walk = _DEFAULT_WALK
-    if options.walk is not None and suffix not in ANIMATIONS:
-        parser.error(f"--walk goes to a {', '.join(ANIMATIONS)} file, got {options.output!r}")
-    if options.captions and (options.walk is not None or suffix != ".png"):
-        parser.error("--captions go on a grid, a .png file without --walk")
-    if options.json and not options.doctor:
-        parser.error("--json goes with --doctor")
-    least = {"count": 1, "walk": 2, "steps": 1, "scale": 1}
-    for name, minimum in least.items():
-        value = getattr(options, name)
-        if value is not None and value < minimum:
-            parser.error(f"--{name} must be at least {minimum}, got {value}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}.run",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    newest = "(default: the newest under runs/)"
-    add(
-        "artifact",
-        nargs="?",
-        metavar="ARTIFACT",
-        help=f"artifact folder or its {GENERATOR_FILE} {newest}",
-    )
-    add("-n", "--count", type=int, default=64, help="number of images")
-    add("--seed", type=int, default=0, help="which stream of images, 0 to 2^63 - 1")
-    add("--start", type=int, default=0, help="index of the first image")
-    add(
-        "--output",
-        default="samples.png",
-        help=f"{KINDS}; .gif, .webp or, with --walk, .png for an animation",
-    )
-    add("--force", action="store_true", help="write over what is there")
-    add("--captions", action="store_true", help="write seed/index below the images of a grid")
-    add("--scale", type=int, default=1, help="pixels of a picture's side for each of an image")
-    add(
-        "--walk",
-        type=int,
-        metavar="N",
-        default=None,
-        help=f"a loop through latent space by way of N images ({_DEFAULT_WALK} for .gif, .webp)",
-    )
-    add("--steps", type=int, default=16, help="frames of a walk from one image to the next")
-    add("--fps", type=float, default=20, help="frames of a walk in a second")
-    add("--provider", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--threads", type=int, default=1, help="processor threads; 0 for all cores")
-    add("--tf32", action="store_true", help="let CUDA round to 10 bits: faster, a level apart")
-    add("--check", action="store_true", help="draw the golden images again and compare")
-    add("--info", action="store_true", help="print the contract of the artifact")
-    add("--doctor", action="store_true", help="say what this machine draws on, and why")
-    add("--json", action="store_true", help="with --doctor: as JSON, for a bug report")
-    add("--version", action="version", version=__version__)
-    return parser
 
 
 def _newest_artifact() -> Path:

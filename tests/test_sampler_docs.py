@@ -54,5 +54,5 @@ def test_the_page_names_all_there_is() -> None:
     public = [name for name in dir(Sampler) if not name.startswith("_")] + inference.__all__
     missing = [name for name in public if name not in PAGE]
     assert set(missing) <= {"__version__", "Metadata", "close"}  # `with`, and `.metadata` say it
-    options = re.findall(r"--[a-z0-9]+", (ROOT / "inference" / "run.py").read_text("utf-8"))
+    options = re.findall(r"--[a-z0-9]+", (ROOT / "inference" / "options.py").read_text("utf-8"))
     assert {"--walk", "--doctor", "--json", "--force", "--captions"} <= set(options)
