@@ -21,6 +21,9 @@ from training.networks import Generator, to_pixels
 
 Draw = Callable[[int], Any]
 """Draws a batch whose first image has this index; its pixels are in memory when it returns."""
+LIMIT = "products alone, "
+"""How the names of those begin that only multiply matrices: nothing can be faster."""
+
 _COPIED = 8192  # images
 
 
@@ -66,6 +69,9 @@ def contestants(subject: Subject, *, compiled: bool) -> Iterator[tuple[str, Call
         yield f"sampler{name}", _sampler(subject, subject.threads, tf32)
         if cuda:
             yield f"sampler, 8 threads{name}", _sampler(subject, 8, tf32)
+        yield f"{LIMIT}PyTorch{name}", _products(subject, tf32)
+    if not cuda:
+        yield f"{LIMIT}onnxruntime", _products_by_onnxruntime(subject)
     generator = subject.generator
     script = load_torchscript(subject.script, subject.device.type)
 
@@ -109,39 +115,56 @@ def _torch(subject: Subject, module: Callable[..., torch.Tensor]) -> Callable[[i
     return of
 
 
-def limits(subject: Subject, batch: int) -> dict[str, float]:
-    """Images per second, were there nothing but the products of a generator, or but copies."""
-    generator, device = subject.generator, subject.device
-    layers = [layer for layer in generator.modules() if isinstance(layer, torch.nn.Linear)]
-    sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
+def _products(subject: Subject, tf32: bool) -> Callable[[int], Draw]:
+    """The matrix products of the network alone, by PyTorch, in memory that is used again."""
+    sizes, device = _sizes(subject.generator), subject.device
     weights = [torch.randn(a, b, device=device) for a, b in pairwise(sizes)]
-    inputs = [torch.randn(batch, n, device=device) for n in sizes[:-1]]
-    outputs = [torch.empty(batch, n, device=device) for n in sizes[1:]]
 
-    def products() -> None:
-        for x, w, y in zip(inputs, weights, outputs, strict=True):
-            torch.mm(x, w, out=y)
+    def of(batch: int) -> Draw:
+        inputs = [torch.randn(batch, n, device=device) for n in sizes[:-1]]
+        outputs = [torch.empty(batch, n, device=device) for n in sizes[1:]]
 
-    if device.type != "cuda":
-        session, _ = open_session(_products_graph(sizes), SessionSettings("cpu", subject.threads))
+        def draw(first: int) -> None:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+            for x, w, y in zip(inputs, weights, outputs, strict=True):
+                torch.mm(x, w, out=y)
+            torch.backends.cuda.matmul.allow_tf32 = False
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return draw
+
+    return of
+
+
+def _products_by_onnxruntime(subject: Subject) -> Callable[[int], Draw]:
+    graph = _products_graph(_sizes(subject.generator))
+    session, _ = open_session(graph, SessionSettings("cpu", subject.threads))
+
+    def of(batch: int) -> Draw:
         feeds = {"x": subject.z(batch)}
-        return {
-            "its matrix products alone, onnxruntime": batch
-            / _least(lambda: session.run(["y"], feeds), device),
-            "its matrix products alone, PyTorch": batch / _least(products, device),
-        }
-    found = {}
-    for tf32 in (False, True):
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        name = "TF32" if tf32 else "float32"
-        found[f"its matrix products alone, PyTorch, {name}"] = batch / _least(products, device)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    pixels = torch.empty(_COPIED, sizes[-1], dtype=torch.uint8, device=device)
+        return lambda first: session.run(["y"], feeds)
+
+    return of
+
+
+def _sizes(generator: Generator) -> list[int]:
+    layers = [layer for layer in generator.modules() if isinstance(layer, torch.nn.Linear)]
+    return [layers[0].in_features, *(layer.out_features for layer in layers)]
+
+
+def copies(subject: Subject) -> dict[str, float]:
+    """Images per second, were there nothing but the copy of their pixels from the GPU."""
+    if subject.device.type != "cuda":
+        return {}
+    size = _sizes(subject.generator)[-1]
+    pixels = torch.empty(_COPIED, size, dtype=torch.uint8, device=subject.device)
     host = torch.empty_like(pixels, device="cpu")
     pinned = host.pin_memory()
-    found["copies to memory"] = _COPIED / _least(lambda: host.copy_(pixels), device)
-    found["copies to pinned memory"] = _COPIED / _least(lambda: pinned.copy_(pixels), device)
-    return found
+    return {
+        "copies to memory": _COPIED / _least(lambda: host.copy_(pixels)),
+        "copies to pinned memory": _COPIED / _least(lambda: pinned.copy_(pixels)),
+    }
 
 
 def _products_graph(sizes: list[int]) -> bytes:
@@ -165,13 +188,12 @@ def _products_graph(sizes: list[int]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _least(action: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of the quickest of many calls."""
+def _least(action: Callable[[], Any]) -> float:
+    """Seconds of the quickest of many calls, the GPU's work included."""
     best = float("inf")
     for _ in range(20):
         begin = time.perf_counter()
         action()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        torch.cuda.synchronize()
         best = min(best, time.perf_counter() - begin)
     return best

@@ -5,7 +5,8 @@ python -m benchmarks.sampling
 python -m benchmarks.sampling --rounds 9 --json benchmarks/results/sampling.json
 
 Each ends with uint8 pixels in memory. The sampler draws its noise and writes into one array; the
-others are given their noise.
+others are given their noise. The limit is the quicker of those that multiply the network's matrices
+and do nothing else.
 """
 
 import json
@@ -22,7 +23,7 @@ import torch
 import tyro
 
 from benchmarks.footprint import BASE, first_images, stream, wheel_bytes
-from benchmarks.samplers import Draw, Subject, contestants, limits
+from benchmarks.samplers import LIMIT, Draw, Subject, contestants, copies
 from training.config import NetworkConfig
 from training.machine import describe_machine
 from training.networks import Generator
@@ -75,7 +76,7 @@ def measure(config: SamplingConfig) -> dict[str, Any]:
                 figures["rates"] = [
                     figure for batch in config.batches for figure in _rates(config, makers, batch)
                 ]
-                figures["limits"] = limits(subject, 8192 if cuda else 512)
+                figures["limits"] = copies(subject)
             if config.starts:
                 figures["first_image"] = first_images(subject.onnx, config.starts)
             if config.stream:
@@ -89,11 +90,12 @@ def table(figures: dict[str, Any]) -> str:
     """The figures for a person."""
     lines = [
         f"{'batch':>5}  {'':26}{'images/s':>10}{'lowest':>10}{'highest':>10}{'× ort':>7}"
-        f"{'p50 ms':>10}{'p99 ms':>10}{'CPU µs/image':>14}"
+        f"{'× limit':>9}{'p50 ms':>10}{'p99 ms':>10}{'CPU µs/image':>14}"
     ]
     lines += [
         f"{f['batch']:5}  {f['name']:26}{f['images_per_second']:10.0f}{f['lowest']:10.0f}"
-        f"{f['highest']:10.0f}{f['times_onnxruntime']:7.2f}{f['p50_ms']:10.3f}{f['p99_ms']:10.3f}"
+        f"{f['highest']:10.0f}{f['times_onnxruntime']:7.2f}"
+        f"{f['times_limit']:9.2f}{f['p50_ms']:10.3f}{f['p99_ms']:10.3f}"
         f"{f['cpu_us_per_image']:14.2f}"
         for f in figures["rates"]
     ]
@@ -144,9 +146,12 @@ def _rates(config: SamplingConfig, makers: Any, batch: int) -> Iterator[dict[str
             calls[name].append(_seconds(draw, batch, config.seconds))
             processor[name] += time.process_time() - begin
     rates = {n: [batch * len(c) / sum(c) for c in rounds] for n, rounds in calls.items()}
+    products = [each for name, each in rates.items() if name.startswith(LIMIT)]
+    limits = [max(each) for each in zip(*products, strict=True)]
     for name, rounds in calls.items():
         seconds = sorted(s for each in rounds for s in each)
         ratios = [r / b for r, b in zip(rates[name], rates[BASE], strict=True)]
+        shares = [r / b for r, b in zip(rates[name], limits, strict=True)]
         yield {
             "batch": batch,
             "name": name,
@@ -154,6 +159,7 @@ def _rates(config: SamplingConfig, makers: Any, batch: int) -> Iterator[dict[str
             "lowest": min(rates[name]),
             "highest": max(rates[name]),
             "times_onnxruntime": statistics.median(ratios),
+            "times_limit": statistics.median(shares),
             "calls": len(seconds),
             "p50_ms": 1e3 * statistics.median(seconds),
             "p99_ms": 1e3 * seconds[int(0.99 * (len(seconds) - 1))],
