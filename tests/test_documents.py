@@ -147,7 +147,7 @@ def test_the_vietnamese_quick_start_has_commands_that_parse() -> None:
     commands = re.findall(r"^python -m (training|export|inference)\.(\w+)(.*)$", text, re.MULTILINE)
     assert len(commands) >= 8
     for package, module, rest in commands:
-        source = {"training.run": "training.config", "export.run": "export.run"}
+        source = {"training.run": "training.config", "inference.run": "inference.options"}
         options = re.findall(r"--([a-z-]+)", rest.partition("#")[0])
         name = f"{package}.{module}"
         known = (ROOT / f"{name.replace('.', '/')}.py").read_text()
