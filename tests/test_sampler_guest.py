@@ -161,6 +161,23 @@ def test_nothing_of_the_process_is_changed_and_nothing_is_printed(tiny_artifact:
     assert (done.stdout, done.stderr) == ("", "")
 
 
+def test_a_first_image_imports_little_that_onnxruntime_does_not(tiny_artifact: Path) -> None:
+    """What keeps it near bare onnxruntime's time, which `benchmarks.sampling` measures."""
+    code = """
+import json, sys
+import numpy, onnxruntime
+before = set(sys.modules)
+from inference import Sampler
+Sampler(sys.argv[1], provider="cpu").sample(1)
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    modules: list[str] = json.loads(run_python(code, tiny_artifact).stdout)
+    later = {"argparse", "concurrent.futures", "logging", "PIL", "zipfile", "inference.outputs"}
+    assert "inference.sampler" in modules
+    assert not later & set(modules)
+    assert len(modules) < 50
+
+
 def test_idle_threads_do_not_spin(tiny_artifact: Path) -> None:
     code = """
 import sys, time
