@@ -19,7 +19,7 @@ GENERATOR_FILE = "generator.onnx"
 _TILES = {"cpu": 512, "cuda": 4096}
 _MOST_VALUES_IN_A_TILE = 2**22
 # Below this, onnxruntime's plain `run` costs less than to bind the arrays.
-_WORTH_BINDING = 8
+_WORTH_BINDING = 64
 
 
 class LoadedGenerator(Protocol):

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 # z that are drawn at once for a host that asks for images in small portions, one after the other:
 # for few, numpy's cost is that of its calls.
-_AHEAD = 256
+_AHEAD = 512
 
 
 class TileNoise(threading.local):
