@@ -197,8 +197,11 @@ def kernel_distance(a: Tensor, b: Tensor, within_b: float | None = None) -> floa
 
 def kernel_within(a: Tensor) -> float:
     """The mean of the kernel over all pairs of different points of a."""
-    diagonal = float(((a.square().sum(1) / a.shape[1] + 1) ** 3).double().sum())
-    return (_kernel_sum(a, a) - diagonal) / (len(a) * (len(a) - 1))
+    total = -float(((a.square().sum(1) / a.shape[1] + 1) ** 3).double().sum())
+    for first in range(0, len(a), _ROWS):  # the pairs below the diagonal are those above it
+        rows, others = a[first : first + _ROWS], a[first + _ROWS :]
+        total += _kernel_sum(rows, rows) + 2 * _kernel_sum(rows, others)
+    return total / (len(a) * (len(a) - 1))
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:
