@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help:
 	@echo "make demo      install, train on real digits, export, sample; two minutes"
 	@echo "make test      format, lint, types, tests; under 5 minutes"
-	@echo "make test-all  what takes longer or needs the network: the demo, the wheel, browser, load"
+	@echo "make test-all  what takes longer or needs the network: the demo, the wheel, browser, load, Ray"
 	@echo "make torture   a hundred kills, two thousand damaged files, load; 15 minutes"
 	@echo "make gpu-check the GPU tests and all benchmarks, on a machine with a GPU; under 9 minutes"
 	@echo "make clean     remove the environment and what the tools cached"
@@ -35,6 +35,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 .PHONY: install
 install: $(INSTALLED)
+
+# Ray is half a gigabyte for one example, so that only `make test-all` installs it.
+CLUSTER := .venv/with-cluster
+$(CLUSTER): $(INSTALLED)
+	$(PIP) install -q -c constraints.txt -e '.[cluster]'
+	@touch $@
 
 .PHONY: demo
 demo: install
@@ -59,7 +65,7 @@ test: lint
 	$(BIN)/pytest -m "not full and not torture"
 
 .PHONY: test-all
-test-all: demo
+test-all: demo $(CLUSTER)
 	$(BIN)/pytest -m full
 
 # Installs nothing: a machine with a GPU may have its own PyTorch.

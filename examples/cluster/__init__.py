@@ -1,0 +1,1 @@
+"""Bulk drawing and sweeps of trainings on many machines: see README.md."""
