@@ -23,7 +23,7 @@ QUANTILES_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a8410
 """Of the table of quantiles as 65,536 little-endian float32."""
 
 # Of Philox; sampler.onnx is made of them too.
-LATENT_STREAM = 0
+LATENT_STREAM, LABEL_STREAM = 0, 1
 ROUNDS = 10
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 KEY_INCREMENTS = 0x9E3779B9, 0xBB67AE85
@@ -65,6 +65,26 @@ def latents(
         # No index is out of range: `clip` saves the look at each of them.
         np.take(table, words.view("<u2")[:, :latent_dim], out=rows, mode="clip")
     return z
+
+
+def labels(count: int, classes: int, *, seed: int = 0, start: int = 0) -> NDArray[np.int64]:
+    """The drawn labels of images `start` to `start + count` of `seed`: int64 (count,).
+
+    Each of 0 to `classes` - 1 is as likely. They have a stream of their own: z are the same with
+    labels and without.
+
+    Raises:
+        ValueError: as `latents`, and unless 0 < classes < 2^31.
+    """
+    count, seed, start = check_range(count, seed=seed, start=start)
+    if not 0 < classes < 2**31:
+        raise ValueError(f"classes must be in 1 … 2**31 - 1, got {classes}")
+    drawn = np.empty(count, np.int64)
+    for first in range(0, count, _CHUNK):
+        rows = drawn[first : first + _CHUNK]
+        rows[:] = _stream_words(len(rows), 1, seed, start + first, LABEL_STREAM)[:, 0]
+        np.right_shift(rows * classes, 32, out=rows)
+    return drawn
 
 
 def check_range(count: int, *, seed: int, start: int) -> tuple[int, int, int]:

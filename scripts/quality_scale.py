@@ -50,7 +50,7 @@ def main() -> None:
         reference = Reference(extractor, half, others, "train")
         for name, change in changes.items():
             parts = iter(change(others)[: reference.count].split(1000))
-            scores = reference.score(lambda z, parts=parts: next(parts), 1, 0)  # type: ignore[misc]
+            scores = reference.score(lambda z, parts=parts: next(parts), 1, 0)
             print(
                 f"{dataset}, {name}: excess {scores.excess:.2%}, precision {scores.precision:.2f}, "
                 f"recall {scores.recall:.2f}"

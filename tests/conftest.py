@@ -1,5 +1,6 @@
 """Fixtures: a tiny trained run and its artifact, made once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ TINY = TrainConfig(
     device="cpu",
     engine="plain",
 )
+CONDITIONAL = replace(TINY, network=replace(TINY.network, conditional=True), epochs=6)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +47,16 @@ def tiny_artifact(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("artifacts") / "artifact"
     export(best_checkpoint(tiny_run), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `CONDITIONAL`. Do not write to it."""
+    from training.loop import train
+
+    run_dir = tmp_path_factory.mktemp("runs") / "conditional"
+    train(CONDITIONAL, run_dir)
+    return run_dir
 
 
 @pytest.fixture(scope="session")

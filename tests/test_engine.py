@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.conftest import TINY
+from tests.conftest import CONDITIONAL, TINY
 from training import compiled_step, engine
 from training.config import RECIPES, TrainConfig
 from training.data import Batches, load_images
@@ -27,8 +27,11 @@ def tiny(
     config: TrainConfig = TINY, device: torch.device = CPU
 ) -> tuple[TrainState, Batches, TrainConfig]:
     images = load_images(config.data).to(device)
-    state = TrainState.create(config.network, config.recipe, images.image_shape, device, seed=0)
-    return state, Batches(images, config.recipe.batch_size, seed=0), config
+    state = TrainState.create(
+        config.network, config.recipe, images.image_shape, device, 0, images.classes
+    )
+    conditional = config.network.conditional
+    return state, Batches(images, config.recipe.batch_size, 0, conditional=conditional), config
 
 
 def losses_of(config: TrainConfig, count: int) -> NDArray[np.float32]:
@@ -115,11 +118,13 @@ def test_auto_takes_what_pays(asked: Any, device: str, total: int, expected: str
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # compilers warn of what is theirs
-@pytest.mark.parametrize(("recipe", "precision"), [(HINGE, "highest"), (R3GAN, "medium")])
+@pytest.mark.parametrize(
+    ("usual", "recipe", "precision"), [(TINY, HINGE, "highest"), (CONDITIONAL, R3GAN, "medium")]
+)
 def test_the_compiled_engine_trains_as_the_plain_one(
-    recipe: Any, precision: Any, caplog: pytest.LogCaptureFixture
+    usual: Any, recipe: Any, precision: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = replace(TINY, recipe=recipe, engine="compiled", matmul_precision=precision)
+    config = replace(usual, recipe=recipe, engine="compiled", matmul_precision=precision)
     state, batches, _ = tiny(config)
     before = state.snapshot()
     with caplog.at_level(logging.INFO):
@@ -187,9 +192,10 @@ def test_graphs_without_a_gpu_are_said_not_to_be(caplog: pytest.LogCaptureFixtur
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("kind", ["graph", "compiled"])
 @pytest.mark.parametrize("recipe", [HINGE, R3GAN])
-def test_a_cuda_graph_trains_as_the_plain_engine(recipe: Any, kind: Any) -> None:
+@pytest.mark.parametrize("usual", [TINY, CONDITIONAL])
+def test_a_cuda_graph_trains_as_the_plain_engine(usual: Any, recipe: Any, kind: Any) -> None:
     cuda = torch.device("cuda")
-    config = replace(TINY, recipe=recipe, engine=kind, device="cuda", matmul_precision="highest")
+    config = replace(usual, recipe=recipe, engine=kind, device="cuda", matmul_precision="highest")
     state, batches, _ = tiny(config, cuda)
     fast = Engine.create(state, batches, config, total=33)
     assert fast.kind == kind

@@ -1,6 +1,7 @@
 """The networks, their losses, and one step."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ CPU = torch.device("cpu")
 BCE = LOSSES["bce"]
 
 
-def tiny_state(seed: int = 0) -> TrainState:
-    return TrainState.create(TINY.network, TINY.recipe, (1, 8, 8), CPU, seed)
+def tiny_state(seed: int = 0, classes: tuple[str, ...] = ()) -> TrainState:
+    network = replace(TINY.network, conditional=len(classes) > 0)
+    return TrainState.create(network, TINY.recipe, (1, 8, 8), CPU, seed, classes)
 
 
 def real_batch(count: int = 16) -> Tensor:
@@ -67,13 +69,33 @@ def test_pixels_are_the_nearest_levels() -> None:
     assert to_pixels(torch.zeros(2, 3, 4, 5)).shape == (2, 4, 5, 3)
 
 
+def test_a_label_makes_the_image_and_the_logit() -> None:
+    generator = Generator(7, (16, 32), (1, 5, 7), ("a", "b", "c")).eval()
+    discriminator = Discriminator((16,), (1, 5, 7), 3)
+    first, last = generator.layers[0], discriminator.layers[-1]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    assert (first.in_features, last.out_features) == (7 + 3, 3)
+    z, labels = torch.randn(4, 7), torch.tensor([2, 0, 1, 2])
+    images = generator(z, labels)
+    expected = generator.layers(torch.cat([z, F.one_hot(labels, 3)], 1)).tanh()
+    assert torch.equal(images.flatten(1), expected)
+    logits = discriminator.layers(images)
+    assert torch.equal(discriminator(images, labels), logits.gather(1, labels[:, None])[:, 0])
+    assert (
+        len({tuple(generator(z[:1], torch.tensor([c]))[0, 0, 0].tolist()) for c in range(3)}) == 3
+    )
+
+
+@pytest.mark.parametrize("classes", [(), ("a", "b", "c")])
 @pytest.mark.parametrize(("recipe", "gamma"), [("bce", 0.0), ("r3gan", 2.0), ("hinge", 0.5)])
-def test_a_step_is_the_textbook_step(recipe: str, gamma: float) -> None:
+def test_a_step_is_the_textbook_step(recipe: str, gamma: float, classes: tuple[str, ...]) -> None:
     """Against the same step written the long way: D passed anew for each loss, plain Adam.
 
     In float64: in float32 Adam would blow rounding up where gradients are zero but for it.
     """
-    state, real = tiny_state(), real_batch().double()
+    state, real = tiny_state(classes=classes), real_batch().double()
+    labels = torch.arange(16) % 3 if classes else None
     state.generator.double()
     state.discriminator.double()
     generator, discriminator = deepcopy(state.generator), deepcopy(state.discriminator)
@@ -82,18 +104,20 @@ def test_a_step_is_the_textbook_step(recipe: str, gamma: float) -> None:
     optimizer_d = torch.optim.Adam(discriminator.parameters(), **adam)  # type: ignore[arg-type]
     for _ in range(5):
         z = state.draw_z(16).double()
-        losses = adversarial_step(state, real, z, LOSSES[recipe], gamma)
+        losses = adversarial_step(state, real, z, LOSSES[recipe], gamma, labels)
 
         optimizer_g.zero_grad()
-        fake = generator(z)
-        loss_g = textbook_loss_g(recipe, discriminator(real).detach(), discriminator(fake))
+        fake = generator(z, labels)
+        real_logits, fake_logits = discriminator(real, labels), discriminator(fake, labels)
+        loss_g = textbook_loss_g(recipe, real_logits.detach(), fake_logits)
         loss_g.backward()
         optimizer_g.step()
         optimizer_d.zero_grad()
-        real_logits, fake_logits = discriminator(real), discriminator(fake.detach())
+        fake = fake.detach()
+        real_logits, fake_logits = discriminator(real, labels), discriminator(fake, labels)
         loss_d = textbook_loss_d(recipe, real_logits, fake_logits)
-        penalty = squared_slope(discriminator, real) + squared_slope(discriminator, fake.detach())
-        (loss_d + gamma / 2 * penalty).backward()
+        penalties = [squared_slope(discriminator, images, labels) for images in (real, fake)]
+        (loss_d + gamma / 2 * sum(penalties)).backward()
         optimizer_d.step()
 
         expected = [loss_g, loss_d, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]
@@ -124,9 +148,10 @@ def textbook_loss_d(recipe: str, real_logits: Tensor, fake_logits: Tensor) -> Te
     return (on_real + F.binary_cross_entropy(fake_logits.sigmoid(), zeros)) / 2
 
 
-def squared_slope(discriminator: Discriminator, images: Tensor) -> Tensor:
+def squared_slope(discriminator: Discriminator, images: Tensor, labels: Tensor | None) -> Tensor:
     images = images.clone().requires_grad_()
-    (slopes,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    logits = discriminator(images, labels)
+    (slopes,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     mean: Tensor = slopes.flatten(1).norm(dim=1).square().mean()
     return mean
 

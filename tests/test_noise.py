@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.noise import LIMIT, QUANTILES_SHA256, latents, normal_quantiles, philox4x32
+from inference.noise import (
+    LIMIT,
+    QUANTILES_SHA256,
+    labels,
+    latents,
+    normal_quantiles,
+    philox4x32,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +81,27 @@ def test_z_is_normal() -> None:
     assert abs(float(z.mean())) < 0.012
     assert abs(float(z.var()) - 1) < 0.017
     assert abs(np.corrcoef(z, rowvar=False) - np.eye(10)).max() < 0.04
+
+
+@given(seed=st.integers(0, LIMIT - 1), image=st.integers(0, LIMIT - 1), classes=st.integers(1, 99))
+def test_a_label_is_made_of_the_first_word_of_stream_1(seed: int, image: int, classes: int) -> None:
+    counter = np.array([[0], [1], [image % 2**32], [image >> 32]], np.uint64)
+    word = int(philox4x32(counter, seed % 2**32, seed >> 32)[0, 0])
+    assert labels(1, classes, seed=seed, start=image).tolist() == [word * classes >> 32]
+
+
+def test_labels_are_drawn_alike_and_alone() -> None:
+    drawn = labels(20_000, 10, seed=5)
+    assert drawn.dtype == np.int64
+    # The standard error of each share is 0.0021.
+    assert abs(np.bincount(drawn, minlength=10) / len(drawn) - 0.1).max() < 0.01
+    np.testing.assert_array_equal(labels(3000, 10, seed=5, start=9000), drawn[9000:12_000])
+    assert labels(1, 3, seed=2**63 - 1, start=2**63 - 1).shape == (1,)
+    for classes in (0, 2**31):
+        with pytest.raises(ValueError, match=f"classes must be in .*, got {classes}"):
+            labels(1, classes)
+    with pytest.raises(ValueError, match="start=-1"):
+        labels(1, 10, start=-1)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def save_checkpoint(
         "latent_dim": averaged.latent_dim,
         "hidden_dims": list(averaged.hidden_dims),
         "image_shape": list(averaged.image_shape),
+        "classes": list(averaged.classes),
     }
     content = {
         "format_version": FORMAT_VERSION,
@@ -66,7 +67,10 @@ def load_generator(content: dict[str, Any]) -> Generator:
         )
     network = content["network"]
     generator = Generator(
-        network["latent_dim"], tuple(network["hidden_dims"]), tuple(network["image_shape"])
+        network["latent_dim"],
+        tuple(network["hidden_dims"]),
+        tuple(network["image_shape"]),
+        tuple(network.get("classes", ())),  # the first checkpoints of this format had none
     )
     generator.load_state_dict(content["ema"])
     return generator.eval()

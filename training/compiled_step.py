@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from training.config import RecipeConfig
+from training.data import Batches
 from training.state import TrainState, ema_share
 from training.step import Gradients
 
@@ -22,6 +23,7 @@ class CompiledStep:
 
     def __init__(
         self,
+        batches: Batches,
         state: TrainState,
         recipe: RecipeConfig,
         gradients: Callable[..., Gradients],
@@ -39,14 +41,14 @@ class CompiledStep:
             for i, network in enumerate((state.generator, state.discriminator))
             for name, _ in network.named_parameters()
         ]
-        images = torch.zeros(recipe.batch_size, *state.generator.image_shape)
         z = torch.zeros(recipe.batch_size, state.generator.latent_dim)
-        self._compiled = compiled(self._step, self._inputs(images, z))
-        self(images, z)  # this is when it is compiled
+        example = batches[0], z, batches.labels_at(0)
+        self._compiled = compiled(self._step, self._inputs(*example))
+        self(*example)  # this is when it is compiled
 
-    def __call__(self, real: Tensor, z: Tensor) -> Tensor:
-        """The next step, of `real` and `z`; its losses, (4,)."""
-        losses: Tensor = self._compiled(*self._inputs(real, z))
+    def __call__(self, real: Tensor, z: Tensor, labels: Tensor | None) -> Tensor:
+        """The next step, of `real`, `z` and labels if there are; its losses, (4,)."""
+        losses: Tensor = self._compiled(*self._inputs(real, z, labels))
         self._state.step += 1
         return losses
 
@@ -55,7 +57,7 @@ class CompiledStep:
         for moments in self._moments:
             moments["step"].fill_(self._state.step)
 
-    def _inputs(self, real: Tensor, z: Tensor) -> tuple[Any, ...]:
+    def _inputs(self, real: Tensor, z: Tensor, labels: Tensor | None) -> tuple[Any, ...]:
         recipe, step = self._recipe, self._state.step
         images, (beta1, beta2) = step * recipe.batch_size, self._adam["betas"]
         numbers = torch.tensor(
@@ -68,13 +70,15 @@ class CompiledStep:
         )
         first = [moments["exp_avg"] for moments in self._moments]
         second = [moments["exp_avg_sq"] for moments in self._moments]
-        return self._weights, real, z, numbers, first, second, list(self._state.ema.parameters())
+        averages = list(self._state.ema.parameters())
+        return self._weights, real, z, labels, numbers, first, second, averages
 
     def _step(
         self,
         weights: tuple[dict[str, Tensor], dict[str, Tensor]],
         real: Tensor,
         z: Tensor,
+        labels: Tensor | None,
         numbers: Tensor,
         first: list[Tensor],
         second: list[Tensor],
@@ -86,7 +90,8 @@ class CompiledStep:
         second, gamma, share of the average. Kingma and Ba 2015, arXiv 1412.6980, algorithm 1.
         """
         rate, correction, gamma, share = numbers.unbind()
-        found = self._gradients(weights, real, z, gamma if self._recipe.penalised else 0.0)
+        weight = gamma if self._recipe.penalised else 0.0
+        found = self._gradients(weights, real, z, weight, labels)
         beta1, beta2 = self._adam["betas"]
         values = found.generator + found.discriminator
         for i, ((network, name), gradient) in enumerate(zip(self._names, values, strict=True)):

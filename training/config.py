@@ -50,6 +50,9 @@ class NetworkConfig:
     """Widths of the generator's hidden layers."""
     discriminator_dims: tuple[int, ...] = (512, 256)
     """Widths of the discriminator's hidden layers."""
+    conditional: bool = False
+    """Whether both networks are given the classes of images, so that the generator draws the class
+    that it is asked for; the images need labels."""
 
     def __post_init__(self) -> None:
         _require(self.latent_dim >= 1, f"--latent-dim must be at least 1, got {self.latent_dim}")

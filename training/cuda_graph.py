@@ -80,7 +80,8 @@ class CapturedSteps:
 
     def _step(self, i: int) -> None:
         state, recipe = self._state, self._recipe
-        real = normalised(self._batches.pixels[self._indices[i]])
+        indices, batches = self._indices[i], self._batches
+        real = normalised(batches.pixels[indices])
         lr, gamma, share = self._numbers[i]
         set_lr(state, lr)
         gradients = self._gradients(
@@ -88,6 +89,7 @@ class CapturedSteps:
             real,
             state.draw_z(recipe.batch_size),
             gamma if recipe.penalised else 0.0,
+            None if batches.labels is None else batches.labels[indices],
         )
         apply_gradients(state, gradients)
         update_ema(state, share)

@@ -64,13 +64,22 @@ class Batches:
     A batch is a function of the seed and its step, so nothing needs to be saved for a resume.
     """
 
-    def __init__(self, images: Images, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, images: Images, batch_size: int, seed: int, *, conditional: bool = False
+    ) -> None:
+        """conditional: whether batches have labels."""
+        if conditional and images.labels is None:
+            raise DataError(
+                "--conditional needs labelled images, and these have no labels: put the images of "
+                "each class into a subfolder of its own, or leave --conditional out"
+            )
         if batch_size > len(images):
             raise DataError(
                 f"{len(images)} images are fewer than one batch of {batch_size}: "
                 f"add images, or lower --batch-size"
             )
         self.pixels = images.pixels
+        self.labels = images.labels if conditional else None
         self.batch_size = batch_size
         self.seed = seed
         self._orders: dict[int, Tensor] = {}
@@ -78,6 +87,10 @@ class Batches:
     def __getitem__(self, step: int) -> Tensor:
         """The real images of step 0, 1, …: float32 (B, C, H, W) in [-1, 1]."""
         return normalised(self.pixels[self.indices(step)])
+
+    def labels_at(self, step: int) -> Tensor | None:
+        """The labels of those images, int64 (B,); None for batches without."""
+        return None if self.labels is None else self.labels[self.indices(step)]
 
     def indices(self, step: int) -> Tensor:
         """Which images those are, (B,)."""

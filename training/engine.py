@@ -105,18 +105,19 @@ class Engine:
         state, recipe = self._state, self._recipe
         z = state.draw_z(recipe.batch_size)
         weight = torch.ones((), device=z.device) if recipe.penalised else 0.0
-        return self._weights, self._batches[0], z, weight
+        return self._weights, self._batches[0], z, weight, self._batches.labels_at(0)
 
     def _one_step(self) -> Tensor:
         """The losses, (1, 4)."""
         state, recipe = self._state, self._recipe
         z, images = state.draw_z(recipe.batch_size), state.step * recipe.batch_size
+        real, labels = self._batches[state.step], self._batches.labels_at(state.step)
         if self._compiled:
-            return self._compiled(self._batches[state.step], z).unsqueeze(0)
+            return self._compiled(real, z, labels).unsqueeze(0)
         set_lr(state, recipe.lr_at(images))
         gamma = recipe.gamma_at(images)
         weight = torch.tensor(gamma, device=z.device) if recipe.penalised else 0.0
-        gradients = self.gradients(self._weights, self._batches[state.step], z, weight)
+        gradients = self.gradients(self._weights, real, z, weight, labels)
         apply_gradients(state, gradients)
         update_ema(state, ema_share(state.step, recipe.batch_size, recipe.ema_half_life))
         return gradients.losses.unsqueeze(0)
@@ -131,7 +132,7 @@ class Engine:
             self._graphs = CapturedSteps(self._batches, *parts)
         elif kind == "compiled":
             self._one_step()  # Adam makes its moments
-            self._compiled = CompiledStep(*parts)
+            self._compiled = CompiledStep(self._batches, *parts)
         else:
             raise RuntimeError("CUDA graphs need a GPU")
         self.kind = kind

@@ -66,14 +66,16 @@ def _train(
     config: TrainConfig, run_dir: Path, device: torch.device, resume: bool, override: frozenset[str]
 ) -> Result:
     images = load_images(config.data).to(device)
-    batches = Batches(images, config.recipe.batch_size, config.seed)
+    batches = Batches(
+        images, config.recipe.batch_size, config.seed, conditional=config.network.conditional
+    )
     saves = Saves(run_dir, images.sha256())
     total = config.iterations or batches.epoch_end(config.epochs)
     with locked(run_dir):
         if not resume:
             refuse_used(run_dir)
         state = TrainState.create(
-            config.network, config.recipe, images.image_shape, device, config.seed
+            config.network, config.recipe, images.image_shape, device, config.seed, images.classes
         )
         history = saves.resume(state, config.seed, other_device="device" in override)
         if override:

@@ -11,17 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.noise import latents
 from training.data import DataError, Images
 from training.extractor import Extractor
-from training.networks import Generator, to_pixels
+from training.networks import Generator, drawn_inputs, to_pixels
 
 IMAGES = 10_000
 """Generated, and real, images in a score, where the data set has twice as many."""
 SELECTION_SEED = 2**62
 """Noise that checkpoints are compared on; the one chosen is scored again on the next seed's."""
 
+Draw = Callable[..., Tensor]
+"""z float32 (n, latent_dim), and int64 labels (n,) if it takes them -> uint8 (n, C, H, W), on the
+extractor's device."""
+
 _NEIGHBOURS = 5  # as Naeem et al. 2020 for all four of these scores
+_PART = 1000  # images drawn at once
 _ROWS = 2500  # of a distance matrix at once
 
 
@@ -85,16 +89,16 @@ class Reference:
         self.floor = frechet_distance(_mean_and_covariance(other_features), self._statistics)
         self.trace = float(self._statistics[1].trace())
 
-    def score(self, draw: Callable[[Tensor], Tensor], latent_dim: int, seed: int) -> Scores:
+    def score(self, draw: Draw, latent_dim: int, seed: int, classes: int = 0) -> Scores:
         """The scores of images 0 to `count` of a seed.
 
-        draw: z float32 (n, latent_dim) -> uint8 (n, C, H, W), on the extractor's device.
+        classes: labels that the generator takes, which are drawn; 0 for an unconditional one.
         """
-        z = torch.from_numpy(latents(self.count, latent_dim, seed=seed))
-        fake, classes = self._extractor(torch.cat([draw(part) for part in z.split(1000)]))
+        given = drawn_inputs(latent_dim, classes, self.count, seed=seed)
+        fake, predicted = self._extractor(_draw_all(draw, given))
         fcd = frechet_distance(_mean_and_covariance(fake), self._statistics)
         precision, recall, coverage = self._manifolds(fake)
-        counts = classes.bincount(minlength=len(self._classes))
+        counts = predicted.bincount(minlength=len(self._classes))
         return Scores(
             fcd=fcd,
             excess=(fcd - self.floor) / self.trace,
@@ -162,12 +166,13 @@ def nearest(pixels: Tensor, others: Tensor, *, skip: int = 0) -> tuple[Tensor, T
     return found.values[:, -1] / flat.shape[1] ** 0.5, found.indices[:, -1]
 
 
-def drawing_with(generator: Generator, device: torch.device) -> Callable[[Tensor], Tensor]:
+def drawing_with(generator: Generator, device: torch.device) -> Draw:
     """The `draw` of `Reference.score` for a generator."""
 
     @torch.no_grad()
-    def draw(z: Tensor) -> Tensor:
-        return to_pixels(generator(z.to(device))).permute(0, 3, 1, 2)
+    def draw(*inputs: Tensor) -> Tensor:
+        images = generator(*(tensor.to(device) for tensor in inputs))
+        return to_pixels(images).permute(0, 3, 1, 2)
 
     return draw
 
@@ -210,6 +215,12 @@ def _kernel_sum(a: Tensor, b: Tensor) -> float:
         base = torch.addmm(torch.ones((), device=a.device), rows, b.T, alpha=1 / a.shape[1])
         total += float((base * base).mul_(base).sum(1).double().sum())
     return total
+
+
+def _draw_all(draw: Draw, inputs: tuple[Tensor, ...]) -> Tensor:
+    """The images of many inputs, drawn in parts."""
+    parts = zip(*(tensor.split(_PART) for tensor in inputs), strict=True)
+    return torch.cat([draw(*part) for part in parts])
 
 
 def _mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:

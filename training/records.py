@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard.summary import hparams, image
 
 from inference.files import atomic_write
-from inference.noise import latents
 from inference.pictures import grid, save_png
 from training.data import Images
 from training.event_file import EventFile
@@ -159,10 +158,7 @@ def grid_steps(total: int) -> set[int]:
 @torch.no_grad()
 def draw(generator: Generator, count: int) -> NDArray[np.uint8]:
     """Images 0 to `count` of seed 0 as the sampler gives them: uint8 (count, H, W[, 3])."""
-    device = next(generator.parameters()).device
-    images: torch.Tensor = generator(
-        torch.from_numpy(latents(count, generator.latent_dim)).to(device)
-    )
+    images: torch.Tensor = generator(*generator.drawn(count))
     pixels: NDArray[np.uint8] = to_pixels(images).cpu().numpy()
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 

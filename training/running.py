@@ -144,7 +144,8 @@ class Run:
         if not last and epochs_before > 0 and before // every == self.state.step // every:
             return {}
         draw = drawing_with(generator, self.state.noise.device)
-        return self.reference.score(draw, generator.latent_dim, SELECTION_SEED).to_dict()
+        shape = generator.latent_dim, SELECTION_SEED, len(generator.classes)
+        return self.reference.score(draw, *shape).to_dict()
 
     def _end_epoch(
         self, epoch: int, generator: Generator, scores: dict[str, Any], finished: bool

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from inference.noise import LIMIT, latents
+from inference.noise import LIMIT
 from training.config import NetworkConfig, RecipeConfig
 from training.networks import Discriminator, Generator
 
@@ -51,12 +51,17 @@ class TrainState:
         image_shape: tuple[int, int, int],
         device: torch.device,
         seed: int,
+        classes: tuple[str, ...] = (),
     ) -> Self:
-        """Networks as `seed` draws them, the same on every device; global random state is kept."""
+        """Networks as `seed` draws them, the same on every device; global random state is kept.
+
+        classes: of the images; they count where `network` is conditional.
+        """
+        classes = classes if network.conditional else ()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            generator = Generator(network.latent_dim, network.generator_dims, image_shape)
-            discriminator = Discriminator(network.discriminator_dims, image_shape)
+            generator = Generator(network.latent_dim, network.generator_dims, image_shape, classes)
+            discriminator = Discriminator(network.discriminator_dims, image_shape, len(classes))
         generator.to(device)
         discriminator.to(device)
 
@@ -157,6 +162,5 @@ def averaged(state: TrainState) -> Generator:
     for module in generator.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.momentum = 1.0  # running statistics become those of the one batch below
-    z = torch.from_numpy(latents(_CALIBRATION_IMAGES, generator.latent_dim, seed=_CALIBRATION_SEED))
-    generator.train()(z.to(state.noise.device))
+    generator.train()(*generator.drawn(_CALIBRATION_IMAGES, seed=_CALIBRATION_SEED))
     return generator.eval()

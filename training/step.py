@@ -42,6 +42,7 @@ def adversarial_gradients(
     real: Tensor,
     z: Tensor,
     gamma: Tensor | float,
+    labels: Tensor | None = None,
     *,
     bfloat16: bool = False,
 ) -> Gradients:
@@ -49,8 +50,9 @@ def adversarial_gradients(
 
     networks, weights: G's and D's; `weights_of`, of which BatchNorm statistics are updated.
     real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  gamma: weight of R1 and R2, 0.0
-    for none.  bfloat16: whether layers compute in it; weights, gradients and losses stay as they
-    are.  A function of tensors alone, so that the engine can trace it.
+    for none.  labels: int64 (B,), of the real images, where the networks are conditional; the
+    generated ones are given the same.  bfloat16: whether layers compute in it; weights, gradients
+    and losses stay as they are.  A function of tensors alone, so that the engine can trace it.
     """
     g, d = (
         {name: weights[i][name].detach().requires_grad_() for name, _ in network.named_parameters()}
@@ -60,9 +62,10 @@ def adversarial_gradients(
     # is that image's own: one backward pass gives each image's dD(x)/dx, with which G's gradient
     # goes on from the fakes, and which the penalties are made of.
     with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16):
-        fake: Tensor = functional_call(networks[0], weights[0] | g, (z,))
+        fake: Tensor = functional_call(networks[0], weights[0] | g, (z, labels))
         images = torch.cat([real, fake.detach().to(real)]).requires_grad_()
-        logits: Tensor = functional_call(networks[1], weights[1] | d, (images,))
+        both = None if labels is None else torch.cat([labels, labels])
+        logits: Tensor = functional_call(networks[1], weights[1] | d, (images, both))
     penalised = isinstance(gamma, Tensor) or gamma > 0
     slopes = image_gradients(images, logits, create_graph=penalised)
     real_logits, fake_logits = logits.to(real).chunk(2)
@@ -106,6 +109,7 @@ def adversarial_step(
     z: Tensor,
     loss: AdversarialLoss,
     gamma: Tensor | float,
+    labels: Tensor | None = None,
     *,
     bfloat16: bool = False,
 ) -> Losses:
@@ -115,7 +119,9 @@ def adversarial_step(
     """
     networks = state.generator, state.discriminator
     weights = weights_of(networks[0]), weights_of(networks[1])
-    gradients = adversarial_gradients(networks, loss, weights, real, z, gamma, bfloat16=bfloat16)
+    gradients = adversarial_gradients(
+        networks, loss, weights, real, z, gamma, labels, bfloat16=bfloat16
+    )
     apply_gradients(state, gradients)
     return Losses(*gradients.losses)
 

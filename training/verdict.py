@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from inference.noise import latents
 from inference.pictures import grid, save_png
 from training.checkpoint import load, load_generator
 from training.config import TORCHVISION_DATASETS, TrainConfig
@@ -71,9 +70,9 @@ def judge(
     for rule, choice in choices.items():
         generator = load_generator(load(run_dir / choice.checkpoint)).to(device)
         draw = drawing_with(generator, device)
-        scores[rule] = reference.score(draw, generator.latent_dim, _FRESH_SEED)
-        z = latents(_NEAREST_IMAGES, generator.latent_dim, seed=_FRESH_SEED)
-        drawn[rule] = draw(torch.from_numpy(z))
+        classes = len(generator.classes)
+        scores[rule] = reference.score(draw, generator.latent_dim, _FRESH_SEED, classes)
+        drawn[rule] = draw(*generator.drawn(_NEAREST_IMAGES, seed=_FRESH_SEED))
     distances, indices = nearest(drawn[config.select], images.pixels)
     real = (images if test is None else test).pixels[:_NEAREST_IMAGES]
     real_distances, _ = nearest(real, images.pixels, skip=1 if test is None else 0)

@@ -1,0 +1,82 @@
+"""Training with labels, and what is made of such a run."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inference.noise import labels, latents
+from inference.pictures import grid
+from tests.conftest import CONDITIONAL
+from tests.test_training import assert_same_state
+from training.checkpoint import load, load_generator
+from training.config import ConfigError, for_more
+from training.data import Batches, DataError, Images, load_images
+from training.loop import train
+from training.networks import to_pixels
+from training.run import main
+
+CLASSES = tuple("0123456789")
+
+
+def test_a_batch_has_the_labels_of_its_images() -> None:
+    images = load_images(CONDITIONAL.data)
+    assert images.labels is not None
+    batches = Batches(images, 500, seed=0, conditional=True)
+    for step in (0, 3, 9):  # the fourth runs on into the next epoch
+        found, indices = batches.labels_at(step), batches.indices(step)
+        assert found is not None
+        assert torch.equal(found, images.labels[indices])
+    assert Batches(images, 500, seed=0).labels_at(0) is None
+
+
+def test_images_without_labels_cannot_be_learned_by_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = Images(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), None, ())
+    with pytest.raises(
+        DataError, match=r"--conditional needs labelled images.*subfolder of its own"
+    ):
+        Batches(plain, 4, seed=0, conditional=True)
+    for i in range(20):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    arguments = ["--dataset", str(tmp_path), "--conditional", "--device", "cpu"]
+    assert main([*arguments, "--batch-size", "4", "--run-dir", str(tmp_path / "run")]) == 1
+    assert "--conditional needs labelled images" in capsys.readouterr().err
+
+
+def test_the_checkpoint_draws_the_classes_that_it_names(conditional_run: Path) -> None:
+    path = max(conditional_run.glob("checkpoints/*.pt"))
+    generator = load_generator(load(path))
+    assert generator.classes == CLASSES
+    # The grids of the run show drawn labels: what the sampler draws.
+    z, drawn = generator.drawn(64)
+    assert np.array_equal(z.numpy(), latents(64, 10))
+    assert np.array_equal(drawn.numpy(), labels(64, 10))
+    with torch.no_grad():
+        pixels = to_pixels(generator(z, drawn))[..., 0].numpy()
+    with Image.open(conditional_run / "samples" / f"{path.stem}.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), grid(pixels))
+
+
+def test_a_conditional_run_goes_on_as_if_it_had_never_stopped(
+    conditional_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    train(replace(CONDITIONAL, iterations=8), run_dir)  # within an epoch
+    train(CONDITIONAL, run_dir, resume=True)
+    assert_same_state(conditional_run, run_dir)
+
+
+def test_a_run_stays_conditional(conditional_run: Path, tmp_path: Path) -> None:
+    other = replace(CONDITIONAL, network=replace(CONDITIONAL.network, conditional=False))
+    with pytest.raises(ConfigError, match="--conditional True -> False"):
+        for_more(CONDITIONAL, other)
+    with pytest.raises(ConfigError, match="no run can go on with another"):
+        for_more(CONDITIONAL, other, frozenset({"conditional"}))
+    shutil.copytree(conditional_run, tmp_path / "run")
+    assert main(["--resume", str(tmp_path / "run")]) == 0  # without naming it again
