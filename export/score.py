@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -49,7 +49,19 @@ class _Subject:
     dataset: str
     image_shape: tuple[int, int, int]
     latent_dim: int
-    draw: "Callable[[Tensor], Tensor]"
+    classes: tuple[str, ...]
+    draw: "Callable[..., Tensor]"
+
+    def score(self, reference: "Reference", seed: int) -> "Scores":
+        return reference.score(self.draw, self.latent_dim, seed, len(self.classes))
+
+    def score_classes(self, reference: "Reference", seed: int) -> dict[str, Any]:
+        from training.class_scores import score_classes
+
+        if not self.classes:
+            return {}
+        scores = score_classes(reference, self.draw, self.latent_dim, seed, self.classes)
+        return {"classes": [each.to_dict() for each in scores]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from training.data import DataError
 
     try:
-        rows = {name: scores.to_dict() for name, scores in score(config)}
+        rows = dict(_rows(config))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -76,6 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def score(config: ScoreConfig) -> "Iterator[tuple[str, Scores]]":
     """The scores of each generator in `config.target`, with its name."""
+    for subject, reference, seed in _compared(config):
+        yield subject.name, subject.score(reference, seed)
+
+
+def _rows(config: ScoreConfig) -> "Iterator[tuple[str, dict[str, Any]]]":
+    """The same as JSON values, with the classes of conditional generators."""
+    for subject, reference, seed in _compared(config):
+        row = subject.score(reference, seed).to_dict()
+        yield subject.name, row | subject.score_classes(reference, seed)
+
+
+def _compared(config: ScoreConfig) -> "Iterator[tuple[_Subject, Reference, int]]":
+    """Each generator, what it is compared with, and the seed of its noise."""
     from training.quality import SELECTION_SEED
 
     seed = SELECTION_SEED if config.seed is None else config.seed
@@ -83,7 +108,7 @@ def score(config: ScoreConfig) -> "Iterator[tuple[str, Scores]]":
     for subject in _subjects(config.target):
         if reference is None:  # all generators of a run have one image shape
             reference = _reference(config, subject)
-        yield subject.name, reference.score(subject.draw, subject.latent_dim, seed)
+        yield subject, reference, seed
 
 
 def _reference(config: ScoreConfig, subject: _Subject) -> "Reference":
@@ -128,9 +153,8 @@ def _from_checkpoint(path: Path) -> _Subject:
     content = load(path)
     generator = load_generator(content)
     draw = drawing_with(generator, torch.device("cpu"))
-    return _Subject(
-        path.name, content["dataset"], generator.image_shape, generator.latent_dim, draw
-    )
+    shape = generator.image_shape, generator.latent_dim, generator.classes
+    return _Subject(path.name, content["dataset"], *shape, draw)
 
 
 def _from_artifact(path: Path) -> _Subject:
@@ -141,15 +165,16 @@ def _from_artifact(path: Path) -> _Subject:
     sampler = Sampler(path)
     metadata = sampler.metadata
 
-    def draw(z: "Tensor") -> "Tensor":
-        pixels = torch.from_numpy(sampler.decode(z.numpy()))
+    def draw(*inputs: "Tensor") -> "Tensor":
+        pixels = torch.from_numpy(sampler.decode(*(tensor.numpy() for tensor in inputs)))
         return pixels.view(-1, *pixels.shape[1:3], metadata.image_shape[0]).permute(0, 3, 1, 2)
 
     name = f"{path.name} on {sampler.provider}"
-    return _Subject(name, metadata.dataset, metadata.image_shape, metadata.latent_dim, draw)
+    shape = metadata.image_shape, metadata.latent_dim, metadata.classes
+    return _Subject(name, metadata.dataset, *shape, draw)
 
 
-def _table(rows: dict[str, dict[str, object]]) -> str:
+def _table(rows: dict[str, dict[str, Any]]) -> str:
     columns = ("fcd", "excess", "kid", "precision", "recall", "coverage", "class_tv")
     width = max(map(len, rows), default=0)
     lines = [" " * width + "".join(f"{column:>11}" for column in columns)]
@@ -157,6 +182,13 @@ def _table(rows: dict[str, dict[str, object]]) -> str:
         f"{name:{width}}" + "".join(f"{row[column]:11.4f}" for column in columns)
         for name, row in rows.items()
     ]
+    for name, row in rows.items():
+        lines += [
+            f"{name}, {of['name']!r}: FCD {of['fcd']:.4f}, excess {of['excess']:.4f}; "
+            f"{of['recognised']:.1%} of {of['images']} images recognised as it, of real ones "
+            f"{of['real_recognised']:.1%}"
+            for of in row.get("classes", ())
+        ]
     for row in list(rows.values())[:1]:
         lines.append(
             f"{row['images']} generated against as many {row['split']} images, floor "

@@ -1,7 +1,9 @@
 """Training with labels, and what is made of such a run."""
 
+import json
 import shutil
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,14 @@ from inference.pictures import grid
 from tests.conftest import CONDITIONAL
 from tests.test_training import assert_same_state
 from training.checkpoint import load, load_generator
+from training.class_scores import score_classes
 from training.config import ConfigError, for_more
 from training.data import Batches, DataError, Images, load_images
+from training.extractor import extractor_for
 from training.loop import train
 from training.networks import to_pixels
+from training.quality import reference_for, split_reals
+from training.report import write_report
 from training.run import main
 
 CLASSES = tuple("0123456789")
@@ -70,6 +76,48 @@ def test_a_conditional_run_goes_on_as_if_it_had_never_stopped(
     train(replace(CONDITIONAL, iterations=8), run_dir)  # within an epoch
     train(CONDITIONAL, run_dir, resume=True)
     assert_same_state(conditional_run, run_dir)
+
+
+def test_the_end_of_a_run_shows_its_classes(conditional_run: Path, tmp_path: Path) -> None:
+    best = json.loads((conditional_run / "best.json").read_text())
+    assert [each["name"] for each in best["classes"]] == list(CLASSES)
+    generator = load_generator(load(conditional_run / best["checkpoint"]))
+    z = torch.from_numpy(latents(10, 10))
+    with torch.no_grad():
+        rows = [to_pixels(generator(z, torch.full((10,), label))) for label in range(10)]
+    with Image.open(conditional_run / "classes.png") as image:
+        expected = grid(torch.cat(rows)[..., 0].numpy(), 10)
+        np.testing.assert_array_equal(np.asarray(image), expected)
+    page = unescape(write_report(conditional_run, tmp_path / "report.html").read_text())
+    for each in best["classes"]:
+        assert f"<td>{each['name']}</td><td>{100 * each['recognised']:.1f} %</td>" in page
+    assert "A row for each class" in page
+
+
+def test_each_class_is_scored_against_its_own_real_images() -> None:
+    images = load_images(CONDITIONAL.data)
+    assert images.labels is not None
+    extractor = extractor_for(images, CONDITIONAL.data.data_dir / "extractors", torch.device("cpu"))
+    reference = reference_for(extractor, images, None)
+    _, others = split_reals(images)
+    assert others.labels is not None
+    swapped = {0: 0, 1: 7, 2: 2}  # asked for a 1, it draws a 7
+
+    def draw(z: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        (label,) = asked.unique().tolist()
+        return others.pixels[others.labels == swapped.get(label, label)][: len(z)]
+
+    scores = {s.name: s for s in score_classes(reference, draw, 10, 0, CLASSES)}
+    assert list(scores) == list(CLASSES)
+    # Other real images of the class are as far away as the floor says.
+    for name in ("0", "2", "6"):
+        assert scores[name].excess == pytest.approx(0, abs=1e-6)
+        assert scores[name].recognised > 0.8
+        assert scores[name].real_recognised > 0.8
+        assert 50 < scores[name].images < 110
+    assert scores["1"].excess > 0.3
+    assert scores["1"].recognised < 0.2
+    assert score_classes(reference, draw, 10, 0, ("a", "b")) == []
 
 
 def test_a_run_stays_conditional(conditional_run: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ excess, (FCD - floor) / trace of the real features' covariance, compares across 
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +68,17 @@ class Scores:
         return asdict(self)
 
 
+class Seen(NamedTuple):
+    """Images as the extractor sees them."""
+
+    features: Tensor
+    """(n, 128)."""
+    predicted: Tensor
+    """The classes that it takes them for, (n,)."""
+    labels: Tensor | None
+    """Their own, (n or more,)."""
+
+
 class Reference:
     """Real images to compare generated ones with, their features taken once."""
 
@@ -78,15 +89,18 @@ class Reference:
         """
         count = min(IMAGES, len(real), len(others))
         self.count = count
+        self.classes = len(real.classes)
         self.split = split
-        self._extractor = extractor
+        self.extractor = extractor
         self._features, classes = extractor(real.pixels[:count])
-        self._classes = classes.bincount(minlength=max(len(real.classes), 1))
-        self._statistics = _mean_and_covariance(self._features)
+        self._classes = classes.bincount(minlength=max(self.classes, 1))
+        self._statistics = mean_and_covariance(self._features)
         self._radii = _neighbour_distances(self._features)
         self._within = kernel_within(self._features)
-        other_features, _ = extractor(others.pixels[:count])
-        self.floor = frechet_distance(_mean_and_covariance(other_features), self._statistics)
+        other_features, other_classes = extractor(others.pixels[:count])
+        self.floor = frechet_distance(mean_and_covariance(other_features), self._statistics)
+        self.real = Seen(self._features, classes, real.labels)
+        self.others = Seen(other_features, other_classes, others.labels)
         self.trace = float(self._statistics[1].trace())
 
     def score(self, draw: Draw, latent_dim: int, seed: int, classes: int = 0) -> Scores:
@@ -95,8 +109,8 @@ class Reference:
         classes: labels that the generator takes, which are drawn; 0 for an unconditional one.
         """
         given = drawn_inputs(latent_dim, classes, self.count, seed=seed)
-        fake, predicted = self._extractor(_draw_all(draw, given))
-        fcd = frechet_distance(_mean_and_covariance(fake), self._statistics)
+        fake, predicted = self.extractor(draw_all(draw, given))
+        fcd = frechet_distance(mean_and_covariance(fake), self._statistics)
         precision, recall, coverage = self._manifolds(fake)
         counts = predicted.bincount(minlength=len(self._classes))
         return Scores(
@@ -113,8 +127,8 @@ class Reference:
             split=self.split,
             floor=self.floor,
             trace=self.trace,
-            extractor=self._extractor.kind,
-            extractor_sha256=self._extractor.sha256,
+            extractor=self.extractor.kind,
+            extractor_sha256=self.extractor.sha256,
         )
 
     def _manifolds(self, fake: Tensor) -> tuple[float, float, float]:
@@ -217,13 +231,14 @@ def _kernel_sum(a: Tensor, b: Tensor) -> float:
     return total
 
 
-def _draw_all(draw: Draw, inputs: tuple[Tensor, ...]) -> Tensor:
+def draw_all(draw: Draw, inputs: tuple[Tensor, ...]) -> Tensor:
     """The images of many inputs, drawn in parts."""
     parts = zip(*(tensor.split(_PART) for tensor in inputs), strict=True)
     return torch.cat([draw(*part) for part in parts])
 
 
-def _mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Of features (n, d): (d,) and (d, d), in float64."""
     features = features.double()
     return features.mean(0), features.T.cov()
 

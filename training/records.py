@@ -21,6 +21,7 @@ from training.history import EpochRecord
 from training.networks import Generator, to_pixels
 
 GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
+_CLASS_IMAGES = 10  # in the row of a class
 # Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard. That makes groups of what
 # comes before the slash, sorts them, and shows the first two of them opened.
 _TAGS = {
@@ -155,10 +156,22 @@ def grid_steps(total: int) -> set[int]:
     return steps | {total // 1000 * 1000}
 
 
+def class_grid(generator: Generator) -> NDArray[np.uint8]:
+    """A row for each class of a conditional generator, all of the same noise."""
+    rows = [draw(generator, _CLASS_IMAGES, label) for label in range(len(generator.classes))]
+    return grid(np.concatenate(rows), _CLASS_IMAGES)
+
+
 @torch.no_grad()
-def draw(generator: Generator, count: int) -> NDArray[np.uint8]:
-    """Images 0 to `count` of seed 0 as the sampler gives them: uint8 (count, H, W[, 3])."""
-    images: torch.Tensor = generator(*generator.drawn(count))
+def draw(generator: Generator, count: int, label: int | None = None) -> NDArray[np.uint8]:
+    """Images 0 to `count` of seed 0 as the sampler gives them: uint8 (count, H, W[, 3]).
+
+    label: of all of them, instead of drawn ones.
+    """
+    inputs = generator.drawn(count)
+    if label is not None:
+        inputs = inputs[0], torch.full_like(inputs[1], label)
+    images: torch.Tensor = generator(*inputs)
     pixels: NDArray[np.uint8] = to_pixels(images).cpu().numpy()
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 

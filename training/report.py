@@ -70,7 +70,7 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
         "best": None if best_grid is None else embedded(best_grid),
         **{
             name: embedded(path) if (path := run_dir / f"{name}.png").exists() else None
-            for name in ("real", "nearest")
+            for name in ("real", "nearest", "classes")
         },
     }
     write_page(

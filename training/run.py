@@ -22,6 +22,7 @@ from training.provenance import read_config
 from training.run_folder import RunFolderError, newest_run
 
 if TYPE_CHECKING:
+    from training.class_scores import ClassScore
     from training.loop import Result
 
 
@@ -110,7 +111,20 @@ def _print(result: "Result") -> None:
         f"{scores.extractor_sha256[:8]}\n"
         f"  nearest training image {verdict.memory.generated:.1f} grey levels away, that of real "
         f"images {verdict.memory.real:.1f}: see nearest.png\n"
+        f"{_classes(verdict.classes)}"
         f"export the choice by {verdict.rule}: python -m export.run {result.run_dir}"
+    )
+
+
+def _classes(scores: "list[ClassScore]") -> str:
+    """A line on the classes of a conditional run."""
+    if not scores:
+        return ""
+    least = min(scores, key=lambda score: score.recognised)
+    mean = sum(score.recognised for score in scores) / len(scores)
+    return (
+        f"  {mean:.1%} of the images are recognised as the class that was asked for, of "
+        f"{least.name!r}, the least, {least.recognised:.1%}: see classes.png\n"
     )
 
 

@@ -56,9 +56,7 @@ def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
     return Choice(rule, checkpoint, epoch, step, score, runner_up, why)
 
 
-def write_best(
-    run_dir: Path, rule: str, choices: Mapping[str, Choice], **findings: Mapping[str, Any]
-) -> None:
+def write_best(run_dir: Path, rule: str, choices: Mapping[str, Choice], **findings: Any) -> None:
     """Write best.json: the choice by `rule`, those by all rules, and further findings."""
     content = {
         **asdict(choices[rule]),

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from inference.pictures import grid, save_png
 from training.checkpoint import load, load_generator
+from training.class_scores import ClassScore, score_classes
 from training.config import TORCHVISION_DATASETS, TrainConfig
 from training.data import Images, load_images
 from training.extractor import Extractor
 from training.history import EpochRecord
 from training.quality import SELECTION_SEED, Scores, drawing_with, nearest, reference_for
+from training.records import class_grid
 from training.selection import RULES, Choice, choose, write_best
 
 _FRESH_SEED = SELECTION_SEED + 1
@@ -42,6 +45,8 @@ class Verdict:
     """Against the test images, where the data set has some."""
     memory: Memory
     """Of the choice by `rule`."""
+    classes: list[ClassScore]
+    """Of it too, where it is conditional."""
 
     @property
     def best(self) -> Choice:
@@ -56,9 +61,10 @@ def judge(
     images: Images,
     extractor: Extractor,
 ) -> Verdict:
-    """Score the choices, write best.json and nearest.png.
+    """Score the choices, write best.json, nearest.png and of a conditional run classes.png.
 
     nearest.png: rows of samples, each above the training images nearest to them.
+    classes.png: a row of samples for each class, of the same noise.
     """
     device = images.pixels.device
     test = None
@@ -73,6 +79,11 @@ def judge(
         classes = len(generator.classes)
         scores[rule] = reference.score(draw, generator.latent_dim, _FRESH_SEED, classes)
         drawn[rule] = draw(*generator.drawn(_NEAREST_IMAGES, seed=_FRESH_SEED))
+        if rule == config.select:
+            names = generator.classes
+            of_classes = score_classes(reference, draw, generator.latent_dim, _FRESH_SEED, names)
+            if names:
+                save_png(class_grid(generator), run_dir / "classes.png")
     distances, indices = nearest(drawn[config.select], images.pixels)
     real = (images if test is None else test).pixels[:_NEAREST_IMAGES]
     real_distances, _ = nearest(real, images.pixels, skip=1 if test is None else 0)
@@ -84,5 +95,8 @@ def judge(
     pixels = rows.cpu().numpy()
     save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, 8), run_dir / "nearest.png")
     final = {rule: each.to_dict() for rule, each in scores.items()}
-    write_best(run_dir, config.select, choices, final=final, nearest=asdict(memory))
-    return Verdict(config.select, choices, scores, memory)
+    findings: dict[str, Any] = {"final": final, "nearest": asdict(memory)}
+    if of_classes:
+        findings["classes"] = [each.to_dict() for each in of_classes]
+    write_best(run_dir, config.select, choices, **findings)
+    return Verdict(config.select, choices, scores, memory, of_classes)
