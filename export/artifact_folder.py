@@ -61,6 +61,7 @@ def export(
         role="generator",
         image_shape=generator.image_shape,
         latent_dim=generator.latent_dim,
+        classes=generator.classes,
         noise=NOISE,
         dataset=content["dataset"],
         recipe=content["recipe"],
@@ -78,7 +79,7 @@ def export(
             scores = {**metadata.scores, **half.scores}
             metadata = replace(metadata, precision=precision, scores=scores)
         metadata = replace(metadata, golden=golden_images(stored))
-        sampler = sampler_graph(graph, generator.latent_dim)
+        sampler = sampler_graph(graph, generator.latent_dim, len(generator.classes))
 
         def write(metadata: Metadata) -> list[Check]:
             (folder / GENERATOR_FILE).write_bytes(onnx_file(graph, metadata))

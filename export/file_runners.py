@@ -1,4 +1,4 @@
-"""Every exported file as a function of z, on all that this machine has."""
+"""Every exported file as a function of its inputs, on all that this machine has."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +17,14 @@ from inference.session import open_session
 SEED = LIMIT - 2
 """Noise that no training, picture or trace has used."""
 
+INPUTS = "z", "labels"
+"""Of generators, in their order; the second of conditional ones only."""
+
 Output = dict[str, NDArray[Any]]
-"""`images`, `pixels` and `z`, as far as a file gives them."""
-Run = Callable[[NDArray[np.float32]], Output]
-"""What a file gives for z (n, latent_dim); sampler.onnx draws the first n of `SEED` itself."""
+"""`images`, `pixels`, `z` and `labels`, as far as a file gives them."""
+Run = Callable[[Output], Output]
+"""What a file gives for z (n, latent_dim) and labels (n,), if it takes them; sampler.onnx draws the
+first n of `SEED` itself."""
 
 
 def runners(folder: Path) -> Iterator[tuple[str, str, Run]]:
@@ -44,26 +48,30 @@ def runners(folder: Path) -> Iterator[tuple[str, str, Run]]:
 def _torchscript_runner(folder: Path, device: str) -> Run:
     module = load_torchscript(folder / TORCHSCRIPT_FILE, device)
 
-    def run(z: NDArray[np.float32]) -> Output:
+    def run(given: Output) -> Output:
+        tensors = (torch.from_numpy(given[name]).to(device) for name in INPUTS if name in given)
         with torch.inference_mode():
-            return {"images": module(torch.from_numpy(z).to(device)).cpu().numpy()}
+            return {"images": module(*tensors).cpu().numpy()}
 
     return run
 
 
 def _generator_runner(session: Any) -> Run:
-    def run(z: NDArray[np.float32]) -> Output:
-        images, pixels = session.run(["images", "pixels"], {"z": z})
+    def run(given: Output) -> Output:
+        feeds = {name: given[name] for name in INPUTS if name in given}
+        images, pixels = session.run(["images", "pixels"], feeds)
         return {"images": images, "pixels": pixels}
 
     return run
 
 
 def _sampler_runner(session: Any) -> Run:
-    def run(z: NDArray[np.float32]) -> Output:
-        numbers = {"seed": SEED, "start": 0, "count": len(z)}
+    def run(given: Output) -> Output:
+        numbers = {"seed": SEED, "start": 0, "count": len(given["z"])}
+        if "labels" in given:
+            numbers["label"] = -1  # drawn
         feeds = {name: np.array(number, np.int64) for name, number in numbers.items()}
-        pixels, drawn = session.run(["pixels", "z"], feeds)
-        return {"pixels": pixels, "z": drawn}
+        outputs = ["pixels", *(name for name in INPUTS if name in given)]
+        return dict(zip(outputs, session.run(outputs, feeds), strict=True))
 
     return run

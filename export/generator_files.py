@@ -27,23 +27,28 @@ _IR_VERSION = 8
 def export_graph(generator: Generator) -> "onnx.ModelProto":
     """The ONNX graph z -> images, pixels, of a copy in eval mode: the generator is left as it is.
 
-    Weights inside, batch size free, BatchNorm folded into the layers before it; nothing of this
-    machine in it.
+    A conditional one takes labels, int64 (n), as well. Weights inside, batch size free, BatchNorm
+    folded into the layers before it; nothing of this machine in it.
     """
     import onnx
 
+    example = _example(generator)
+    names = ["z", "labels"][: len(example)]
+    n = torch.export.Dim("n")
     with warnings.catch_warnings():
         # PyTorch 2.11 warns of its own copying.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        # It says that labels have as many rows as z: so they shall.
+        warnings.filterwarnings("ignore", "# The axis name: n will not be used", UserWarning)
         program = torch.onnx.export(
             _WithPixels(_copy(generator)).eval(),
-            (torch.zeros(2, generator.latent_dim),),
+            example,
             dynamo=True,
             external_data=False,
             opset_version=_OPSET,
-            input_names=["z"],
+            input_names=names,
             output_names=["images", "pixels"],
-            dynamic_shapes={"z": {0: torch.export.Dim("n")}},
+            dynamic_shapes={name: {0: n} for name in names},
             verbose=False,
         )
     assert program is not None  # it is None only for the exporter before dynamo
@@ -68,11 +73,14 @@ def onnx_file(graph: "onnx.ModelProto", metadata: Metadata) -> bytes:
 
 
 def write_torchscript(generator: Generator, metadata: Metadata, path: Path) -> None:
-    """Write generator.ts, z -> images, of a copy in eval mode, its contract in the extra files."""
+    """Write generator.ts, z (and labels) -> images, of a copy in eval mode.
+
+    Its contract is in the extra files.
+    """
     saved = io.BytesIO()
     with warnings.catch_warnings():
         _allow_torchscript()
-        traced = torch.jit.trace(_copy(generator), torch.zeros(2, generator.latent_dim))
+        traced = torch.jit.trace(_copy(generator), _example(generator))
         frozen = torch.jit.freeze(traced)
         torch.jit.save(frozen, saved, _extra_files={CONTRACT_KEY: metadata.to_json()})
     # All but the source locations, which are local paths.
@@ -88,6 +96,12 @@ def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
         _allow_torchscript()
         module: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)
     return module
+
+
+def _example(generator: Generator) -> tuple[Tensor, ...]:
+    """Inputs to trace on: their values leave no trace."""
+    z = torch.zeros(2, generator.latent_dim)
+    return (z, torch.zeros(2, dtype=torch.long)) if generator.classes else (z,)
 
 
 def _copy(generator: Generator) -> Generator:
@@ -106,6 +120,6 @@ class _WithPixels(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        images: Tensor = self.generator(z)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        images: Tensor = self.generator(z, labels)
         return images, to_pixels(images)

@@ -39,7 +39,7 @@ from ganpack import Sampler  # pip install 'ganpack[cpu]'
 
 images = Sampler(".").sample(64, seed=0)  # uint8 {shape}
 ```
-
+{of_classes}
 Or in any language with an onnxruntime: `sampler.onnx` takes `seed`, `start` and `count` (int64
 scalars, none below 0; start + count is at most 2^63) and gives `pixels`, uint8
 (count, {height}, {width}, {channels}), and the `z` they were made of. Image i of a seed is the same
@@ -67,19 +67,30 @@ damage, not malice: it is no signature.
 """
 
 _FILES = {
-    "generator.onnx": "`z` float32 (n, {latent_dim}) → `images` in [-1, 1], `pixels` uint8",
-    "sampler.onnx": "`seed`, `start`, `count` → `pixels` uint8, `z`",
-    "generator.ts": "TorchScript, `z` → `images`",
+    "generator.onnx": "`z` float32 (n, {latent_dim}){labels} → `images` in [-1, 1], `pixels` uint8",
+    "sampler.onnx": "`seed`, `start`, `count`{label} → `pixels` uint8, `z`",
+    "generator.ts": "TorchScript, `z`{labels} → `images`",
 }
+
+_CLASSES = """
+It takes labels, places in these classes: {names}.
+`sample(64, label=3)` draws one of them (its name does as well); without it, and with a `label` of
+-1 in `sampler.onnx`, one is drawn for each image.
+"""
 
 
 def write_model_card(folder: Path, metadata: Metadata) -> None:
     """Write README.md and samples.png beside the files of an artifact."""
     save_png(grid(Sampler(folder, provider="cpu").sample(64)), folder / PICTURE_FILE)
     channels, height, width = metadata.image_shape
+    names = ", ".join(f"`{name}`" for name in metadata.classes)
+    inputs = {
+        "latent_dim": metadata.latent_dim,
+        "labels": ", `labels` int64 (n)" if names else "",
+        "label": ", `label`" if names else "",
+    }
     files = [
-        f"| `{name}` | {(folder / name).stat().st_size:,} | "
-        f"{purpose.format(latent_dim=metadata.latent_dim)} |"
+        f"| `{name}` | {(folder / name).stat().st_size:,} | {purpose.format_map(inputs)} |"
         for name, purpose in _FILES.items()
     ]
     scores = [
@@ -97,6 +108,7 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
             "colour": "" if channels == 1 else " in colour",
             "shape": (64, height, width) if channels == 1 else (64, height, width, channels),
             "picture": PICTURE_FILE,
+            "of_classes": _CLASSES.format(names=names) if names else "",
             "files": "\n".join(files),
             "scores": "\n".join(scores),
             "licence": _LICENCES.get(metadata.dataset, "not known to this program"),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.file_runners import SEED, Output, runners
+from export.file_runners import INPUTS, SEED, Output, runners
 from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE
 from export.sampler_file import SAMPLER_FILE
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE
@@ -54,7 +54,7 @@ class Check:
     differing_pixels: int | None = None
     """Grey levels that differ at all."""
     noise_exact: bool | None = None
-    """Whether z has the bits of the noise stream."""
+    """Whether z, and drawn labels, have the bits of the noise stream."""
 
     @property
     def passed(self) -> bool:
@@ -87,7 +87,7 @@ class Check:
                 f"by up to {self.max_pixel_difference} grey levels (allowed {PIXEL_TOLERANCE})"
             )
         if self.noise_exact is False:
-            parts.append("z is not that of the noise stream")
+            parts.append("what it drew is not of the noise stream")
         return f"in a batch of {self.batch}, {', '.join(parts)}"
 
 
@@ -98,8 +98,11 @@ def check_files(generator: Generator, folder: Path, stored: Generator | None = N
     stored: the reference of the ONNX files, where they keep other weights.
     """
     stored = stored or generator
-    given = parity_inputs(generator.latent_dim)
-    drawn = latents(BATCHES[-1], generator.latent_dim, seed=SEED)  # sampler.onnx draws its own
+    classes = len(generator.classes)
+    given: Output = {"z": parity_inputs(generator.latent_dim)}
+    if classes:
+        given["labels"] = np.arange(BATCHES[-1]) % classes
+    drawn = _drawn(generator, BATCHES[-1], SEED)  # sampler.onnx draws its own
     checks = []
     with _full_precision():
         references = {
@@ -110,10 +113,10 @@ def check_files(generator: Generator, folder: Path, stored: Generator | None = N
         for file, provider, run in runners(folder):
             reference = references[file]
             tolerance = reference.tolerance * (_TIMES_ON_CUDA if "cuda" in provider else 1)
-            whole = run(reference.exact["z"])
+            whole = run(reference.exact)
             for batch in BATCHES:
                 wanted = _head(reference.exact, batch)
-                output = run(wanted["z"])
+                output = run(wanted)
                 figures = _compare(wanted, output)
                 independent = _same_bits(_head(whole, batch), output)
                 allowed = ceil(PIXEL_SHARE * wanted["pixels"].size)
@@ -141,8 +144,9 @@ def golden_images(generator: Generator) -> tuple[dict[str, Any], ...]:
     """The images that the contract holds, drawn by PyTorch in float64."""
     golden = []
     for seed, image in GOLDEN_IMAGES:
-        z = latents(1, generator.latent_dim, seed=seed, start=image)
-        golden.append(describe(seed, image, z[0], _Reference(generator, z).exact["pixels"][0]))
+        exact = _Reference(generator, _drawn(generator, 1, seed, image)).exact
+        label = int(exact["labels"][0]) if generator.classes else None
+        golden.append(describe(seed, image, exact["z"][0], exact["pixels"][0], label))
     return tuple(golden)
 
 
@@ -183,12 +187,15 @@ def summary(checks: list[Check]) -> dict[str, Any]:
 class _Reference:
     """PyTorch in float64, and how far from it a file may be."""
 
-    def __init__(self, generator: Generator, z: NDArray[np.float32]) -> None:
+    def __init__(self, generator: Generator, given: Output) -> None:
         copy = deepcopy(generator).cpu().float().eval()
+        z, *others = (torch.from_numpy(given[name]) for name in INPUTS if name in given)
         with torch.inference_mode():
-            own = copy(torch.from_numpy(z))
-            images = copy.double()(torch.from_numpy(z).double())
-        self.exact: Output = {"z": z, "images": images.numpy(), "pixels": to_pixels(images).numpy()}
+            own = copy(z, *others)
+            images = copy.double()(z.double(), *others)
+        self.exact: Output = {
+            **given, "images": images.numpy(), "pixels": to_pixels(images).numpy(),
+        }  # fmt: skip
         own_error = float((own - images).abs().max())
         self.tolerance = max(_TOLERANCE, _TIMES_OWN_ERROR * own_error)
 
@@ -196,11 +203,13 @@ class _Reference:
 def _compare(exact: Output, output: Output) -> dict[str, Any]:
     """The figures of a `Check`: how far a file is from PyTorch, and from the noise stream."""
     figures: dict[str, Any] = {}
+    drawn = []
     for name, found in output.items():
         wanted = exact[name]
         fits = found.shape == wanted.shape
-        if name == "z":
-            figures["noise_exact"] = fits and found.tobytes() == wanted.tobytes()
+        if name in INPUTS:
+            drawn.append(fits and found.tobytes() == wanted.tobytes())
+            figures["noise_exact"] = all(drawn)
         elif name == "images":
             apart = np.abs(found - wanted).max(initial=0) if fits else np.inf
             figures["max_difference"] = float(apart)
@@ -209,6 +218,12 @@ def _compare(exact: Output, output: Output) -> dict[str, Any]:
             figures["max_pixel_difference"] = int(levels.max(initial=0))
             figures["differing_pixels"] = int((levels > 0).sum())
     return figures
+
+
+def _drawn(generator: Generator, count: int, seed: int, start: int = 0) -> Output:
+    """What the sampler draws."""
+    tensors = generator.drawn(count, seed=seed, start=start)
+    return {name: tensor.cpu().numpy() for name, tensor in zip(INPUTS, tensors, strict=False)}
 
 
 def _head(output: Output, batch: int) -> Output:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inference.noise import KEY_INCREMENTS, LATENT_STREAM, MULTIPLIERS, ROUNDS, normal_quantiles
+from inference.noise import (
+    KEY_INCREMENTS,
+    LABEL_STREAM,
+    LATENT_STREAM,
+    MULTIPLIERS,
+    ROUNDS,
+    normal_quantiles,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -19,10 +26,14 @@ SAMPLER_FILE = "sampler.onnx"
 _PREFIX = "noise."
 
 
-def sampler_graph(generator: "onnx.ModelProto", latent_dim: int) -> "onnx.ModelProto":
+def sampler_graph(
+    generator: "onnx.ModelProto", latent_dim: int, classes: int = 0
+) -> "onnx.ModelProto":
     """The graph seed, start, count -> pixels, z; made from the graph z -> images, pixels.
 
-    seed, start, count: int64 scalars, bounded as in `inference.noise.latents`.
+    seed, start, count: int64 scalars, bounded as in `inference.noise.latents`. Of a conditional
+    generator, label as well, int64: the one of all images, or -1 to draw each image's own; then
+    labels, int64 (n), are given too.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -31,6 +42,8 @@ def sampler_graph(generator: "onnx.ModelProto", latent_dim: int) -> "onnx.ModelP
     model.CopyFrom(generator)
     noise = _NoiseGraph()
     noise.latents(latent_dim)
+    if classes:
+        noise.labels(classes)
     graph = model.graph
     for node in reversed(noise.nodes):
         graph.node.insert(0, node)
@@ -38,10 +51,11 @@ def sampler_graph(generator: "onnx.ModelProto", latent_dim: int) -> "onnx.ModelP
     pixels = next(value for value in graph.output if value.name == "pixels")
     z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", latent_dim])
     outputs = [helper.make_tensor_value_info(*_described(pixels)), z]
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, [])
-        for name in ("seed", "start", "count")
-    ]
+    names = ["seed", "start", "count"]
+    if classes:
+        outputs.append(helper.make_tensor_value_info("labels", TensorProto.INT64, ["n"]))
+        names.append("label")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, []) for name in names]
     del graph.input[:], graph.output[:]
     graph.input.extend(inputs)
     graph.output.extend(outputs)
@@ -60,7 +74,7 @@ def _described(value: "onnx.ValueInfoProto") -> tuple[str, int, list[str | int]]
 
 
 class _NoiseGraph:
-    """Nodes and constants that turn seed, start and count into z."""
+    """Nodes and constants that turn seed, start and count into z, and label into labels."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -70,7 +84,8 @@ class _NoiseGraph:
         """Nodes for z, float32 (n, latent_dim)."""
         blocks = -(-latent_dim // 8)
         count = self._op("Range", self._constant(0), "count", self._constant(1))
-        image = self._op("Unsqueeze", self._op("Add", count, "start"), self._constant([1]))
+        self._image = self._op("Add", count, "start")  # (n,)
+        image = self._op("Unsqueeze", self._image, self._constant([1]))
         # The counters have as few axes as they need, and broadcast: half of the first two rounds
         # is done once a block or once an image.
         words = self._philox(
@@ -88,6 +103,15 @@ class _NoiseGraph:
         if latent_dim % 8:
             flat = self._op("Slice", flat, *(self._constant([k]) for k in (0, latent_dim, 1)))
         self._op("Gather", self._constant(normal_quantiles()), flat, output="z", axis=0)
+
+    def labels(self, classes: int) -> None:
+        """Nodes for labels, int64 (n,): each as `label` says, or drawn where that is below 0."""
+        counter = [self._constant(0), self._constant(LABEL_STREAM), *self._halves(self._image, 32)]
+        word = self._philox(counter, self._halves("seed", 32))[0]
+        scaled = self._op("Mul", word, self._constant(classes))
+        drawn = self._op("Div", scaled, self._constant(2**32))
+        none = self._op("Less", "label", self._constant(0))
+        self._op("Where", none, drawn, "label", output="labels")
 
     def _philox(self, counter: list[str], key: list[str]) -> list[str]:
         c0, c1, c2, c3 = counter

@@ -72,7 +72,9 @@ class ForeignGenerator:
             dataset="unknown", recipe="unknown", step=0, weights_sha256="unknown",
         )  # fmt: skip
 
-    def draw(self, z: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+    def draw(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
+    ) -> None:
         """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim)."""
         channels, height, width = self._shape
         images = self._images(z)

@@ -32,10 +32,12 @@ class LoadedGenerator(Protocol):
     tile: int
     """The most images to draw at once."""
 
-    def draw(self, z: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+    def draw(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
+    ) -> None:
         """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), n at most `tile`.
 
-        z: C-contiguous; it is not kept.
+        z: C-contiguous; it is not kept.  labels: int64 (n,), where the metadata name classes.
         """
 
 
@@ -55,18 +57,21 @@ class OwnGenerator:
             raise ArtifactError("it carries no contract")
         self.metadata = Metadata.from_json(file.metadata[CONTRACT_KEY])
         _require_role(self.metadata)
-        values = widest(file, self.metadata.latent_dim)
+        values = widest(file, self.metadata.latent_dim, len(self.metadata.classes))
         self.session = Session(model, settings)
         most = _TILES[self.session.provider.partition(":")[0]]
         self.tile = max(1, min(most, _MOST_VALUES_IN_A_TILE // values))
         _require_shapes(self.session.raw, self.metadata)
 
-    def draw(self, z: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
-        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim)."""
+    def draw(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
+    ) -> None:
+        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), and labels (n,)."""
+        feeds: dict[str, NDArray[Any]] = {"z": z} if labels is None else {"z": z, "labels": labels}
         if len(z) >= _WORTH_BINDING and out.flags.c_contiguous:
-            self.session.run_into("z", z, "pixels", out)
+            self.session.run_into(feeds, "pixels", out)
             return
-        (pixels,) = self.session.run(["pixels"], {"z": z})
+        (pixels,) = self.session.run(["pixels"], feeds)
         if pixels.shape != out.shape:
             raise ArtifactError(f"it drew pixels of {pixels.shape}, not what its contract says")
         out[...] = pixels
@@ -77,18 +82,18 @@ def _require_role(metadata: Metadata) -> None:
         raise ArtifactError(f"this is its {metadata.role} file, Python draws from {GENERATOR_FILE}")
     if metadata.noise != NOISE:
         raise ArtifactError(f"its noise is {metadata.noise}, this version draws {NOISE}")
-    if metadata.classes:
-        raise ArtifactError("its generator takes labels, which this version cannot give it")
 
 
 def _require_shapes(session: Any, metadata: Metadata) -> None:
     """Raise ArtifactError unless the graph takes and gives what the contract says."""
     channels, height, width = metadata.image_shape
-    expected = {
+    expected: dict[str, tuple[str, list[int]]] = {
         "z": ("tensor(float)", [metadata.latent_dim]),
         "images": ("tensor(float)", [channels, height, width]),
         "pixels": ("tensor(uint8)", [height, width, channels]),
     }
+    if metadata.classes:
+        expected["labels"] = ("tensor(int64)", [])
     values = [*session.get_inputs(), *session.get_outputs()]
     found = {value.name: (value.type, list(value.shape[1:])) for value in values}
     batches = [value.shape[0] for value in values if value.shape]

@@ -33,7 +33,7 @@ class CheckResult:
     images: int
     """How many there are."""
     noise_exact: bool
-    """Whether their z are those of the exporting machine, bit for bit."""
+    """Whether their z and labels are those of the exporting machine, bit for bit."""
     largest_difference: int
     """Grey levels between a pixel here and PyTorch's in float64."""
     differing_pixels: int
@@ -65,15 +65,22 @@ class CheckResult:
 
 
 def describe(
-    seed: int, image: int, z: NDArray[np.float32], pixels: NDArray[np.uint8]
+    seed: int,
+    image: int,
+    z: NDArray[np.float32],
+    pixels: NDArray[np.uint8],
+    label: int | None = None,
 ) -> dict[str, Any]:
-    """A golden image as the contract holds it.  z: (latent_dim,).  pixels: uint8 (H, W, C)."""
+    """A golden image as the contract holds it.  z: (latent_dim,).  pixels: uint8 (H, W, C).
+
+    label: the drawn one, of a conditional generator.
+    """
     return {
         "seed": seed,
         "image": image,
         "z_sha256": _sha256(z),
         "pixels": b64encode(pixels.tobytes()).decode(),
-    }
+    } | ({} if label is None else {"label": label})
 
 
 def check(sampler: "Sampler") -> CheckResult:
@@ -91,11 +98,13 @@ def check(sampler: "Sampler") -> CheckResult:
             seed, image, z_sha256 = golden["seed"], golden["image"], golden["z_sha256"]
             pixels = np.frombuffer(b64decode(golden["pixels"], validate=True), np.uint8)
             z = sampler.latents(1, seed=seed, start=image)
-            drawn = sampler.decode(z).astype(int)
+            labels = sampler.labels(1, seed=seed, start=image) if metadata.classes else None
+            drawn = sampler.decode(z, labels).astype(int)
             differences.append(np.abs(drawn - pixels.reshape(drawn.shape)))
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise ArtifactError(f"its golden images cannot be read: {error!r}") from None
         exact &= _sha256(z) == z_sha256
+        exact &= labels is None or labels[0] == golden.get("label")
     difference = np.concatenate(differences)
     return CheckResult(
         provider=sampler.provider,

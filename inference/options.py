@@ -9,6 +9,8 @@ from .outputs import KINDS
 from .pictures import ANIMATIONS
 
 _DEFAULT_WALK = 8
+_DEFAULT_COUNT = 64
+_DEFAULT_ROW = 10
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +33,14 @@ def parser() -> argparse.ArgumentParser:
         help=f"artifact folder or its {GENERATOR_FILE} (default: the newest under runs/)",
     )
     add = made.add_argument_group("which images").add_argument
-    add("-n", "--count", type=int, default=64, metavar="N", help="number of images")
+    add(
+        "-n",
+        "--count",
+        type=int,
+        metavar="N",
+        help=f"number of images (default: {_DEFAULT_COUNT}; with --per-class of each: "
+        f"{_DEFAULT_ROW})",
+    )
     add("--seed", type=int, default=0, metavar="N", help="which stream of images, 0 to 2^63 - 1")
     add(
         "--start",
@@ -40,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="index of the first image, 0 to 2^63 - COUNT; also to go on with a stopped job",
     )
+    add(
+        "--label",
+        metavar="NAME|NUMBER",
+        help="the class of all of them (default: drawn for each image; for a walk, for its first)",
+    )
+    add("--per-class", action="store_true", help="a grid with a row of images for each class")
     add(
         "--walk",
         type=int,
@@ -71,6 +86,8 @@ def check(command: argparse.ArgumentParser, options: argparse.Namespace) -> None
         command.error(f"--walk goes to a {', '.join(ANIMATIONS)} file, got {options.output!r}")
     if options.captions and (options.walk is not None or suffix != ".png"):
         command.error("--captions go on a grid, a .png file without --walk")
+    if options.per_class and (options.walk is not None or suffix != ".png" or options.label):
+        command.error("--per-class makes a grid of all classes, a .png file: no --walk, no --label")
     if options.json and not options.doctor:
         command.error("--json goes with --doctor")
     least = {"count": 1, "walk": 2, "steps": 1, "scale": 1}
@@ -78,6 +95,8 @@ def check(command: argparse.ArgumentParser, options: argparse.Namespace) -> None
         value = getattr(options, name)
         if value is not None and value < minimum:
             command.error(f"--{name} must be at least {minimum}, got {value}")
+    if options.count is None:
+        options.count = _DEFAULT_ROW if options.per_class else _DEFAULT_COUNT
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

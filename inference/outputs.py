@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ class Job:
     """Write "seed/index" below each image of a grid."""
     scale: int = 1
     """Pixels of a picture's side for each of an image."""
+    names: Sequence[str] = ()
+    """Of the class of each image, to write in its caption too."""
 
 
 def save(
@@ -166,6 +169,8 @@ class GridWriter(Writer):
         images = np.concatenate(self._batches)
         indices = range(job.start, job.start + len(images))
         captions = [f"{job.seed}/{index}" for index in indices] if job.captions else []
+        if captions and job.names:
+            captions = [f"{text} {name}" for text, name in zip(captions, job.names, strict=False)]
         save_png(grid(enlarge(images, job.scale), captions=captions), self._path)
         self.done = len(images)
 

@@ -18,8 +18,13 @@ _ITEM_SIZES = {_FLOAT: 4, _INT64: 8, _HALF: 2}  # of onnx.TensorProto.DataType
 _KEEP_SIZE = {"LeakyRelu", "Tanh", "Reshape", "Add", "Mul", "Round", "Clip", "Cast", "Transpose"}
 
 
-def widest(model: ModelFile, latent_dim: int) -> int:
+_INPUTS = "z", "labels"
+
+
+def widest(model: ModelFile, latent_dim: int, classes: int = 0) -> int:
     """The most values that any step of the graph gives for one image.
+
+    classes: of a conditional generator, which has labels beside z.
 
     Raises:
         ArtifactError: for a graph that is not a generator's.
@@ -41,12 +46,15 @@ def widest(model: ModelFile, latent_dim: int) -> int:
                 f"absurd shape: {tensor.name!r} is said to be {tensor.dims} and has "
                 f"{tensor.raw_size} bytes"
             )
-    if "z" in model.initializers:
-        raise ArtifactError("its graph is not a generator's: z is a constant")
+    for name in _INPUTS:
+        if name in model.initializers:
+            raise ArtifactError(f"its graph is not a generator's: {name} is a constant")
     constants = dict(model.initializers)
     # Values in one image of each result: the first axis is the image's until Reshape, and a Gemm
     # that fits a width has as many rows as there are images.
     widths = {"z": latent_dim}
+    if classes:
+        widths["labels"] = 1
     for node in model.nodes:
         _follow(node, constants, widths)
     return max(widths.values())
@@ -63,6 +71,20 @@ def _follow(node: Node, constants: dict[str, Tensor], widths: dict[str, int]) ->
         constants[output] = constants[node.inputs[0]]  # float16 weights
     elif node.op_type == "Gemm":
         widths[output] = _gemm(node, given, constants, widths)
+    elif node.op_type == "Gather":
+        # Of a table with a row for each label.
+        table = constants.get(node.inputs[0]) if node.inputs else None
+        if table is None or len(table.dims) != 2 or node.inputs[1:] != ("labels",):
+            raise _foreign(node)
+        if given != ["labels"] or node.integers.get("axis"):
+            raise _foreign(node)
+        widths[output] = table.dims[1]
+    elif node.op_type == "Concat":
+        # Once, of z and what stands for the labels: no chain of them grows without bound.
+        two = len(node.inputs) == len(given) == 2
+        if not two or given[0] != "z" or node.integers.get("axis") != 1:
+            raise _foreign(node)
+        widths[output] = sum(widths[name] for name in given)
     elif node.op_type in _KEEP_SIZE and len(given) == 1:
         others = [name for name in node.inputs if name and name not in widths]
         if any(name not in constants for name in others) or (

@@ -8,14 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from .artifact import ArtifactError
 from .cuda import ProviderError
 from .doctor import describe, examine, examine_sampler
 from .generators import GENERATOR_FILE
+from .label import Label, number_of, typed
 from .long_job import Progress, Stopped, stoppable
 from .options import check, parser
 from .outputs import PIPE, Job, require_free, writer_for
-from .pictures import enlarge, save_animation
+from .pictures import enlarge, grid, save_animation, save_png
 from .sampler import Sampler
 from .walks import closed_walk
 
@@ -39,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result = sampler.check()
                 print(result)
                 return 0 if result.passed else 1
-            return _walk(sampler, options) if options.walk else _draw(sampler, options)
+            draw = _draw_classes if options.per_class else _walk if options.walk else _draw
+            return draw(sampler, options)
     except ValueError as error:
         command.error(str(error))
     except BrokenPipeError:
@@ -55,8 +59,10 @@ def _draw(sampler: Sampler, options: argparse.Namespace) -> int:
     count, seed, start, output = options.count, options.seed, options.start, options.output
     channels, height, width = sampler.metadata.image_shape
     shape = (height, width) if channels == 1 else (height, width, channels)
-    batches = sampler.stream(count, seed=seed, start=start, batch_size=_BATCH)
-    job = Job(count, shape, seed, start, options.captions, options.scale)
+    label = _label(sampler, options)
+    batches = sampler.stream(count, seed=seed, start=start, batch_size=_BATCH, label=label)
+    names = _names(sampler, label, options) if options.captions else ()
+    job = Job(count, shape, seed, start, options.captions, options.scale, names)
     writer = writer_for(output, job, force=options.force)
     progress = Progress(count)
     try:
@@ -76,14 +82,18 @@ def _draw(sampler: Sampler, options: argparse.Namespace) -> int:
         return stopped.exit_code
     progress.end()
     if output != PIPE:
-        print(f"{output}: images {start} to {start + count - 1} of seed {seed}")
+        of_class = "" if label is None else f", class {label!r}"
+        print(f"{output}: images {start} to {start + count - 1} of seed {seed}{of_class}")
     return 0
 
 
 def _walk(sampler: Sampler, options: argparse.Namespace) -> int:
     require_free(options.output, force=options.force)
     z = sampler.latents(options.walk, seed=options.seed, start=options.start)
-    frames = enlarge(sampler.decode(closed_walk(z, options.steps)), options.scale)
+    label = _label(sampler, options)
+    if label is None and sampler.metadata.classes:
+        label = int(sampler.labels(1, seed=options.seed, start=options.start)[0])
+    frames = enlarge(sampler.decode(closed_walk(z, options.steps), label), options.scale)
     save_animation(frames, options.output, fps=options.fps)
     last = options.start + options.walk - 1
     print(
@@ -91,6 +101,45 @@ def _walk(sampler: Sampler, options: argparse.Namespace) -> int:
         f"{options.seed} and back"
     )
     return 0
+
+
+def _draw_classes(sampler: Sampler, options: argparse.Namespace) -> int:
+    """A row of the same noise for each class."""
+    classes, count = sampler.metadata.classes, options.count
+    if not classes:
+        raise ValueError("--per-class: this artifact has no classes")
+    require_free(options.output, force=options.force)
+    place = {"seed": options.seed, "start": options.start}
+    rows = [sampler.sample(count, **place, label=label) for label in range(len(classes))]
+    indices = range(options.start, options.start + count)
+    captions = [f"{options.seed}/{index} {name}" for name in classes for index in indices]
+    images = enlarge(np.concatenate(rows), options.scale)
+    picture = grid(images, count, captions if options.captions else ())
+    save_png(picture, options.output)
+    last = options.start + count - 1
+    print(
+        f"{options.output}: images {options.start} to {last} of seed {options.seed}, a row for "
+        f"each of {len(classes)} classes: {', '.join(classes)}"
+    )
+    return 0
+
+
+def _label(sampler: Sampler, options: argparse.Namespace) -> Label | None:
+    if options.label is None:
+        return None
+    return typed(options.label, sampler.metadata.classes)
+
+
+def _names(sampler: Sampler, label: Label | None, options: argparse.Namespace) -> Sequence[str]:
+    """Of the class of each image."""
+    classes = sampler.metadata.classes
+    if not classes:
+        return ()
+    number = number_of(label, classes)
+    if number is not None:
+        return [classes[number]] * options.count
+    drawn = sampler.labels(options.count, seed=options.seed, start=options.start)
+    return [classes[number] for number in drawn]
 
 
 def _doctor(options: argparse.Namespace) -> int:

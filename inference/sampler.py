@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from .artifact import SEAL_MARKER, ArtifactError, Metadata
 from .file_kinds import read_file
 from .generators import GENERATOR_FILE, LoadedGenerator, OwnGenerator
-from .noise import check_range, latents
+from .label import Label, number_of, numbers_of
+from .noise import check_range, labels, latents
 from .session import SessionSettings
 from .tiles import TileNoise, ahead
 from .walks import interpolate
@@ -104,35 +105,51 @@ class Sampler:
             "value_range": value_range,
         }  # fmt: skip
         self._pool = None if self.provider == "cpu" else _pool(max(2, settings.cores))
-        self._noise = TileNoise(generator.tile, self.metadata.latent_dim)
+        classes = len(self.metadata.classes)
+        self._noise = TileNoise(generator.tile, self.metadata.latent_dim, classes)
         self._generator: LoadedGenerator | None = generator
 
     def sample(
-        self, count: int, *, seed: int = 0, start: int = 0, out: NDArray[np.uint8] | None = None
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        label: Label | None = None,
+        out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """Images `start` to `start + count` of `seed`: uint8 (count, H, W), colour (…, H, W, 3).
 
+        label: the class of all of them, its number or name; None draws one for each, see `labels`.
         out: an array of that shape and type to write into and return.
 
         Raises:
             ValueError: unless 0 <= seed < 2^63, 0 <= start, 0 <= count, start + count <= 2^63; for
-                an `out` of another shape or type; for a closed sampler.
+                a label that is no class of the artifact; for an `out` of another shape or type;
+                for a closed sampler.
         """
         count, seed, start = check_range(count, seed=seed, start=start)
+        number = number_of(label, self.metadata.classes)
         images, pixels = self._images(count, out)
         tile = self._open().tile
         if self._pool is None or count <= tile:
-            self._draw(pixels, seed, start)
+            self._draw(pixels, seed, start, number)
         else:
             jobs = (
-                partial(self._draw, pixels[first : first + tile], seed, start + first)
+                partial(self._draw, pixels[first : first + tile], seed, start + first, number)
                 for first in range(0, count, tile)
             )
             deque(ahead(self._pool, jobs, _WINDOW), maxlen=0)
         return images
 
     def stream(
-        self, count: int, *, seed: int = 0, start: int = 0, batch_size: int = 1024
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        batch_size: int = 1024,
+        label: Label | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """The images of `sample`, `batch_size` at a time and the rest last, in constant memory.
 
@@ -140,11 +157,12 @@ class Sampler:
             ValueError: at the call, as `sample`, or for a batch_size under 1.
         """
         count, seed, start = check_range(count, seed=seed, start=start)
+        number = number_of(label, self.metadata.classes)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self._open()
         jobs = (
-            partial(self._batch, min(batch_size, count - done), seed, start + done)
+            partial(self._batch, min(batch_size, count - done), seed, start + done, number)
             for done in range(0, count, batch_size)
         )
         return (job() for job in jobs) if self._pool is None else ahead(self._pool, jobs, _WINDOW)
@@ -153,24 +171,42 @@ class Sampler:
         """z of the images of `sample`: float32 (count, latent_dim), see `noise.latents`."""
         return latents(count, self.metadata.latent_dim, seed=seed, start=start)
 
+    def labels(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.int64]:
+        """The labels that `sample` draws, int64 (count,): places in the classes of the metadata.
+
+        Raises:
+            ValueError: as `sample`, and for an artifact without classes.
+        """
+        if not self.metadata.classes:
+            raise ValueError("this artifact has no classes, so its images have no labels")
+        return labels(count, len(self.metadata.classes), seed=seed, start=start)
+
     def decode(
-        self, z: NDArray[np.floating], *, out: NDArray[np.uint8] | None = None
+        self,
+        z: NDArray[np.floating],
+        labels: Label | ArrayLike | None = None,
+        *,
+        out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """The images of z, float (n, latent_dim): uint8 (n, H, W), colour (n, H, W, 3).
 
+        labels: of an artifact with classes: whole numbers (n,), or one class, its number or name.
         out: an array of that shape and type to write into and return.
 
         Raises:
-            ValueError: for another shape or type, NaN or infinity; for a closed sampler.
+            ValueError: for another shape or type, NaN or infinity; for labels that are missing or
+                that the artifact does not have; for a closed sampler.
             ArtifactError: for a file that turns out not to run.
         """
         generator = self._open()
         z = np.asarray(z)
         tiles = [slice(i, i + generator.tile) for i in range(0, z.size and len(z), generator.tile)]
         self._check_z(z, tiles)
+        numbers = numbers_of(labels, len(z), self.metadata.classes)
         images, pixels = self._images(len(z), out)
         for tile in tiles:
-            generator.draw(self._noise.copy(z[tile]), pixels[tile])
+            part = None if numbers is None else numbers[tile]
+            generator.draw(self._noise.copy(z[tile]), part, pixels[tile])
         return images
 
     def interpolate(self, z_a: ArrayLike, z_b: ArrayLike, steps: int) -> NDArray[np.float32]:
@@ -228,17 +264,20 @@ class Sampler:
             raise ValueError("this sampler is closed: make a new one to draw more")
         return generator
 
-    def _batch(self, count: int, seed: int, start: int) -> NDArray[np.uint8]:
+    def _batch(self, count: int, seed: int, start: int, label: int | None) -> NDArray[np.uint8]:
         images, pixels = self._images(count, None)
-        self._draw(pixels, seed, start)
+        self._draw(pixels, seed, start, label)
         return images
 
-    def _draw(self, pixels: NDArray[np.uint8], seed: int, start: int) -> None:
+    def _draw(self, pixels: NDArray[np.uint8], seed: int, start: int, label: int | None) -> None:
         """Fill pixels, uint8 (n, H, W, C), tile by tile."""
         generator = self._open()
         for first in range(0, len(pixels), generator.tile):
             part = pixels[first : first + generator.tile]
-            generator.draw(self._noise.draw(len(part), seed, start + first), part)
+            z, drawn = self._noise.draw(len(part), seed, start + first)
+            if label is not None:
+                drawn = np.full(len(part), label, np.int64)
+            generator.draw(z, drawn, part)
 
     def _images(
         self, count: int, out: NDArray[np.uint8] | None

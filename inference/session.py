@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .artifact import ArtifactError
@@ -91,10 +90,8 @@ class Session:
             raise _cannot_run(error) from None
         return results
 
-    def run_into(
-        self, feed: str, value: NDArray[np.float32], output: str, out: NDArray[Any]
-    ) -> None:
-        """Write one output for one input into an array of its very shape, C-contiguous.
+    def run_into(self, feeds: dict[str, NDArray[Any]], output: str, out: NDArray[Any]) -> None:
+        """Write one output for some inputs into an array of its very shape, C-contiguous.
 
         On CUDA, too, onnxruntime copies straight into that array, after the last node.
 
@@ -105,7 +102,8 @@ class Session:
         try:
             if bound.session is not session:
                 bound.session, bound.binding = session, session.io_binding()
-            bound.binding.bind_cpu_input(feed, value)
+            for name, value in feeds.items():
+                bound.binding.bind_cpu_input(name, value)
             bound.binding.bind_output(
                 output, "cpu", 0, out.dtype.type, out.shape, out.__array_interface__["data"][0]
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .noise import LIMIT, latents
+from .noise import LIMIT, labels, latents
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,12 +23,19 @@ _AHEAD = 512
 class TileNoise(threading.local):
     """Of each thread its own. What a method returns holds until its thread's next call."""
 
-    def __init__(self, tile: int, latent_dim: int) -> None:
+    def __init__(self, tile: int, latent_dim: int, classes: int = 0) -> None:
         self._z = np.empty((tile, latent_dim), np.float32)  # pages that nobody writes take no room
+        self._labels = np.empty(tile, np.int64) if classes else None
+        self._classes = classes
         self._seed, self._first, self._end = -1, 0, 0  # which images of what seed it holds
 
-    def draw(self, count: int, seed: int, start: int) -> NDArray[np.float32]:
-        """z of some images, float32 (count, latent_dim), count at most the tile."""
+    def draw(
+        self, count: int, seed: int, start: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+        """z of some images, float32 (count, latent_dim), count at most the tile.
+
+        And with classes their drawn labels, int64 (count,).
+        """
         end = start + count
         if seed != self._seed or start < self._first or end > self._end:
             rows = count
@@ -37,8 +44,11 @@ class TileNoise(threading.local):
             self._seed = -1  # until all of it is there
             z = self._z[:rows]
             latents(rows, z.shape[1], seed=seed, start=start, out=z)
+            if self._labels is not None:
+                self._labels[:rows] = labels(rows, self._classes, seed=seed, start=start)
             self._seed, self._first, self._end = seed, start, start + rows
-        return self._z[start - self._first : end - self._first]
+        held = slice(start - self._first, end - self._first)
+        return self._z[held], None if self._labels is None else self._labels[held]
 
     def copy(self, z: NDArray[np.floating]) -> NDArray[np.float32]:
         """z of the caller's, float (n, latent_dim), n at most the tile, as onnxruntime wants it."""

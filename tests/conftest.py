@@ -60,6 +60,16 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def conditional_artifact(conditional_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of that run's best checkpoint. Do not write to it."""
+    from export.artifact_folder import best_checkpoint, export
+
+    folder = tmp_path_factory.mktemp("artifacts") / "conditional"
+    export(best_checkpoint(conditional_run), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def golden_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifact of the generator in `tests/golden`. Do not write to it."""
     from export.artifact_folder import export

@@ -46,7 +46,7 @@ def test_the_help_of_the_sampler_has_examples_groups_and_each_default_once() -> 
     ]  # fmt: skip
     assert not re.search(r"default: (None|False)", text)
     options = re.split(r"\n  (?=-|[A-Z]{3})", text)[1:]
-    assert len(options) == 20
+    assert len(options) == 22
     assert max(option.count("(default: ") for option in options) == 1
     (start,) = [" ".join(o.split()) for o in options if o.startswith("--start")]
     assert start.startswith("--start N index of the first image, 0 to 2^63 - COUNT")

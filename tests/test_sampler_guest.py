@@ -253,7 +253,7 @@ def test_numbers_of_numpy_are_numbers_and_fractions_are_none(sampler: Sampler) -
 def test_an_error_of_the_runtime_is_an_artifact_error(sampler: Sampler) -> None:
     with pytest.raises(ArtifactError, match="cannot run it"):
         sampler._open().session.run_into(
-            "z", np.zeros((9, 10), np.float32), "pixels", np.zeros((9, 9, 9, 1), np.uint8)
+            {"z": np.zeros((9, 10), np.float32)}, "pixels", np.zeros((9, 9, 9, 1), np.uint8)
         )
 
 
