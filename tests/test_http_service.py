@@ -47,9 +47,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
     go, decode = Event(), Sampler.decode
     go.set()
 
-    def wait_and_decode(self: Sampler, z: NDArray[np.floating]) -> NDArray[np.uint8]:
+    def wait_and_decode(self: Sampler, *inputs: Any) -> NDArray[np.uint8]:
         go.wait(20)
-        return decode(self, z)
+        return decode(self, *inputs)
 
     monkeypatch.setattr(Sampler, "decode", wait_and_decode)
     yield go
@@ -99,6 +99,37 @@ def test_it_draws_the_golden_images(file: bytes, sampler: Sampler, golden: Golde
     assert response.headers["content-type"] == "image/png"
     picture = np.asarray(Image.open(io.BytesIO(response.content)))
     np.testing.assert_array_equal(picture, grid(drawn))
+
+
+def test_it_draws_the_class_that_is_asked_for(conditional_artifact: Path) -> None:
+    file = (conditional_artifact / "generator.onnx").read_bytes()
+    sampler = Sampler(file, provider="cpu")
+
+    async def work(client: Client) -> list[Any]:
+        paths = ["", "&label=3", "&label=7", "&label=10", "&label=cat"]
+        of_paths = [client.get(f"/images?seed=3&start=5&count=9&format=npy{p}") for p in paths]
+        return list(await asyncio.gather(*of_paths))  # in common tiles
+
+    answers = run(file, work)
+    for response, label in zip(answers, (None, 3, 7), strict=False):
+        expected = sampler.sample(9, seed=3, start=5, label=label)
+        np.testing.assert_array_equal(array_of(response), expected)
+    tags = {response.headers["etag"] for response in answers[:3]}
+    assert len(tags) == 3
+    assert [response.status_code for response in answers[3:]] == [422, 422]
+    same = "/images?seed=3&start=5&count=9&format=npy&label=3"
+    assert get(file, same, {"If-None-Match": answers[1].headers["etag"]}).status_code == 304
+    assert get(file, same, {"If-None-Match": answers[0].headers["etag"]}).status_code == 200
+    document = get(file, "/openapi.json").json()
+    parameters = document["paths"]["/images"]["get"]["parameters"]
+    (asked,) = (each for each in parameters if each["name"] == "label")
+    assert asked["schema"]["anyOf"][0]["enum"] == list("0123456789")
+
+
+def test_without_classes_there_is_no_label(file: bytes) -> None:
+    assert get(file, "/images?count=1&label=3").status_code == 422
+    parameters = get(file, "/openapi.json").json()["paths"]["/images"]["get"]["parameters"]
+    assert "label" not in {each["name"] for each in parameters}
 
 
 def test_one_image_comes_as_it_is(file: bytes, sampler: Sampler) -> None:

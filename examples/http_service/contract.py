@@ -1,5 +1,6 @@
 """What goes in and out, as the service's OpenAPI document has it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,15 +44,30 @@ class Images(BaseModel):
     )
 
 
-def images_up_to(most: int) -> type[Images]:
-    """`Images` with at most so many in one answer."""
+def asked_label(query: Images) -> str | None:
+    """The label in a query, which has a place for it only where there are classes."""
+    label: str | None = getattr(query, "label", None)
+    return label
+
+
+def images_up_to(most: int, classes: Sequence[str] = ()) -> type[Images]:
+    """`Images` with at most so many in one answer, and a label where there are classes."""
 
     class Bounded(Images):
         count: int = Field(
             min(64, most), ge=1, le=most, description=Images.model_fields["count"].description
         )
 
-    return Bounded
+    if not classes:
+        return Bounded
+    labels = dict.fromkeys([*classes, *map(str, range(len(classes)))])
+
+    class Labelled(Bounded):
+        label: Literal[tuple(labels)] | None = Field(  # type: ignore[valid-type]
+            None, description="The class of all of them, by name or number; else drawn for each."
+        )
+
+    return Labelled
 
 
 class Problem(BaseModel):

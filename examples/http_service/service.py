@@ -5,7 +5,7 @@ Installed from the wheel, `inference` is called `ganpack`.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from io import BytesIO
@@ -26,10 +26,12 @@ from examples.http_service.contract import (
     Images,
     Limits,
     Problem,
+    asked_label,
     images_up_to,
 )
 from examples.http_service.tiles import TileDrawer
 from inference import ArtifactError, Sampler, __version__
+from inference.label import number_of, typed
 from inference.pictures import grid
 
 
@@ -41,7 +43,7 @@ def create_app(artifact: bytes, *, provider: str = "auto", limits: Limits = DEFA
     """
     sampler = Sampler(artifact, provider=provider)
     health = _health(sampler, hashlib.sha256(artifact).hexdigest())
-    desk = _Desk(TileDrawer(sampler), limits)
+    desk = _Desk(TileDrawer(sampler), limits, sampler.metadata.classes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,7 +54,7 @@ def create_app(artifact: bytes, *, provider: str = "auto", limits: Limits = DEFA
     app = FastAPI(
         title="ganpack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    bounded = images_up_to(limits.count)
+    bounded = images_up_to(limits.count, sampler.metadata.classes)
 
     @app.get("/images", response_class=Response, responses=RESPONSES, summary="Images of a seed")
     async def images(
@@ -89,30 +91,35 @@ class Refusal(Exception):
 class _Desk:
     """Takes in requests as long as there is room, and sees each of them answered in time."""
 
-    def __init__(self, drawer: TileDrawer, limits: Limits) -> None:
-        self.drawer, self._limits = drawer, limits
+    def __init__(self, drawer: TileDrawer, limits: Limits, classes: Sequence[str]) -> None:
+        self.drawer, self._limits, self._classes = drawer, limits, classes
         self._waiting = 0
 
     async def answer(self, query: Images, artifact: str, if_none_match: str | None) -> Response:
         if query.start + query.count > LAST + 1:
             raise Refusal(404, f"the last image of a seed is {LAST}")
         # Weak: another processor may draw, and another zlib write, other bytes of the same image.
-        tag = f'"{artifact[:16]}-{query.seed}-{query.start}-{query.count}-{query.format}"'
+        text = asked_label(query)
+        label = None if text is None else number_of(typed(text, self._classes), self._classes)
+        of_label = "" if label is None else f"-{label}"
+        place = f"{query.seed}-{query.start}-{query.count}-{query.format}{of_label}"
+        tag = f'"{artifact[:16]}-{place}"'
         headers = {
             "ETag": f"W/{tag}",
             "Cache-Control": f"public, max-age={self._limits.cache_seconds}, immutable",
         }
         if _matches(if_none_match, tag):
             return Response(status_code=304, headers=headers)
-        content = await self._content(query)
+        content = await self._content(query, label)
         return Response(content, media_type=MEDIA_TYPES[query.format], headers=headers)
 
-    async def _content(self, query: Images) -> bytes:
+    async def _content(self, query: Images, label: int | None) -> bytes:
         limits = self._limits
         with self._room_for(query.count):
             try:
                 async with asyncio.timeout(limits.seconds):
-                    images = await self.drawer.draw(query.count, seed=query.seed, start=query.start)
+                    place = {"seed": query.seed, "start": query.start}
+                    images = await self.drawer.draw(query.count, **place, label=label)
                     if query.format == "png" and query.count > 1:  # milliseconds
                         return await asyncio.to_thread(_encoded, images, query.format)
                     return _encoded(images, query.format)

@@ -21,6 +21,7 @@ class _Order:
     seed: int
     start: int
     count: int
+    label: int | None
     done: asyncio.Future[NDArray[np.uint8]]
     begun: int = 0
     """Images that are drawn, or given to a tile."""
@@ -40,9 +41,11 @@ class TileDrawer:
         self._thread = ThreadPoolExecutor(1, "draw")
         self._drawing: asyncio.Task[None] | None = None
 
-    async def draw(self, count: int, *, seed: int, start: int) -> NDArray[np.uint8]:
+    async def draw(
+        self, count: int, *, seed: int, start: int, label: int | None = None
+    ) -> NDArray[np.uint8]:
         """What `Sampler.sample` gives. A caller that is cancelled leaves nothing to be drawn."""
-        order = _Order(seed, start, count, asyncio.get_running_loop().create_future())
+        order = _Order(seed, start, count, label, asyncio.get_running_loop().create_future())
         self._orders.append(order)
         if self._drawing is None or self._drawing.done():
             self._drawing = asyncio.create_task(self._draw_all())
@@ -88,4 +91,12 @@ class TileDrawer:
             self._sampler.latents(count, seed=order.seed, start=order.start + first)
             for order, first, count in parts
         ]
-        return self._sampler.decode(np.concatenate(z))
+        if not self._sampler.metadata.classes:
+            return self._sampler.decode(np.concatenate(z))
+        labels = [
+            self._sampler.labels(count, seed=order.seed, start=order.start + first)
+            if order.label is None
+            else np.full(count, order.label)
+            for order, first, count in parts
+        ]
+        return self._sampler.decode(np.concatenate(z), np.concatenate(labels))
