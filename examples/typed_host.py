@@ -38,6 +38,15 @@ class Gallery:
         """Many images in constant memory."""
         yield from self._sampler.stream(count, seed=visitor, batch_size=len(self._page))
 
+    def of_class(self, label: int | str, visitor: int, count: int) -> Images:
+        """Images of one class, by number or name, where the artifact has classes."""
+        return assert_type(self._sampler.sample(count, seed=visitor, label=label), Images)
+
+    def classes(self, visitor: int, count: int) -> list[str]:
+        """Of the images that are drawn without naming one."""
+        labels = assert_type(self._sampler.labels(count, seed=visitor), NDArray[np.int64])
+        return [self._sampler.metadata.classes[label] for label in labels]
+
     def walk(self, visitor: int, steps: int) -> Images:
         """From the first image of a visitor to the second."""
         z = assert_type(self._sampler.latents(2, seed=visitor), NDArray[np.float32])

@@ -41,11 +41,17 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 @pytest.mark.full
 def test_the_page_shows_what_python_draws(
-    example: Path, golden_artifact: Path, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+    example: Path,
+    golden_artifact: Path,
+    tiny_artifact: Path,
+    conditional_artifact: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ARTIFACT", str(golden_artifact))
     run("npm", "run", "build", cwd=example)
     sampler, other = (Sampler(each, provider="cpu") for each in (golden_artifact, tiny_artifact))
+    with_classes = Sampler(conditional_artifact, provider="cpu")
+    first_and_last = with_classes.latents(64, seed=7)[[0, 63]]
     ends = sampler.latents(64, seed=7)[list(WALK)]
     expected = {
         "chromium": CHROMIUM,
@@ -62,6 +68,13 @@ def test_the_page_shows_what_python_draws(
             "artifact": str(tiny_artifact),
             "width": other.metadata.image_shape[2],
             "seed7": base64(other.sample(64, seed=7)),
+        },
+        "conditional": {
+            "artifact": str(conditional_artifact),
+            "names": list(with_classes.metadata.classes),
+            "drawn": base64(with_classes.sample(64, seed=7)),
+            "three": base64(with_classes.sample(64, seed=7, label=3)),
+            "walk": base64(with_classes.decode(halfway(first_and_last), 3)),
         },
     }
     (example / "expected.json").write_text(json.dumps(expected), encoding="utf-8")

@@ -1,12 +1,17 @@
-// Draw images from a sampler.onnx: node draw.mjs ARTIFACT/sampler.onnx SEED START COUNT OUT.png
+// Draw images from a sampler.onnx: node draw.mjs ARTIFACT/sampler.onnx SEED START COUNT OUT.png [LABEL]
 import { readFile, writeFile } from "node:fs/promises";
 import { crc32, deflateSync } from "node:zlib";
 import * as ort from "onnxruntime-web";
 
-/** Images start to start + count of a seed: pixels, uint8 (n, H, W, C), and z, float32 (n, latent_dim). */
-export function draw(sampler, seed, start, count) {
+/**
+ * Images start to start + count of a seed: pixels, uint8 (n, H, W, C), and z, float32 (n, latent_dim).
+ * Where the artifact has classes, of the one with this number; -1 draws one for each image.
+ */
+export function draw(sampler, seed, start, count, label = -1) {
   const scalar = (value) => new ort.Tensor("int64", [BigInt(value)], []); // numbers end at 2^53
-  return sampler.run({ seed: scalar(seed), start: scalar(start), count: scalar(count) });
+  const feeds = { seed: scalar(seed), start: scalar(start), count: scalar(count) };
+  if (sampler.inputNames.includes("label")) feeds.label = scalar(label);
+  return sampler.run(feeds);
 }
 
 /** A grid of images, uint8 (n, H, W, C), row by row, as a PNG file. */
@@ -32,7 +37,7 @@ export function png({ data, dims: [count, height, width, channels] }) {
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const [file, seed = 0, start = 0, count = 64, output = "samples.png"] = process.argv.slice(2);
+  const [file, seed = 0, start = 0, count = 64, output = "samples.png", label = -1] = process.argv.slice(2);
   const sampler = await ort.InferenceSession.create(await readFile(file));
-  await writeFile(output, png((await draw(sampler, seed, start, count)).pixels));
+  await writeFile(output, png((await draw(sampler, seed, start, count, label)).pixels));
 }

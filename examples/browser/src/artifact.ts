@@ -34,9 +34,6 @@ export async function readArtifact(name: string, bytes: Uint8Array<ArrayBuffer>)
   if (contract.format_version !== 1) {
     throw new Error(`${name} is of artifact format ${contract.format_version}, this page reads 1.`);
   }
-  if (contract.classes.length > 0) {
-    throw new Error(`${name} takes labels, which this page cannot give it.`);
-  }
   return { contract, bytes };
 }
 

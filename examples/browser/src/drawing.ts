@@ -9,14 +9,16 @@ export interface Images {
   channels: number;
   /** (count, latent_dim). */
   z: Float32Array;
+  /** (count), places in the contract's classes; none without classes. */
+  labels?: BigInt64Array;
   /** What onnxruntime took. */
   seconds: number;
 }
 
 export type Request = { id: number } & (
   | { kind: "open"; sampler?: Uint8Array; generator?: Uint8Array }
-  | { kind: "draw"; seed: bigint; start: bigint; count: number }
-  | { kind: "decode"; z: Float32Array; count: number }
+  | { kind: "draw"; seed: bigint; start: bigint; count: number; label: bigint }
+  | { kind: "decode"; z: Float32Array; count: number; label?: bigint }
 );
 
 type Asked = Request extends infer R ? (R extends Request ? Omit<R, "id"> : never) : never;
@@ -46,8 +48,9 @@ function ask<T>(request: Asked): Promise<T> {
 /** Take these sessions; a new sampler without its generator leaves none to decode with. */
 export const open = (files: { sampler?: Uint8Array; generator?: Uint8Array }) => ask<void>({ kind: "open", ...files });
 
-/** Images start to start + count of a seed. */
-export const draw = (seed: bigint, start: bigint, count: number) => ask<Images>({ kind: "draw", seed, start, count });
+/** Images start to start + count of a seed; of a class, or with -1 of one drawn for each. */
+export const draw = (seed: bigint, start: bigint, count: number, label: bigint) =>
+  ask<Images>({ kind: "draw", seed, start, count, label });
 
-/** The image of one z. */
-export const decode = (z: Float32Array) => ask<Images>({ kind: "decode", z, count: 1 });
+/** The image of one z, and of one class where there are classes. */
+export const decode = (z: Float32Array, label?: bigint) => ask<Images>({ kind: "decode", z, count: 1, label });

@@ -1,3 +1,4 @@
+import { nameOf } from "./large";
 import type { Shown } from "./main";
 import { element } from "./page";
 import { paint } from "./pictures";
@@ -23,10 +24,10 @@ export class Gallery {
     element("grid", HTMLElement).append(...this.#buttons);
   }
 
-  show({ seed, start, images }: Shown): void {
+  show(shown: Shown): void {
     this.#buttons.forEach((button, i) => {
-      paint(button.firstElementChild as HTMLCanvasElement, images, i);
-      button.setAttribute("aria-label", `Image ${start + BigInt(i)} of seed ${seed}`);
+      paint(button.firstElementChild as HTMLCanvasElement, shown.images, i);
+      button.setAttribute("aria-label", nameOf(shown, i));
     });
   }
 

@@ -52,17 +52,25 @@ export class Large {
   }
 }
 
+/** What an image of the grid is called. */
+export function nameOf({ seed, start, classes, images }: Shown, i: number): string {
+  const label = images.labels?.[i];
+  const of = label === undefined ? "" : `: ${classes[Number(label)]}`;
+  return `Image ${start + BigInt(i)} of seed ${seed}${of}`;
+}
+
 /** An image of the grid as an end of the walk. */
-export function endOf({ seed, start, images }: Shown, i: number): End {
+export function endOf({ seed, start, classes, images }: Shown, i: number): End {
   const count = images.pixels.length / (images.height * images.width * images.channels);
   const length = images.z.length / count;
   const size = images.pixels.length / count;
   return {
-    name: `Image ${start + BigInt(i)} of seed ${seed}`,
+    name: nameOf({ seed, start, classes, images }, i),
     images: {
       ...images,
       pixels: images.pixels.slice(i * size, (i + 1) * size),
       z: images.z.slice(i * length, (i + 1) * length),
+      labels: images.labels?.slice(i, i + 1),
     },
   };
 }

@@ -12,6 +12,7 @@ const LIMIT = 2n ** 63n;
 
 const seedField = element("seed", HTMLInputElement);
 const startField = element("start", HTMLInputElement);
+const classField = element("class", HTMLSelectElement);
 const speed = element("speed", HTMLElement);
 
 const walk = new Walk();
@@ -23,21 +24,23 @@ export interface Shown {
   seed: bigint;
   start: bigint;
   images: Images;
+  /** Their names, for the labels. */
+  classes: string[];
 }
 let shown: Shown;
 /** The weights that are loaded, by their contract. */
 let loaded: Contract | undefined;
 
 // Of what is typed quickly, only the newest is drawn.
-const drawing = new Newest(async ({ seed, start }: { seed: bigint; start: bigint }) => {
-  const images = await draw(seed, start, COUNT);
-  shown = { seed, start, images };
+const drawing = new Newest(async ({ seed, start, label }: { seed: bigint; start: bigint; label: string }) => {
+  const images = await draw(seed, start, COUNT, BigInt(label || -1));
+  shown = { seed, start, images, classes: loaded!.classes };
   gallery.show(shown);
   walk.offer(shown);
   const rate = Math.round(COUNT / Math.max(images.seconds, 1e-4));
   const milliseconds = (images.seconds * 1000).toFixed(1);
   speed.textContent = `${COUNT} images in ${milliseconds} ms: ${rate.toLocaleString("en")} images/s`;
-  history.replaceState(null, "", `#seed=${seed}&start=${start}`);
+  history.replaceState(null, "", `#seed=${seed}&start=${start}${label && `&class=${label}`}`);
 });
 
 function redraw(): void {
@@ -48,7 +51,7 @@ function redraw(): void {
     problem(`${name} is a whole number from 0 to ${most.toLocaleString("en")}.`);
   } else if (loaded) {
     problem("");
-    drawing.ask({ seed, start });
+    drawing.ask({ seed, start, label: classField.value });
   }
 }
 
@@ -82,10 +85,19 @@ async function use(files: DroppedFile[]): Promise<void> {
   if (sampler) {
     loaded = sampler.contract;
     describe(loaded);
+    offerClasses(loaded.classes);
     walk.forget();
   }
   if (sampler || generator) walk.enable(generator !== undefined);
   redraw();
+}
+
+/** The choice of a class, where there are classes. */
+function offerClasses(classes: string[]): void {
+  const wanted = classField.value || (new URLSearchParams(location.hash.slice(1)).get("class") ?? "");
+  classField.replaceChildren(new Option("drawn for each", ""), ...classes.map((name, i) => new Option(name, String(i))));
+  classField.value = wanted in classes ? wanted : "";
+  element("class-field", HTMLElement).hidden = classes.length === 0;
 }
 
 function describe(contract: Contract): void {
@@ -94,6 +106,7 @@ function describe(contract: Contract): void {
     Data: contract.dataset,
     Recipe: `${contract.recipe}, ${contract.step.toLocaleString("en")} steps`,
     Images: `${width} × ${height}, ${channels === 1 ? "grey" : "colour"}`,
+    ...(contract.classes.length > 0 && { Classes: contract.classes.join(", ") }),
     Weights: contract.weights_sha256.slice(0, 12),
   };
   const parts = Object.entries(facts).map(([name, value]) => {
@@ -129,6 +142,7 @@ function fromAddress(): void {
   const wanted = new URLSearchParams(location.hash.slice(1));
   seedField.value = wanted.get("seed") ?? seedField.value;
   startField.value = wanted.get("start") ?? startField.value;
+  if (loaded) classField.value = wanted.get("class") ?? "";
 }
 
 const tell = (error: unknown) => problem(error instanceof Error ? error.message : String(error));
@@ -137,6 +151,7 @@ walk.onerror = tell;
 
 seedField.addEventListener("input", redraw);
 startField.addEventListener("input", redraw);
+classField.addEventListener("input", redraw);
 element("place", HTMLFormElement).addEventListener("submit", (event) => {
   event.preventDefault();
   redraw();

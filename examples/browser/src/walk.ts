@@ -17,7 +17,9 @@ export class Walk {
   readonly #note = element("walk-note", HTMLElement);
   readonly #ends: { from?: End; to?: End } = {};
   #picked = false;
-  readonly #decoding = new Newest(async (z: Float32Array) => paint(this.#picture, await decode(z)));
+  readonly #decoding = new Newest(async ({ z, label }: { z: Float32Array; label?: bigint }) =>
+    paint(this.#picture, await decode(z, label)),
+  );
 
   constructor() {
     this.#slider.addEventListener("input", () => this.#step());
@@ -68,6 +70,9 @@ export class Walk {
     const { from, to } = this.#ends;
     if (!from || !to) return;
     if (this.#slider.disabled) paint(this.#picture, from.images);
-    else this.#decoding.ask(slerp(from.images.z, to.images.z, this.#slider.valueAsNumber));
+    else {
+      const z = slerp(from.images.z, to.images.z, this.#slider.valueAsNumber);
+      this.#decoding.ask({ z, label: from.images.labels?.[0] }); // all of the walk is of one class
+    }
   }
 }

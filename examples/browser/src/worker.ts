@@ -14,24 +14,31 @@ const work = {
     const decodes = request.generator && (await ort.InferenceSession.create(request.generator));
     if (draws) {
       [sampler, generator] = [draws, undefined];
-      await work.draw({ seed: 0n, start: 0n, count: 1 }); // the first run is slow
+      await work.draw({ seed: 0n, start: 0n, count: 1, label: -1n }); // the first run is slow
     }
     if (decodes) generator = decodes;
   },
 
-  async draw(request: { seed: bigint; start: bigint; count: number }): Promise<Images> {
+  async draw(request: { seed: bigint; start: bigint; count: number; label: bigint }): Promise<Images> {
     const scalar = (value: bigint) => new ort.Tensor("int64", [value], []);
-    const feeds = { seed: scalar(request.seed), start: scalar(request.start), count: scalar(BigInt(request.count)) };
+    const feeds: Record<string, ort.Tensor> = {
+      seed: scalar(request.seed),
+      start: scalar(request.start),
+      count: scalar(BigInt(request.count)),
+    };
+    if (sampler!.inputNames.includes("label")) feeds.label = scalar(request.label);
     const begin = performance.now();
-    const { pixels, z } = await sampler!.run(feeds);
+    const { pixels, z, labels } = await sampler!.run(feeds);
     const seconds = (performance.now() - begin) / 1000;
-    return { ...images(pixels!), z: z!.data as Float32Array, seconds };
+    return { ...images(pixels!), z: z!.data as Float32Array, labels: labels?.data as BigInt64Array | undefined, seconds };
   },
 
-  async decode(request: { z: Float32Array; count: number }): Promise<Images> {
-    const z = new ort.Tensor("float32", request.z, [request.count, request.z.length / request.count]);
+  async decode(request: { z: Float32Array; count: number; label?: bigint }): Promise<Images> {
+    const { z, count, label } = request;
+    const feeds: Record<string, ort.Tensor> = { z: new ort.Tensor("float32", z, [count, z.length / count]) };
+    if (label !== undefined) feeds.labels = new ort.Tensor("int64", new BigInt64Array(count).fill(label), [count]);
     const begin = performance.now();
-    const { pixels } = await generator!.run({ z });
+    const { pixels } = await generator!.run(feeds);
     return { ...images(pixels!), z: request.z, seconds: (performance.now() - begin) / 1000 };
   },
 };

@@ -264,6 +264,23 @@ test("another artifact's files take the place of the first", async () => {
   assert.ok(await page.isEnabled("#walk-slider"));
 });
 
+test("an artifact with classes draws the one that is chosen", async () => {
+  const { artifact, drawn, three, names, walk } = expected.conditional;
+  assert.ok(!(await page.isVisible("#class")));
+  await drop(...["sampler.onnx", "generator.onnx"].map((name) => [join(artifact, name)]));
+  await page.waitForSelector("#class");
+  await page.waitForFunction(() => !document.getElementById("walk-slider").disabled);
+  assertSame(await grid(), drawn);
+  assert.deepEqual(await page.$$eval("#class option", (all) => all.map(({ text }) => text)), ["drawn for each", ...names]);
+  await page.selectOption("#class", { label: names[3] });
+  await page.waitForFunction(() => location.hash.endsWith("&class=3"));
+  assertSame(await grid(), three);
+  assert.equal(await page.getAttribute("#grid button", "aria-label"), `Image 0 of seed 7: ${names[3]}`);
+  await page.fill("#walk-slider", "0.5");
+  await page.waitForTimeout(300);
+  assertSame((await levels("#walk-picture"))[0].grey, walk);
+});
+
 test("with sampler.onnx alone the slider is off, until its generator comes", async () => {
   const { artifact, width } = expected.other;
   await page.setInputFiles("#files", [join(artifact, "sampler.onnx")]);
