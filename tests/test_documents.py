@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from inference import Sampler
-from inference.noise import latents, philox4x32
+from inference.noise import labels, latents, philox4x32
 from tests.test_boundaries import ROOT
 from training.config import RECIPES, RecipeConfig
 
@@ -24,7 +24,7 @@ def reader() -> dict[str, Any]:
     """The code of docs/formats.md, as a reader in another language would be written."""
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", FORMATS, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(block, names)
     return names
@@ -61,6 +61,7 @@ def test_its_noise_is_that_of_the_sampler(reader: dict[str, Any]) -> None:
     for seed, image, dim in ((0, 0, 100), (3, 2**32, 1), (2**63 - 1, 2**63 - 2, 17)):
         row = reader["latent"](seed, image, dim)
         assert bits(row) == bits(latents(1, dim, seed=seed, start=image)[0])
+        assert reader["label"](seed, image, 10) == labels(1, 10, seed=seed, start=image)[0]
 
 
 def test_its_known_answers_are_those_of_both(reader: dict[str, Any]) -> None:

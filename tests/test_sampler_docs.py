@@ -20,8 +20,9 @@ def examples(language: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tiny_artifact: Path, tmp_path: Path) -> Path:
+def folder(tiny_artifact: Path, conditional_artifact: Path, tmp_path: Path) -> Path:
     (tmp_path / "artifact").symlink_to(tiny_artifact)
+    (tmp_path / "with-classes").symlink_to(conditional_artifact)
     return tmp_path
 
 
@@ -29,7 +30,7 @@ def test_the_examples_in_python_run(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(folder)
     monkeypatch.setitem(sys.modules, "ganpack", inference)  # its name in the wheel
     codes = examples("python")
-    assert len(codes) == 7
+    assert len(codes) == 8
     names: dict[str, object] = {}
     for code in codes:
         exec(compile(code, "docs/sampler.md", "exec"), names)
@@ -39,7 +40,7 @@ def test_the_examples_in_python_run(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_commands_run(folder: Path) -> None:
     lines = [line for block in examples("sh") for line in block.splitlines()]
-    assert len(lines) == 11
+    assert len(lines) == 13
     for line in lines:
         command = line.replace("python -m ganpack.run", f"{sys.executable} -m inference.run")
         subprocess.run(
@@ -55,4 +56,4 @@ def test_the_page_names_all_there_is() -> None:
     missing = [name for name in public if name not in PAGE]
     assert set(missing) <= {"__version__", "Metadata", "close"}  # `with`, and `.metadata` say it
     options = re.findall(r"--[a-z0-9]+", (ROOT / "inference" / "options.py").read_text("utf-8"))
-    assert {"--walk", "--doctor", "--json", "--force", "--captions"} <= set(options)
+    assert {"--walk", "--doctor", "--json", "--force", "--captions", "--label"} <= set(options)
