@@ -98,13 +98,13 @@ def check(sampler: "Sampler") -> CheckResult:
             seed, image, z_sha256 = golden["seed"], golden["image"], golden["z_sha256"]
             pixels = np.frombuffer(b64decode(golden["pixels"], validate=True), np.uint8)
             z = sampler.latents(1, seed=seed, start=image)
-            labels = sampler.labels(1, seed=seed, start=image) if metadata.classes else None
-            drawn = sampler.decode(z, labels).astype(int)
+            labels = [sampler.labels(1, seed=seed, start=image)] if metadata.classes else []
+            drawn = sampler.decode(z, *labels).astype(int)
             differences.append(np.abs(drawn - pixels.reshape(drawn.shape)))
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise ArtifactError(f"its golden images cannot be read: {error!r}") from None
         exact &= _sha256(z) == z_sha256
-        exact &= labels is None or labels[0] == golden.get("label")
+        exact &= all(drawn_label[0] == golden.get("label") for drawn_label in labels)
     difference = np.concatenate(differences)
     return CheckResult(
         provider=sampler.provider,

@@ -355,7 +355,12 @@ def of_z(model: onnx.ModelProto) -> None:
     gather.input[:] = ["z", "labels"]
 
 
-@pytest.mark.parametrize("change", [grown, along_images, of_z])
+def of_nothing(model: onnx.ModelProto) -> None:
+    (gather,) = (node for node in model.graph.node if node.op_type == "Gather")
+    del gather.input[:]
+
+
+@pytest.mark.parametrize("change", [grown, along_images, of_z, of_nothing])
 def test_labels_open_no_door_to_other_graphs(
     conditional_artifact: Path, change: Callable[[onnx.ModelProto], None]
 ) -> None:

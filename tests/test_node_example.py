@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inference import Sampler
 from tests.golden_file import golden_images, require_golden_z, require_same_pixels
 from tests.node import ROOT, installed, needs_node, run
 
@@ -45,6 +46,17 @@ def test_node_draws_the_golden_images(example: Path, golden_artifact: Path) -> N
         run("node", "--input-type=module", "-e", Z, sampler, *place, cwd=example)
         z = np.fromfile(example / "z.bin", "<f4")
         require_golden_z(z, golden)
+
+
+@needs_node
+@pytest.mark.full
+@pytest.mark.parametrize("label", [None, 3])
+def test_node_draws_a_class(example: Path, conditional_artifact: Path, label: int | None) -> None:
+    place = ["7", "5", "9", "classes.png", *([] if label is None else [str(label)])]
+    run("node", "draw.mjs", conditional_artifact / "sampler.onnx", *place, cwd=example)
+    cells = np.asarray(Image.open(example / "classes.png")).reshape(3, 8, 3, 8).swapaxes(1, 2)
+    sampler = Sampler(conditional_artifact, provider="cpu")
+    require_same_pixels(cells.reshape(9, 8, 8), sampler.sample(9, seed=7, start=5, label=label))
 
 
 @pytest.mark.parametrize("example", ["node"])
