@@ -23,6 +23,7 @@ from export.half_precision import half_precision
 from export.model_card import CARD_FILE, PICTURE_FILE, write_model_card
 from export.parity import Check, check_files, golden_images, require_parity, summary
 from export.sampler_file import SAMPLER_FILE, sampler_graph
+from export.score import trained_on
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
 from inference.files import atomic_write
 from inference.noise import NOISE
@@ -52,6 +53,7 @@ def export(
 
     Raises:
         CheckpointError: for a checkpoint that cannot be read.
+        ConfigError: where "fp16" cannot be scored, as nobody knows where the images are.
         ParityError: where a file does not match PyTorch, or "fp16" is worse than "fp32".
         ExportError: where `output` holds other files than an artifact's.
     """
@@ -74,6 +76,7 @@ def export(
         graph = export_graph(generator)
         stored = generator
         if precision == "fp16":
+            dataset = dataset or trained_on(checkpoint, metadata.dataset)
             half = half_precision(graph, generator, metadata, dataset, data_dir)
             graph, stored = half.graph, half.generator
             scores = {**metadata.scores, **half.scores}

@@ -37,7 +37,7 @@ def half_precision(
     graph: "onnx.ModelProto",
     generator: Generator,
     metadata: Metadata,
-    dataset: str | None,
+    dataset: str,
     data_dir: Path,
 ) -> HalfPrecision:
     """A graph with float16 weights that draws as well as `graph`, which is the generator's.
@@ -75,7 +75,7 @@ def _with_weights(generator: Generator, graph: "onnx.ModelProto") -> Generator:
     return copy
 
 
-def _fcd(file: bytes, dataset: str | None, data_dir: Path) -> float:
+def _fcd(file: bytes, dataset: str, data_dir: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GENERATOR_FILE
         path.write_bytes(file)

@@ -123,7 +123,7 @@ def _reference(config: ScoreConfig, subject: _Subject) -> "Reference":
     if height != width or channels not in {1, 3}:
         raise DataError(f"images of {subject.image_shape} have no data set to be compared with")
     data = DataConfig(
-        dataset=config.dataset or subject.dataset,
+        dataset=config.dataset or trained_on(config.target, subject.dataset),
         data_dir=config.data_dir,
         image_size=height,
         channels=1 if channels == 1 else 3,
@@ -132,6 +132,24 @@ def _reference(config: ScoreConfig, subject: _Subject) -> "Reference":
     extractor = extractor_for(images, config.data_dir / "extractors", torch.device("cpu"))
     test = load_images(data, train=False) if config.split == "test" else None
     return reference_for(extractor, images, test)
+
+
+def trained_on(target: Path, name: str) -> str:
+    """The data set of that name; of a folder's place, the run that `target` is or lies in knows."""
+    from training.config import DATASETS, ConfigError
+    from training.provenance import read_config
+
+    if name in DATASETS:
+        return name
+    for folder in (target, *target.parents[:2]):
+        if (folder / "config.json").is_file():
+            dataset = read_config(folder).data.dataset
+            if Path(dataset).name == name:
+                return dataset
+    raise ConfigError(
+        f"{target} was trained on a folder of images called {name}: say where it is with --dataset "
+        f"FOLDER"
+    )
 
 
 def _subjects(target: Path) -> Iterator[_Subject]:

@@ -33,11 +33,14 @@ class DataConfig:
     """1 for grey, 3 for colour."""
 
     def __post_init__(self) -> None:
+        _require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
+
+    def require_there(self) -> None:
+        """Raise ConfigError for no data set of ours and no folder; a run may outlive its folder."""
         _require(
             self.dataset in DATASETS or Path(self.dataset).is_dir(),
             f"--dataset {self.dataset!r} is neither a folder nor one of {', '.join(DATASETS)}",
         )
-        _require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
 
 
 @dataclass(frozen=True)
@@ -215,8 +218,8 @@ def for_more(
 ) -> TrainConfig:
     """The settings to go on with: the saved ones, with the length that was asked for.
 
-    The length (epochs or iterations), the data folder, the rule of selection and what is in
-    `override` may change.
+    The length (epochs or iterations), the data folder, the rule of selection, the place of a folder
+    of images and what is in `override` may change.
 
     Raises:
         ConfigError: if anything else does, naming each difference; if `override` has what is no
@@ -228,6 +231,8 @@ def for_more(
         names = ", ".join(sorted(name.replace("_", "-") for name in bound))
         raise ConfigError(f"--override {names}: no run can go on with another, start a new one")
     free = {"epochs", "iterations", "data_dir", "select"} | override
+    if not {saved.data.dataset, asked.data.dataset} & set(DATASETS):
+        free.add("dataset")  # a folder may have moved: that its images are the same is checked
     fixed = [name for name in differences(saved, asked) if name not in free]
     if fixed:
         flat_saved, flat_asked = _flat(saved), _flat(asked)

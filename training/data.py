@@ -37,7 +37,7 @@ class Images:
 
     def sha256(self) -> str:
         """Of the pixels and labels, in order: tells data sets apart."""
-        digest = hashlib.sha256(self.pixels.cpu().numpy().tobytes())
+        digest = hashlib.sha256(self.pixels.cpu().numpy().data)  # no copy of it
         if self.labels is not None:
             digest.update(self.labels.cpu().numpy().tobytes())
         return digest.hexdigest()
@@ -123,8 +123,10 @@ def load_images(config: DataConfig, *, train: bool = True) -> Images:
     """The training images, or with `train=False` the test images, on the CPU.
 
     Raises:
+        ConfigError: for a data set that is neither ours nor a folder.
         DataError: where they cannot be had; the message says what to do.
     """
+    config.require_there()
     if config.dataset in _TORCHVISION:
         images = _load_torchvision(config, train)
     elif not train:
@@ -132,7 +134,9 @@ def load_images(config: DataConfig, *, train: bool = True) -> Images:
     elif config.dataset == "digits":
         images = _load_digits(config)
     else:
-        return _load_folder(config)  # already in the right size
+        from training.image_folder import load_folder
+
+        return load_folder(Path(config.dataset), config.image_size, config.channels)
     pixels = images.pixels
     if pixels.shape[2:] != (config.image_size, config.image_size):
         from torchvision.transforms.v2.functional import resize
@@ -193,37 +197,3 @@ def _load_digits(config: DataConfig) -> Images:
     # Resized as float32: rounding to whole levels comes last.
     pixels = resize(pixels, [config.image_size, config.image_size], antialias=True)
     return Images(pixels.round().byte(), torch.from_numpy(labels), tuple("0123456789"))
-
-
-def _load_folder(config: DataConfig) -> Images:
-    """Every image below a folder; the first level of subfolders names the classes."""
-    from PIL import Image, ImageOps
-
-    folder = Path(config.dataset)
-    formats = Image.registered_extensions().items()
-    suffixes = {suffix for suffix, name in formats if name in Image.OPEN}
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-    if not files:
-        raise DataError(f"{folder} holds no images that Pillow can read (by their endings)")
-    mode, size = "RGB" if config.channels == 3 else "L", (config.image_size, config.image_size)
-    pixels = np.empty((len(files), *size, config.channels), np.uint8)
-    broken = []
-    for array, file in zip(pixels, files, strict=True):
-        try:
-            with Image.open(file) as image:
-                upright = ImageOps.exif_transpose(image).convert(mode)
-                array[:] = np.asarray(ImageOps.fit(upright, size)).reshape(array.shape)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            broken.append(f"{file} ({error})")
-    if broken:
-        named = "; ".join(broken[:5]) + ("; …" if len(broken) > 5 else "")
-        raise DataError(
-            f"{len(broken)} of {len(files)} images in {folder} cannot be read: {named}. "
-            f"Repair or remove them"
-        )
-    names = [file.relative_to(folder).parts[0] for file in files]
-    tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    if any(file.parent == folder for file in files):
-        return Images(tensor, None, ())
-    classes = tuple(sorted(set(names)))
-    return Images(tensor, torch.tensor([classes.index(name) for name in names]), classes)

@@ -88,6 +88,7 @@ def extractor_for(images: Images, cache: Path, device: torch.device) -> Extracto
         content = (_SHIPPED / f"{shipped}.safetensors").read_bytes()
         return _extractor(content, "shipped", channels, classes, device)
     if images.labels is None:
+        _log.info("images without labels: scored in features of a fixed random network")
         content = save(random_classifier(channels).state_dict())
         return _extractor(content, "random", channels, classes, device)
     path = cache / f"{data_sha256}.safetensors"

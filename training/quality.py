@@ -155,17 +155,18 @@ def reference_for(extractor: Extractor, images: Images, test: Images | None) -> 
     """
     if len(images) < 2 * (_NEIGHBOURS + 1):
         raise DataError(f"{len(images)} images are too few to score by, at least 12 are needed")
-    half, other_half = split_reals(images)
+    half, other_half = split_reals(images, IMAGES)
     if test is None:
         return Reference(extractor, half, other_half, "train")
     return Reference(extractor, test, half, "test")
 
 
-def split_reals(images: Images) -> tuple[Images, Images]:
-    """Two disjoint halves of the images, in an order of their own."""
+def split_reals(images: Images, most: int | None = None) -> tuple[Images, Images]:
+    """Two disjoint halves of the images, in an order of their own, or the first `most` of each."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     half = len(images) // 2
-    return images.take(order[:half]), images.take(order[half : 2 * half])
+    count = half if most is None else min(half, most)
+    return images.take(order[:count]), images.take(order[half : half + count])
 
 
 def nearest(pixels: Tensor, others: Tensor, *, skip: int = 0) -> tuple[Tensor, Tensor]:

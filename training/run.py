@@ -103,7 +103,8 @@ def _print(result: "Result") -> None:
             f"  best by {rule}: epoch {choice.epoch}, {choice.checkpoint} ({choice.why})\n"
             f"    FCD {scores.fcd:.3f}, excess {scores.excess:.2%}, KID {scores.kid:.5f}, "
             f"precision {scores.precision:.3f}, recall {scores.recall:.3f}, coverage "
-            f"{scores.coverage:.3f}, class shares {scores.class_tv:.3f} off"
+            f"{scores.coverage:.3f}"
+            + (f", class shares {scores.class_tv:.3f} off" if len(scores.class_counts) > 1 else "")
         )
     print(
         f"  {scores.images} fresh images against as many {scores.split} images, floor "
@@ -145,9 +146,10 @@ def parse(arguments: Sequence[str]) -> Command:
                 raise ConfigError("--resume names the run folder, --run-dir cannot name another")
             override = frozenset(name.replace("-", "_") for name in command.override)
             config = for_more(saved, command.config, override)
-            return Command(config=config, resume=resume, override=tuple(sorted(override)))
-        if command.override:
+            command = Command(config=config, resume=resume, override=tuple(sorted(override)))
+        elif command.override:
             raise ConfigError("--override is about --resume, and there is none")
+        command.config.data.require_there()
     except (ConfigError, RunFolderError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
