@@ -21,6 +21,15 @@ TINY = TrainConfig(
 )
 CONDITIONAL = replace(TINY, network=replace(TINY.network, conditional=True), epochs=6)
 
+COLOUR = replace(
+    TINY,
+    data=replace(TINY.data, image_size=32, channels=3),
+    recipe=RecipeConfig(batch_size=16, lr=5e-3),
+    iterations=60,
+    score_every=30,
+)
+"""Of the runs in colour, but for where their images are."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
@@ -67,6 +76,30 @@ def conditional_artifact(conditional_run: Path, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("artifacts") / "conditional"
     export(best_checkpoint(conditional_run), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on a mixed folder of images in colour. Do not write to it."""
+    from tests.own_images import write_images
+    from training.loop import train
+
+    folder = tmp_path_factory.mktemp("own")
+    write_images(folder / "images", 36)
+    data = replace(COLOUR.data, dataset=str(folder / "images"), data_dir=folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.extractor._LEAST_STEPS", 20)  # a thousand take half a minute
+        train(replace(COLOUR, data=data), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def colour_artifact(colour_run: Path) -> Path:
+    """The artifact of that run's best checkpoint, where it belongs. Do not write to it."""
+    from export.artifact_folder import best_checkpoint, export
+
+    export(best_checkpoint(colour_run), colour_run / "artifact")
+    return colour_run / "artifact"
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from training.data import Batches, DataError, Images, normalised
 FEATURES = 128
 _MOST_BLUR = 0.5  # share of an image blurred by (1, 2, 1) / 4 both ways
 _MOST_NOISE = 0.15  # standard deviation, of pixels in [-1, 1]
+_LEAST_STEPS = 1000  # of training it, on however few images
 _CHUNK = 250  # images at once: the activations stay in the processor's cache
 _SHIPPED = Path(__file__).with_name("extractors")
 _SHIPPED_FOR = {
@@ -112,7 +113,7 @@ def train_classifier(images: Images, *, epochs: int = 6, seed: int = 0) -> Class
     """
     assert images.labels is not None
     batches = Batches(images, min(128, len(images)), seed)
-    steps = max(batches.epoch_end(epochs), 1000)
+    steps = max(batches.epoch_end(epochs), _LEAST_STEPS)
     device = images.pixels.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
