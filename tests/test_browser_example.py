@@ -43,16 +43,15 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_shows_what_python_draws(
     example: Path,
     golden_artifact: Path,
-    tiny_artifact: Path,
+    colour_artifact: Path,
     conditional_artifact: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ARTIFACT", str(golden_artifact))
     run("npm", "run", "build", cwd=example)
-    sampler, other = (Sampler(each, provider="cpu") for each in (golden_artifact, tiny_artifact))
+    sampler, other = (Sampler(each, provider="cpu") for each in (golden_artifact, colour_artifact))
     with_classes = Sampler(conditional_artifact, provider="cpu")
     first_and_last = with_classes.latents(64, seed=7)[[0, 63]]
-    ends = sampler.latents(64, seed=7)[list(WALK)]
     expected = {
         "chromium": CHROMIUM,
         "dist": str(example / "dist"),
@@ -62,12 +61,13 @@ def test_the_page_shows_what_python_draws(
         "walk": {
             "from": WALK[0],
             "to": WALK[1],
-            "halfway": base64(sampler.decode(halfway(ends))),
+            "halfway": base64(sampler.decode(halfway(sampler.latents(64, seed=7)[list(WALK)]))),
         },
         "other": {
-            "artifact": str(tiny_artifact),
+            "artifact": str(colour_artifact),
             "width": other.metadata.image_shape[2],
             "seed7": base64(other.sample(64, seed=7)),
+            "halfway": base64(other.decode(halfway(other.latents(64, seed=7)[list(WALK)]))),
         },
         "conditional": {
             "artifact": str(conditional_artifact),

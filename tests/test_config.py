@@ -153,3 +153,15 @@ def test_a_resumed_run_keeps_everything_else(
     error = capsys.readouterr().err
     assert "--lr 0.0002 -> 0.1" in error
     assert "--seed 0 -> 4" in error
+
+
+def test_a_folder_of_images_may_have_moved() -> None:
+    """Its images are compared when they are there; a run can be read without them."""
+    saved, moved, other = (
+        TrainConfig(data=DataConfig(place)) for place in ("a/birds", "b/birds", "mnist")
+    )
+    assert for_more(saved, moved) == moved
+    with pytest.raises(ConfigError, match="--dataset a/birds -> mnist"):
+        for_more(saved, other)
+    with pytest.raises(ConfigError, match="'a/birds' is neither a folder nor one of mnist"):
+        saved.data.require_there()

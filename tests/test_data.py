@@ -67,6 +67,70 @@ def test_colour_is_kept_or_made_grey_as_asked(tmp_path: Path) -> None:
     assert grey.pixels[0, :, 14, 14].tolist() == [136]  # 0.299 R + 0.587 G + 0.114 B
 
 
+def test_colours_that_are_dropped_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "training")
+    write_image(tmp_path / "a" / "1.png", 10)
+    write_image(tmp_path / "b" / "2.png", 20)
+    load_images(DataConfig(dataset=str(tmp_path)))
+    assert "2 images of 2 classes, as its subfolders say: a, b" in caplog.text
+    assert "--channels" not in caplog.text
+    write_image(tmp_path / "3.png", (250, 100, 20))
+    load_images(DataConfig(dataset=str(tmp_path)))
+    assert "3 images without labels (1 lie beside the subfolders)" in caplog.text
+    assert "colours are dropped (--channels 1): --channels 3 keeps them" in caplog.text
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    half = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
+    half.paste((250, 100, 20, 255), (0, 5, 10, 10))
+    half.save(tmp_path / "1.png")
+    half.convert("LA").save(tmp_path / "2.png")
+    half.quantize(4).save(tmp_path / "3.png")  # a palette, some of its entries transparent
+    half.convert("RGB").save(tmp_path / "4.png", transparency=(0, 0, 0))
+    images = load_images(DataConfig(dataset=str(tmp_path), image_size=10, channels=3)).pixels
+    assert (images[:, :, :4] == 255).all()
+    assert images[:, :, 7, 5].tolist() == [
+        [250, 100, 20],
+        [136] * 3,
+        [250, 100, 20],
+        [250, 100, 20],
+    ]
+
+
+def test_sixteen_bits_are_scaled_and_thirty_two_refused(tmp_path: Path) -> None:
+    levels = (np.arange(0, 256, 16) * 257).astype(np.uint16).repeat(16).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / "1.png")
+    images = load_images(DataConfig(dataset=str(tmp_path), image_size=16))
+    assert images.pixels[0, 0, :, 5].tolist() == list(range(0, 256, 16))
+    Image.fromarray(levels.astype(np.float32)).save(tmp_path / "2.tif")
+    with pytest.raises(DataError, match=r"2\.tif \(pixels of 32 bits, mode F"):
+        load_images(DataConfig(dataset=str(tmp_path)))
+
+
+def test_hidden_files_are_left_out_and_one_subfolder_is_no_label(tmp_path: Path) -> None:
+    write_image(tmp_path / "all" / "1.png", 10)
+    for name in ("all/._1.png", "__MACOSX/._1.png", ".thumbnails/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    images = load_images(DataConfig(dataset=str(tmp_path)))
+    assert len(images) == 1
+    assert images.labels is None
+
+
+def test_large_jpeg_files_are_read_small_and_alike(tmp_path: Path) -> None:
+    """Decoded at a lower resolution, which is quicker."""
+    ramp = np.linspace(0, 255, 512).astype(np.uint8)
+    picture = np.stack([np.tile(ramp, (512, 1)), np.tile(ramp[:, None], (1, 512)),
+                        np.full((512, 512), 80, np.uint8)], axis=2)  # fmt: skip
+    Image.fromarray(picture).save(tmp_path / "1.png")
+    Image.fromarray(picture).save(tmp_path / "2.jpg", quality=95)
+    images = load_images(DataConfig(dataset=str(tmp_path), image_size=16, channels=3))
+    exact, decoded = images.pixels.int()
+    assert (exact - decoded).abs().max() <= 4
+
+
 def test_images_are_cropped_not_squeezed(tmp_path: Path) -> None:
     """A wide picture keeps its proportions: its sides are cut off."""
     picture = np.zeros((10, 30), np.uint8)

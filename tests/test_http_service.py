@@ -132,10 +132,21 @@ def test_without_classes_there_is_no_label(file: bytes) -> None:
     assert "label" not in {each["name"] for each in parameters}
 
 
-def test_one_image_comes_as_it_is(file: bytes, sampler: Sampler) -> None:
-    response = get(file, "/images?seed=3&start=5&count=1")
-    picture = np.asarray(Image.open(io.BytesIO(response.content)))
-    np.testing.assert_array_equal(picture, sampler.sample(1, seed=3, start=5)[0])
+@pytest.mark.parametrize("kind", ["golden_artifact", "colour_artifact"])
+def test_one_image_comes_as_it_is(kind: str, request: pytest.FixtureRequest) -> None:
+    artifact: Path = request.getfixturevalue(kind)
+    images = Sampler(artifact, provider="cpu").sample(3, seed=3, start=5)
+
+    async def one_three_and_an_array(client: Client) -> list[Any]:
+        queries = ["count=1", "count=3", "count=3&format=npy"]
+        return [await client.get(f"/images?seed=3&start=5&{query}") for query in queries]
+
+    one, three, array = run((artifact / "generator.onnx").read_bytes(), one_three_and_an_array)
+    picture = np.asarray(Image.open(io.BytesIO(one.content)))
+    np.testing.assert_array_equal(picture, images[0])
+    picture = np.asarray(Image.open(io.BytesIO(three.content)))
+    np.testing.assert_array_equal(picture, grid(images))
+    np.testing.assert_array_equal(array_of(array), images)
 
 
 @pytest.mark.parametrize(

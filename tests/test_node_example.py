@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from inference import Sampler
@@ -28,20 +30,34 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed("node", tmp_path_factory)
 
 
+def draw(example: Path, artifact: Path, place: list[str], shape: tuple[int, ...]) -> NDArray[Any]:
+    """What draw.mjs draws of images of a shape, (H, W[, 3]), taken out of its grid."""
+    run("node", "draw.mjs", artifact / "sampler.onnx", *place, "drawn.png", cwd=example)
+    picture = np.asarray(Image.open(example / "drawn.png"))
+    height, width, *channels = shape
+    count = int(place[2])
+    columns = int(np.ceil(np.sqrt(count)))
+    cells = picture.reshape(-1, height, columns, width, *channels).swapaxes(1, 2)
+    drawn = cells.reshape(-1, *shape)
+    assert not drawn[count:].any()
+    return drawn[:count]
+
+
+@needs_node
+@pytest.mark.full
+def test_node_draws_in_colour(example: Path, colour_artifact: Path) -> None:
+    expected = Sampler(colour_artifact, provider="cpu").sample(7, seed=5, start=2)
+    require_same_pixels(draw(example, colour_artifact, ["5", "2", "7"], (32, 32, 3)), expected)
+
+
 @needs_node
 @pytest.mark.full
 def test_node_draws_the_golden_images(example: Path, golden_artifact: Path) -> None:
     sampler = golden_artifact / "sampler.onnx"
     for golden in golden_images():
         place = [str(number) for number in (golden.seed, golden.start, golden.count)]
-        run("node", "draw.mjs", sampler, *place, "drawn.png", cwd=example)
-        picture = np.asarray(Image.open(example / "drawn.png"))
-        height, width = golden.pixels.shape[1:]
-        columns = int(np.ceil(np.sqrt(golden.count)))
-        cells = picture.reshape(-1, height, columns, width).swapaxes(1, 2)
-        drawn = cells.reshape(-1, height, width)
-        require_same_pixels(drawn[: golden.count], golden.pixels)
-        assert not drawn[golden.count :].any()
+        drawn = draw(example, golden_artifact, place, golden.pixels.shape[1:])
+        require_same_pixels(drawn, golden.pixels)
 
         run("node", "--input-type=module", "-e", Z, sampler, *place, cwd=example)
         z = np.fromfile(example / "z.bin", "<f4")

@@ -16,6 +16,7 @@ from export import score
 from inference import Sampler
 from inference.pictures import grid
 from inference.run import main as draw
+from scripts.tint import write_tinted
 from tests.own_images import COLOURS
 from training.compare import main as compare
 from training.config import DataConfig
@@ -176,3 +177,21 @@ def test_images_without_labels_say_by_what_they_are_scored(
     assert extractor.kind == "random"
     assert "18 images without labels (no subfolders)" in caplog.text
     assert "scored in features of a fixed random network" in caplog.text
+
+
+def test_tinted_images_have_one_colour_each(tmp_path: Path) -> None:
+    """What `scripts/tint.py` makes of a grey data set."""
+    grey = load_images(DataConfig("digits"))
+    write_tinted(grey, tmp_path / "tinted", 30)
+    tinted = load_images(DataConfig(str(tmp_path / "tinted"), channels=3))
+    assert tinted.classes == grey.classes
+    assert grey.labels is not None
+    assert tinted.labels is not None
+    order = grey.labels[:30].argsort(stable=True)  # folder by folder
+    assert tinted.labels.tolist() == grey.labels[order].tolist()
+    brightest = tinted.pixels.amax(1)
+    np.testing.assert_allclose(brightest, grey.pixels[order, 0], atol=1)
+    colours = tinted.pixels.amax((2, 3)) / grey.pixels[order].amax((1, 2, 3))[:, None]
+    expected = grey.pixels[order] * colours[:, :, None, None]
+    assert (tinted.pixels - expected).abs().max() <= 1
+    assert colours.std(0).min() > 0.1

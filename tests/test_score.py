@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from export.score import main
+from export.score import main, trained_on
 from tests.conftest import TINY
+from training.config import ConfigError
 
 DATA_DIR = str(TINY.data.data_dir)
 
@@ -50,3 +51,5 @@ def test_errors_say_what_to_do(
     assert "no test images" in capsys.readouterr().err
     assert main([str(tiny_artifact), "--dataset", "nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"a folder of images called birds.*--dataset FOLDER"):
+        trained_on(tiny_artifact, "birds")

@@ -11,7 +11,7 @@ import { serve } from "./serve.mjs";
 if (!process.env.EXPECTED) throw new Error("run by pytest -m full tests/test_browser_example.py");
 const expected = JSON.parse(await readFile(process.env.EXPECTED, "utf-8"));
 const golden = JSON.parse(await readFile(expected.golden, "utf-8"));
-const [, HEIGHT, WIDTH] = golden.image_shape;
+const SIZE = 3 * golden.image_shape[1] * golden.image_shape[2]; // levels of an image: red, green, blue
 const LAST_START = 2n ** 63n - 64n;
 
 let browser, site, context, page, trouble;
@@ -48,7 +48,7 @@ async function visit(options = {}, hash = "") {
   await page.waitForFunction(() => !document.getElementById("walk-slider").disabled);
 }
 
-/** Grey levels of canvases. */
+/** Levels of canvases, red, green and blue of each pixel. */
 async function levels(selector) {
   const shown = await page.$$eval(selector, (canvases) =>
     canvases.map((canvas) => {
@@ -57,17 +57,17 @@ async function levels(selector) {
     }),
   );
   return shown.map(({ width, height, data }) => {
-    const grey = data.filter((_, i) => i % 4 === 0);
-    assert.ok(data.every((level, i) => level === (i % 4 === 3 ? 255 : grey[i >> 2])));
-    return { width, height, grey };
+    assert.ok(data.every((level, i) => i % 4 < 3 || level === 255));
+    return { width, height, colours: data.filter((_, i) => i % 4 < 3) };
   });
 }
 
-const grid = async () => (await levels("#grid canvas")).flatMap(({ grey }) => grey);
+const grid = async () => (await levels("#grid canvas")).flatMap(({ colours }) => colours);
 
-/** At most one level apart in 0.1 % of the pixels. */
+/** At most one level apart in 0.1 % of the pixels; grey is the same level three times. */
 function assertSame(drawn, base64) {
-  const wanted = Buffer.from(base64, "base64");
+  const given = Buffer.from(base64, "base64");
+  const wanted = given.length * 3 === drawn.length ? Buffer.from([...given].flatMap((grey) => [grey, grey, grey])) : given;
   assert.equal(drawn.length, wanted.length);
   const apart = drawn.map((level, i) => Math.abs(level - wanted[i]));
   assert.ok(Math.max(...apart) <= 1, `${Math.max(...apart)} levels apart`);
@@ -136,8 +136,8 @@ test("typed seeds and starts give the golden images", async () => {
   for (const { seed, start, count, pixels } of golden.images) {
     const first = BigInt(start) < LAST_START ? BigInt(start) : LAST_START;
     await place(seed, first);
-    const from = Number(BigInt(start) - first) * HEIGHT * WIDTH;
-    assertSame((await grid()).slice(from, from + count * HEIGHT * WIDTH), pixels);
+    const from = Number(BigInt(start) - first) * SIZE;
+    assertSame((await grid()).slice(from, from + count * SIZE), pixels);
   }
 });
 
@@ -199,8 +199,7 @@ test("a click shows one large, with its seed and index", async () => {
   await page.click("#grid button:nth-child(20)");
   assert.equal(await page.textContent("#large-name"), "Image 19 of seed 7");
   const [large] = await levels("#large-picture");
-  const size = HEIGHT * WIDTH;
-  assert.deepEqual(large.grey, (await grid()).slice(19 * size, 20 * size));
+  assert.deepEqual(large.colours, (await grid()).slice(19 * SIZE, 20 * SIZE));
   await page.click("#large-later");
   assert.equal(await page.textContent("#large-name"), "Image 20 of seed 7");
   await page.click("#large-close");
@@ -237,31 +236,43 @@ test("all of it by keyboard", async () => {
   assert.equal(await focused(), "choose");
 });
 
-test("the slider walks from one image to the other", async () => {
-  const walk = async (t) => {
-    await page.fill("#walk-slider", String(t));
-    await page.waitForTimeout(300);
-    return (await levels("#walk-picture"))[0].grey;
-  };
-  const { from, to, halfway } = expected.walk;
+/** Choose the ends of the walk, and the way to where it is at t. */
+async function walkBetween(from, to) {
   await page.click(`#grid button:nth-child(${from + 1})`);
   await page.click("#large-from");
   await page.click(`#grid button:nth-child(${to + 1})`);
   await page.click("#large-to");
+  return async (t) => {
+    await page.fill("#walk-slider", String(t));
+    await page.waitForTimeout(300);
+    return (await levels("#walk-picture"))[0].colours;
+  };
+}
+
+test("the slider walks from one image to the other", async () => {
+  const { from, to, halfway } = expected.walk;
+  const walk = await walkBetween(from, to);
   assert.equal(await page.textContent("#walk-from-name"), `Image ${from} of seed 7`);
   assert.equal(await page.textContent("#walk-to-name"), `Image ${to} of seed 7`);
-  const image = (i) => Buffer.from(expected.seed7, "base64").subarray(i * HEIGHT * WIDTH, (i + 1) * HEIGHT * WIDTH);
+  const grey = SIZE / 3;
+  const image = (i) => Buffer.from(expected.seed7, "base64").subarray(i * grey, (i + 1) * grey);
   assertSame(await walk(0), image(from).toString("base64"));
   assertSame(await walk(1), image(to).toString("base64"));
   assertSame(await walk(0.5), halfway);
 });
 
-test("another artifact's files take the place of the first", async () => {
+test("another artifact's files take the place of the first, in colour", async () => {
   const other = (name) => [join(expected.other.artifact, name)];
   await drop(other("sampler.onnx"), other("generator.onnx"), ["README.md", "not for the page"]);
   await page.waitForFunction((width) => document.querySelector("#grid canvas").width === width, expected.other.width);
-  assertSame(await grid(), expected.other.seed7);
+  const drawn = await grid();
+  assertSame(drawn, expected.other.seed7);
   assert.ok(await page.isEnabled("#walk-slider"));
+  const { from, to } = expected.walk;
+  const walk = await walkBetween(from, to);
+  assertSame(await walk(0.5), expected.other.halfway);
+  await page.click("#grid button:nth-child(64)");
+  assert.deepEqual((await levels("#large-picture"))[0].colours, drawn.slice(-drawn.length / 64));
 });
 
 test("an artifact with classes draws the one that is chosen", async () => {
