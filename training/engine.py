@@ -18,6 +18,7 @@ from training.config import TrainConfig
 from training.cuda_graph import CapturedSteps
 from training.data import Batches
 from training.losses import LOSSES
+from training.ranks import ALONE, RankLostError, Ranks
 from training.state import TrainState, ema_share, update_ema
 from training.step import Gradients, adversarial_gradients, apply_gradients, set_lr, weights_of
 
@@ -38,10 +39,13 @@ class Engine:
     the gradients compiled.
     """
 
-    def __init__(self, state: TrainState, batches: Batches, config: TrainConfig) -> None:
+    def __init__(
+        self, state: TrainState, batches: Batches, config: TrainConfig, ranks: Ranks = ALONE
+    ) -> None:
         self.kind: Kind = "plain"
         self._state = state
         self._batches = batches
+        self._ranks = ranks
         self._recipe = config.recipe
         self._precision = config.matmul_precision
         self._deterministic = config.deterministic
@@ -57,25 +61,28 @@ class Engine:
         self._compiled: CompiledStep | None = None
 
     @classmethod
-    def create(cls, state: TrainState, batches: Batches, config: TrainConfig, total: int) -> Self:
+    def create(
+        cls,
+        state: TrainState,
+        batches: Batches,
+        config: TrainConfig,
+        total: int,
+        ranks: Ranks = ALONE,
+    ) -> Self:
         """The engine that `config` asks for, or for "auto" the fastest for a run of `total` steps.
 
         A faster one than the plain is tried on a few steps first, which leave no trace; where it
         cannot be had, or differs from the plain one by more than rounding, that is logged, and the
-        plain one runs.
+        plain one runs, on all ranks.
         """
-        plain, kind = cls(state, batches, config), resolve(config, state.noise.device, total)
+        plain = cls(state, batches, config, ranks)
+        kind = resolve(config, state.noise.device, total, ranks.count)
         if kind == "plain":
             return plain
-        fast, start, before = cls(state, batches, config), time.monotonic(), state.snapshot()
-        try:
-            with fast.setting():
-                fast._speed_up(kind)
-            state.restore(before)
-            reason = difference(plain, fast, state)
-        except Exception as error:  # of whatever type: compilers and drivers have many
-            lines = str(error).split("\n\n")[0].split()
-            reason = f"{type(error).__name__}: {' '.join(lines)}"
+        fast, start, before = cls(state, batches, config, ranks), time.monotonic(), state.snapshot()
+        reason = ranks.first_of(_failure(lambda: fast._speed_up(kind)))
+        state.restore(before)
+        reason = reason or ranks.first_of(_failure(lambda: difference(plain, fast, state)))
         state.restore(before)
         if reason:
             _log.warning("the %s engine cannot be used, the plain one runs: %s", kind, reason)
@@ -105,7 +112,8 @@ class Engine:
         state, recipe = self._state, self._recipe
         z = state.draw_z(recipe.batch_size)
         weight = torch.ones((), device=z.device) if recipe.penalised else 0.0
-        return self._weights, self._batches[0], z, weight, self._batches.labels_at(0)
+        batch = self._batches[0], z, weight, self._batches.labels_at(0)
+        return self._weights, *self._ranks.rows(*batch)
 
     def _one_step(self) -> Tensor:
         """The losses, (1, 4)."""
@@ -117,24 +125,30 @@ class Engine:
         set_lr(state, recipe.lr_at(images))
         gamma = recipe.gamma_at(images)
         weight = torch.tensor(gamma, device=z.device) if recipe.penalised else 0.0
-        gradients = self.gradients(self._weights, real, z, weight, labels)
+        gradients = self._averaged(self._weights, real, z, weight, labels)
         apply_gradients(state, gradients)
         update_ema(state, ema_share(state.step, recipe.batch_size, recipe.ema_half_life))
         return gradients.losses.unsqueeze(0)
 
+    def _averaged(self, weights: Any, *batch: Any) -> Gradients:
+        """The gradients of a whole batch, of which each rank has taken its rows."""
+        return self._ranks.average(self.gradients(weights, *self._ranks.rows(*batch)))
+
     def _speed_up(self, kind: Kind) -> None:
         cuda = self._state.noise.device.type == "cuda"
-        if cuda and kind == "compiled":
-            self.gradients = compiled(self.gradients, self.example())
-            self.gradients(*self.example())  # this is when it is compiled
-        parts = self._state, self._recipe, self.gradients, self._weights
-        if cuda:
-            self._graphs = CapturedSteps(self._batches, *parts)
-        elif kind == "compiled":
-            self._one_step()  # Adam makes its moments
-            self._compiled = CompiledStep(self._batches, *parts)
-        else:
+        if kind == "graph" and not cuda:
             raise RuntimeError("CUDA graphs need a GPU")
+        whole = not cuda and self._ranks.count == 1  # nothing between the gradients and Adam
+        parts = self._state, self._recipe, self._averaged, self._weights
+        with self.setting():
+            if kind == "compiled" and not whole:
+                self.gradients = compiled(self.gradients, self.example())
+                self.gradients(*self.example())  # this is when it is compiled
+            if cuda:
+                self._graphs = CapturedSteps(self._batches, *parts)
+            elif whole:
+                self._one_step()  # Adam makes its moments
+                self._compiled = CompiledStep(self._batches, *parts)
         self.kind = kind
 
     @contextmanager
@@ -156,13 +170,26 @@ class Engine:
             torch.set_num_threads(threads)
 
 
-def resolve(config: TrainConfig, device: torch.device, total: int) -> Kind:
-    """Which engine `config` means on a device, for a run of `total` steps."""
+def resolve(config: TrainConfig, device: torch.device, total: int, ranks: int = 1) -> Kind:
+    """Which engine `config` means on a device, for a run of `total` steps on so many ranks."""
     if config.engine != "auto":
         return config.engine
+    if ranks > 1:  # no collective has been seen in a CUDA graph here yet
+        return "plain"
     if device.type == "cuda":
         return "graph"
     return "compiled" if total >= _WORTH_COMPILING else "plain"
+
+
+def _failure(trial: Callable[[], str | None]) -> str | None:
+    """What is wrong by the trial's own account, or the error that it ends in."""
+    try:
+        return trial()
+    except RankLostError:
+        raise
+    except Exception as error:  # of whatever type: compilers and drivers have many
+        lines = str(error).split("\n\n")[0].split()
+        return f"{type(error).__name__}: {' '.join(lines)}"
 
 
 def difference(plain: Engine, fast: Engine, state: TrainState) -> str | None:

@@ -25,10 +25,11 @@ class Interruption:
     """While it is entered, notes the first of the two signals; a second one ends the process.
 
     Does nothing outside the main thread, where Python allows no handlers, nor about a signal that
-    is ignored, as under nohup.
+    is ignored, as under nohup. quiet: says nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self.number: int | None = None
         """The signal that came."""
         self._before: dict[signal.Signals, Any] = {}
@@ -54,4 +55,5 @@ class Interruption:
         for each in self._before:  # the system's own end: no Python code is waited for
             signal.signal(each, signal.SIG_DFL)
         # Not `print`, which may be what was interrupted.
-        os.write(2, b"\nstopping after this step; once more to stop at once\n")
+        if not self._quiet:
+            os.write(2, b"\nstopping after this step; once more to stop at once\n")

@@ -3,6 +3,8 @@
 python -m training.run --dataset fashion-mnist
 
 python -m training.run --resume runs/mnist-20261123-154500 --epochs 300
+
+torchrun --nproc-per-node 2 -m training.run --dataset fashion-mnist
 """
 
 import argparse
@@ -24,6 +26,7 @@ from training.run_folder import RunFolderError, newest_run
 if TYPE_CHECKING:
     from training.class_scores import ClassScore
     from training.loop import Result
+    from training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -43,23 +46,49 @@ class Command:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _main_of_many(arguments)
+    return _main_of_one(arguments)
+
+
+def _main_of_one(arguments: Sequence[str], ranks: "Ranks | None" = None) -> int:
     command = parse(arguments)
-    if command.config.deterministic:  # cuBLAS reads it when it starts
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
     try:
-        return _run(command)
+        return _run(command, ranks)
     except KeyboardInterrupt:  # before the first step, or after the last
         print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
         return 130
 
 
-def _run(command: Command) -> int:
+def _main_of_many(arguments: Sequence[str]) -> int:
+    """Of one of the processes that torchrun has started: rank 0 runs the command, the others help.
+
+    What goes wrong with the command is rank 0's to say and to end with, so they end with 0 then.
+    """
+    from training.loop import follow
+    from training.ranks import RankLostError, joined
+    from training.running import TrainingError
+
+    try:
+        with joined() as ranks:
+            if ranks.rank == 0:
+                return _main_of_one(arguments, ranks)
+            logging.getLogger("training").setLevel(logging.ERROR)
+            follow(ranks)
+    except (RankLostError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(command: Command, ranks: "Ranks | None") -> int:
     from training.checkpoint import CheckpointError  # torch only once the usage is right
     from training.data import DataError
     from training.interruption import Interrupted
     from training.loop import train
+    from training.ranks import ALONE
     from training.running import TrainingError
 
     try:
@@ -68,6 +97,7 @@ def _run(command: Command) -> int:
             command.resume or command.run_dir,
             resume=command.resume is not None,
             override=frozenset(command.override),
+            ranks=ranks or ALONE,
         )
     except Interrupted as stop:
         print(stop, file=sys.stderr)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from training.checkpoint import remove_newer, save_checkpoint
@@ -20,6 +21,7 @@ from training.networks import Generator
 from training.progress import ProgressBar
 from training.provenance import options
 from training.quality import SELECTION_SEED, Reference, drawing_with
+from training.ranks import Ranks
 from training.records import Records, grid_steps
 from training.saves import Saves, whole
 from training.selection import RULES, choose, prune, write_best
@@ -51,6 +53,7 @@ class Run:
     history: History
     reference: Reference
     interruption: Interruption
+    ranks: Ranks
     _records: Records = field(init=False)
     _saved_at: float = field(default_factory=time.monotonic)
     _checked_at: float = field(default_factory=time.monotonic)
@@ -127,7 +130,9 @@ class Run:
         """Train up to the next of some steps at most; the last losses of both networks."""
         start, first = time.monotonic(), self.state.step
         looks = {first + self._steps_a_look, (first // _RECORD_STEPS + 1) * _RECORD_STEPS}
-        losses = self.engine.run(min(stop for stop in stops | looks if stop > first) - first)
+        count = min(stop for stop in stops | looks if stop > first) - first
+        with self.ranks.order(count, self.interruption):
+            losses = self.engine.run(count)
         known = np.concatenate([self._last_losses, losses])
         check_losses(known, self.state.step - len(known) + 1)
         self._last_losses = losses[-1:]
@@ -193,6 +198,8 @@ class Run:
             )
         self._last_losses = self._last_losses[:0]
         self.history = self.saves.go_back(self.state, self.config.seed, divergences)
+        with self.ranks.order(self.state.snapshot(torch.device("cpu")), self.interruption):
+            pass  # the others take over this state
         _log.warning(
             "gone wrong: %s. Back to iteration %d with new noise, try %d of %d",
             evidence, self.state.step, tries, _MOST_RETRIES,

@@ -92,9 +92,12 @@ class TrainState:
                     found[f"{name}.{parameter_name}.{key}"] = moment
         return found
 
-    def snapshot(self) -> "Snapshot":
-        """A copy to `restore` from."""
-        tensors = {name: tensor.clone() for name, tensor in self.tensors().items()}
+    def snapshot(self, device: torch.device | None = None) -> "Snapshot":
+        """A copy to `restore` from, on `device`, by default where the state is."""
+        tensors = {
+            name: tensor.to(device or tensor.device, copy=True)
+            for name, tensor in self.tensors().items()
+        }
         return Snapshot(self.step, self.noise.get_state(), tensors)
 
     @torch.no_grad()
