@@ -42,6 +42,7 @@ def save_checkpoint(
         "hidden_dims": list(averaged.hidden_dims),
         "image_shape": list(averaged.image_shape),
         "classes": list(averaged.classes),
+        "network": averaged.network,
     }
     content = {
         "format_version": FORMAT_VERSION,
@@ -71,6 +72,7 @@ def load_generator(content: dict[str, Any]) -> Generator:
         tuple(network["hidden_dims"]),
         tuple(network["image_shape"]),
         tuple(network.get("classes", ())),  # the first checkpoints of this format had none
+        network.get("network", "mlp"),  # nor this
     )
     generator.load_state_dict(content["ema"])
     return generator.eval()

@@ -45,17 +45,22 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the two fully connected networks."""
+    """Kind and sizes of the two networks."""
 
     latent_dim: int = 100
     """Length of the noise vector z."""
     generator_dims: tuple[int, ...] = (128, 256, 512, 1024)
-    """Widths of the generator's hidden layers."""
+    """Widths of the generator's hidden layers, of mlp."""
     discriminator_dims: tuple[int, ...] = (512, 256)
-    """Widths of the discriminator's hidden layers."""
+    """Widths of the discriminator's hidden layers, of mlp."""
     conditional: bool = False
     """Whether both networks are given the classes of images, so that the generator draws the class
     that it is asked for; the images need labels."""
+    network: Literal["mlp", "conv"] = "mlp"
+    """mlp: fully connected layers. conv: convolutions, for images of at least 8 pixels a side; a
+    step takes longer and learns more."""
+    conv_width: int = 32
+    """Channels of conv's first layer that looks at images; all others are in proportion."""
 
     def __post_init__(self) -> None:
         _require(self.latent_dim >= 1, f"--latent-dim must be at least 1, got {self.latent_dim}")
@@ -64,6 +69,15 @@ class NetworkConfig:
             ("--discriminator-dims", self.discriminator_dims),
         ):
             _require(min(dims, default=0) >= 1, f"{option} must be positive widths, got {dims}")
+        _require(self.conv_width >= 1, f"--conv-width must be at least 1, got {self.conv_width}")
+
+    @property
+    def dims(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Widths, or channels, of the generator's hidden layers and the discriminator's."""
+        if self.network == "mlp":
+            return self.generator_dims, self.discriminator_dims
+        width = self.conv_width
+        return (2 * width, width, max(1, width // 4)), (width, 2 * width, 4 * width)
 
 
 @dataclass(frozen=True)
@@ -175,6 +189,11 @@ class TrainConfig:
         _require(
             self.iterations is None or self.iterations >= 1,
             f"--iterations must be at least 1, got {self.iterations}",
+        )
+        size = self.data.image_size
+        _require(
+            self.network.network == "mlp" or size >= 8,
+            f"--network conv needs an --image-size of at least 8, got {size}",
         )
         _require(self.score_every >= 1, f"--score-every must be at least 1, got {self.score_every}")
         _require(0 <= self.seed < 2**63, f"--seed must be in 0 … 2**63 - 1, got {self.seed}")

@@ -1,7 +1,4 @@
-"""The two fully connected networks."""
-
-from itertools import pairwise
-from math import prod
+"""The two networks, of fully connected layers or convolutions: see `layers`."""
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +6,7 @@ from torch.nn import functional as F
 
 from inference.noise import labels as drawn_labels
 from inference.noise import latents
-
-# The 1e-5 of PyTorch. Many copies of this GAN say `BatchNorm1d(n, 0.8)`, which sets eps to 0.8 and
-# makes it collapse onto few modes.
-_BATCH_NORM_EPS = 1e-5
-_LEAK = 0.2
+from training.layers import DISCRIMINATORS, GENERATORS
 
 
 class Conditional(nn.Module):
@@ -31,7 +24,7 @@ class Conditional(nn.Module):
 class Generator(Conditional):
     """Maps noise z ~ N(0, I), and the label if there are classes, to images in [-1, 1].
 
-    image_shape: (C, H, W).  hidden_dims: widths; all but the first layer are batch-normalised.
+    image_shape: (C, H, W).  hidden_dims: widths, or channels, of the layers that `network` names.
     classes: the names of the labels that it takes; none for an unconditional generator.
     """
 
@@ -41,19 +34,15 @@ class Generator(Conditional):
         hidden_dims: tuple[int, ...],
         image_shape: tuple[int, int, int],
         classes: tuple[str, ...] = (),
+        network: str = "mlp",
     ) -> None:
         super().__init__(len(classes))
         self.latent_dim = latent_dim
         self.hidden_dims = hidden_dims
         self.image_shape = image_shape
         self.classes = classes
-        layers: list[nn.Module] = []
-        for i, (n_in, n_out) in enumerate(pairwise((latent_dim + len(classes), *hidden_dims))):
-            layers.append(nn.Linear(n_in, n_out))
-            if i > 0:
-                layers.append(nn.BatchNorm1d(n_out, eps=_BATCH_NORM_EPS))
-            layers.append(nn.LeakyReLU(_LEAK))
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], prod(image_shape)))
+        self.network = network
+        self.layers = GENERATORS[network](latent_dim + len(classes), hidden_dims, image_shape)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """labels: int64 (B,), of a conditional generator."""
@@ -78,13 +67,14 @@ class Discriminator(Conditional):
     """
 
     def __init__(
-        self, hidden_dims: tuple[int, ...], image_shape: tuple[int, int, int], classes: int = 0
+        self,
+        hidden_dims: tuple[int, ...],
+        image_shape: tuple[int, int, int],
+        classes: int = 0,
+        network: str = "mlp",
     ) -> None:
         super().__init__(classes)
-        layers: list[nn.Module] = [nn.Flatten()]
-        for n_in, n_out in pairwise((prod(image_shape), *hidden_dims)):
-            layers += [nn.Linear(n_in, n_out), nn.LeakyReLU(_LEAK)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], max(1, classes)))
+        self.layers = DISCRIMINATORS[network](image_shape, hidden_dims, max(1, classes))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits, (B,), of images (B, C, H, W) in [-1, 1].  labels: int64 (B,), with classes."""

@@ -60,8 +60,9 @@ class TrainState:
         classes = classes if network.conditional else ()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            generator = Generator(network.latent_dim, network.generator_dims, image_shape, classes)
-            discriminator = Discriminator(network.discriminator_dims, image_shape, len(classes))
+            kind, (of_g, of_d) = network.network, network.dims
+            generator = Generator(network.latent_dim, of_g, image_shape, classes, kind)
+            discriminator = Discriminator(of_d, image_shape, len(classes), kind)
         generator.to(device)
         discriminator.to(device)
 
@@ -163,7 +164,7 @@ def averaged(state: TrainState) -> Generator:
     """
     generator = deepcopy(state.ema)
     for module in generator.modules():
-        if isinstance(module, nn.BatchNorm1d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = 1.0  # running statistics become those of the one batch below
     generator.train()(*generator.drawn(_CALIBRATION_IMAGES, seed=_CALIBRATION_SEED))
     return generator.eval()

@@ -1,0 +1,90 @@
+"""What the two networks are made of: fully connected layers, or convolutions."""
+
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+
+# The 1e-5 of PyTorch. Many copies of this GAN say `BatchNorm1d(n, 0.8)`, which sets eps to 0.8 and
+# makes it collapse onto few modes.
+_BATCH_NORM_EPS = 1e-5
+_LEAK = 0.2
+_TIMES = 4  # the stages of the convolutional generator double the size twice
+
+
+def connected_generator(
+    n_in: int, dims: tuple[int, ...], shape: tuple[int, int, int]
+) -> nn.Sequential:
+    """(B, n_in) -> (B, C*H*W), before tanh; all but the first layer are batch-normalised."""
+    layers: list[nn.Module] = []
+    for i, (width_in, width) in enumerate(pairwise((n_in, *dims))):
+        layers.append(nn.Linear(width_in, width))
+        if i > 0:
+            layers.append(nn.BatchNorm1d(width, eps=_BATCH_NORM_EPS))
+        layers.append(nn.LeakyReLU(_LEAK))
+    return nn.Sequential(*layers, nn.Linear(dims[-1], prod(shape)))
+
+
+def connected_discriminator(
+    shape: tuple[int, int, int], dims: tuple[int, ...], n_out: int
+) -> nn.Sequential:
+    """(B, C, H, W) -> (B, n_out) logits."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for width_in, width in pairwise((prod(shape), *dims)):
+        layers += [nn.Linear(width_in, width), nn.LeakyReLU(_LEAK)]
+    return nn.Sequential(*layers, nn.Linear(dims[-1], n_out))
+
+
+def convolutional_generator(
+    n_in: int, dims: tuple[int, ...], shape: tuple[int, int, int]
+) -> nn.Sequential:
+    """(B, n_in) -> (B, C*H*W), before tanh.
+
+    From a quarter of the size, rounded up, by sub-pixel convolutions (Shi et al. 2016, arXiv
+    1609.05158, section 3.2): they work at the smaller size, and export as one operation. What is
+    more than the image is cropped. BatchNorm but in the last layer (Radford et al. 2016, arXiv
+    1511.06434); the first is that of a linear layer, so that all fold into the layers before them.
+    """
+    channels, height, width = shape
+    base = dims[0], -(-height // _TIMES), -(-width // _TIMES)
+    layers: list[nn.Module] = [
+        nn.Linear(n_in, prod(base)),
+        nn.BatchNorm1d(prod(base), eps=_BATCH_NORM_EPS),
+        nn.LeakyReLU(_LEAK),
+        nn.Unflatten(1, base),
+    ]
+    for stage_in, stage in pairwise(dims):
+        layers += [
+            nn.Conv2d(stage_in, 4 * stage, 3, padding=1),
+            nn.BatchNorm2d(4 * stage, eps=_BATCH_NORM_EPS),
+            nn.LeakyReLU(_LEAK),
+            nn.PixelShuffle(2),  # (B, 4 C, H, W) -> (B, C, 2 H, 2 W)
+        ]
+    layers.append(nn.Conv2d(dims[-1], channels, 3, padding=1))
+    if height % _TIMES or width % _TIMES:
+        layers.append(_Crop(height, width))
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def convolutional_discriminator(
+    shape: tuple[int, int, int], dims: tuple[int, ...], n_out: int
+) -> nn.Sequential:
+    """(B, C, H, W) -> (B, n_out) logits, H and W at least 8; each layer halves the size."""
+    layers: list[nn.Module] = []
+    for stage_in, stage in pairwise((shape[0], *dims)):
+        layers += [nn.Conv2d(stage_in, stage, 4, stride=2, padding=1), nn.LeakyReLU(_LEAK)]
+    left = prod(size >> len(dims) for size in shape[1:])
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(dims[-1] * left, n_out))
+
+
+class _Crop(nn.Module):
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, :, : self.height, : self.width]
+
+
+GENERATORS = {"mlp": connected_generator, "conv": convolutional_generator}
+DISCRIMINATORS = {"mlp": connected_discriminator, "conv": convolutional_discriminator}
