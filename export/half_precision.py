@@ -64,13 +64,14 @@ def _with_weights(generator: Generator, graph: "onnx.ModelProto") -> Generator:
     copy = deepcopy(generator).cpu().float().eval()
     kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     cast = {node.output[0]: node.input[0] for node in graph.graph.node if node.op_type == "Cast"}
-    products = (node for node in graph.graph.node if node.op_type == "Gemm")
-    layers = (layer for layer in copy.layers if isinstance(layer, nn.Linear))
+    products = (node for node in graph.graph.node if node.op_type in {"Gemm", "Conv"})
+    layers = (layer for layer in copy.layers if isinstance(layer, nn.Linear | nn.Conv2d))
     with torch.no_grad():
         for product, layer in zip(products, layers, strict=True):
-            for name, parameter in zip(product.input[1:], (layer.weight, layer.bias), strict=True):
+            for name, parameter in zip(product.input[1:], layer.parameters(), strict=True):
                 parameter.copy_(torch.from_numpy(kept[cast[name]].astype(np.float32)))
-    rest = [layer for layer in copy.layers if not isinstance(layer, nn.BatchNorm1d)]
+    norms = nn.BatchNorm1d | nn.BatchNorm2d
+    rest = [layer for layer in copy.layers if not isinstance(layer, norms)]
     copy.layers = nn.Sequential(*rest)
     return copy
 

@@ -36,6 +36,8 @@ class Node:
     outputs: tuple[str, ...]
     integers: Mapping[str, int]
     """Those attributes that are integers."""
+    lists: Mapping[str, tuple[int, ...]]
+    """Those that are lists of them."""
     has_graph: bool
 
 
@@ -112,7 +114,7 @@ class _Reader:
                 self._file.has_sparse = True
 
     def _node(self, data: memoryview, depth: int) -> Node:
-        inputs, outputs, integers = [], [], {}
+        inputs, outputs, integers, lists = [], [], {}, {}
         op_type = domain = ""
         has_graph = False
         for number, value in self._fields(data):
@@ -125,18 +127,23 @@ class _Reader:
             elif number == 7:
                 domain = _text(value)
             elif number == 5:
-                name, integer, with_graph = self._attribute(_part(value), depth)
-                integers[name] = integer
+                name, integer, several, with_graph = self._attribute(_part(value), depth)
+                if name in integers:
+                    raise ArtifactError(f"one of its nodes has two attributes named {name!r}")
+                integers[name], lists[name] = integer, several
                 has_graph |= with_graph
-        return Node(op_type, domain, tuple(inputs), tuple(outputs), integers, has_graph)
+        return Node(op_type, domain, tuple(inputs), tuple(outputs), integers, lists, has_graph)
 
-    def _attribute(self, data: memoryview, depth: int) -> tuple[str, int, bool]:
+    def _attribute(self, data: memoryview, depth: int) -> tuple[str, int, tuple[int, ...], bool]:
         name, integer, has_graph = "", 0, False
+        several: list[int] = []
         for number, value in self._fields(data):
             if number == 1:
                 name = _text(value)
             elif number == 3:
                 integer = _integer(value)
+            elif number == 8:
+                several += [value] if isinstance(value, int) else self._packed(value)
             elif number in {5, 10}:
                 self._tensor(_part(value))
             elif number in {6, 11}:
@@ -144,7 +151,7 @@ class _Reader:
                 self._graph(_part(value), depth + 1)
             elif number in {22, 23}:
                 self._file.has_sparse = True
-        return name, integer, has_graph
+        return name, integer, tuple(several), has_graph
 
     def _tensor(self, data: memoryview) -> Tensor:
         name, data_type, raw_size, elsewhere = "", 0, 0, False

@@ -13,9 +13,12 @@ from .model_file import ModelFile, Node, Tensor
 _FLOAT, _INT64, _HALF = 1, 7, 10
 _ITEM_SIZES = {_FLOAT: 4, _INT64: 8, _HALF: 2}  # of onnx.TensorProto.DataType
 
-# Each gives as many values as it is given; constants among the other inputs hold one number, but
-# for the shape that Reshape takes.
+# Each gives as many values as it is given, Slice fewer; constants among the other inputs hold one
+# number, but for the shape that Reshape takes.
 _KEEP_SIZE = {"LeakyRelu", "Tanh", "Reshape", "Add", "Mul", "Round", "Clip", "Cast", "Transpose"}
+_KEEP_SIZE |= {"DepthToSpace", "Slice"}
+# What a convolution that keeps height and width may say.
+_SAME = {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1), "strides": (1, 1), "dilations": (1, 1)}
 
 
 _INPUTS = "z", "labels"
@@ -69,8 +72,9 @@ def _follow(node: Node, constants: dict[str, Tensor], widths: dict[str, int]) ->
         raise _foreign(node)
     if node.op_type == "Cast" and node.inputs[:1] and node.inputs[0] in constants:
         constants[output] = constants[node.inputs[0]]  # float16 weights
-    elif node.op_type == "Gemm":
-        widths[output] = _gemm(node, given, constants, widths)
+    elif node.op_type in {"Gemm", "Conv"}:
+        layer = _gemm if node.op_type == "Gemm" else _conv
+        widths[output] = layer(node, given, constants, widths)
     elif node.op_type == "Gather":
         # Of a table with a row for each label.
         table = constants.get(node.inputs[0]) if node.inputs else None
@@ -106,6 +110,20 @@ def _gemm(
     if node.integers.get("transA") or n_in != widths[given[0]]:
         raise _foreign(node)
     return n_out
+
+
+def _conv(
+    node: Node, given: list[str], constants: Mapping[str, Tensor], widths: Mapping[str, int]
+) -> int:
+    kernels = constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+    if given != [*node.inputs[:1]] or kernels is None or kernels.dims[2:] != (3, 3):
+        raise _foreign(node)
+    if any(node.lists.get(name, value) != value for name, value in _SAME.items()):
+        raise _foreign(node)
+    n_out, n_in, *_ = kernels.dims
+    if widths[given[0]] % n_in or node.integers.get("group", 1) != 1:
+        raise _foreign(node)
+    return widths[given[0]] // n_in * n_out
 
 
 def _foreign(node: Node) -> ArtifactError:

@@ -19,6 +19,9 @@ TINY = TrainConfig(
     device="cpu",
     engine="plain",
 )
+CONV = replace(
+    TINY, network=replace(TINY.network, network="conv", conv_width=4, conditional=True), epochs=6
+)
 CONDITIONAL = replace(TINY, network=replace(TINY.network, conditional=True), epochs=6)
 
 COLOUR = replace(
@@ -100,6 +103,26 @@ def colour_artifact(colour_run: Path) -> Path:
 
     export(best_checkpoint(colour_run), colour_run / "artifact")
     return colour_run / "artifact"
+
+
+@pytest.fixture(scope="session")
+def conv_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `CONV`. Do not write to it."""
+    from training.loop import train
+
+    run_dir = tmp_path_factory.mktemp("runs") / "conv"
+    train(CONV, run_dir)
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def conv_artifact(conv_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of that run's best checkpoint. Do not write to it."""
+    from export.artifact_folder import best_checkpoint, export
+
+    folder = tmp_path_factory.mktemp("artifacts") / "conv"
+    export(best_checkpoint(conv_run), folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.conftest import CONDITIONAL, TINY
+from tests.conftest import CONDITIONAL, CONV, TINY
 from training import compiled_step, engine
 from training.config import RECIPES, TrainConfig
 from training.data import Batches, load_images
@@ -119,7 +119,12 @@ def test_auto_takes_what_pays(asked: Any, device: str, total: int, expected: str
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # compilers warn of what is theirs
 @pytest.mark.parametrize(
-    ("usual", "recipe", "precision"), [(TINY, HINGE, "highest"), (CONDITIONAL, R3GAN, "medium")]
+    ("usual", "recipe", "precision"),
+    [
+        (TINY, HINGE, "highest"),
+        (CONDITIONAL, R3GAN, "medium"),
+        pytest.param(CONV, R3GAN, "highest", marks=pytest.mark.full),
+    ],
 )
 def test_the_compiled_engine_trains_as_the_plain_one(
     usual: Any, recipe: Any, precision: Any, caplog: pytest.LogCaptureFixture
@@ -192,7 +197,7 @@ def test_graphs_without_a_gpu_are_said_not_to_be(caplog: pytest.LogCaptureFixtur
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("kind", ["graph", "compiled"])
 @pytest.mark.parametrize("recipe", [HINGE, R3GAN])
-@pytest.mark.parametrize("usual", [TINY, CONDITIONAL])
+@pytest.mark.parametrize("usual", [TINY, CONDITIONAL, CONV])
 def test_a_cuda_graph_trains_as_the_plain_engine(usual: Any, recipe: Any, kind: Any) -> None:
     cuda = torch.device("cuda")
     config = replace(usual, recipe=recipe, engine=kind, device="cuda", matmul_precision="highest")
