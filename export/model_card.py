@@ -21,7 +21,7 @@ _CARD = """\
 
 ![Images 0 to 63 of seed 0]({picture})
 
-A fully connected GAN that was trained on `{dataset}` with the recipe `{recipe}`, step {step}.
+A GAN that was trained on `{dataset}` with the recipe `{recipe}`, step {step}.
 Licence of the data: {licence}.
 
 | file | bytes | |

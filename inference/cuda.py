@@ -30,10 +30,10 @@ class Library(NamedTuple):
     """What pip installs it by."""
 
 
-def require_cuda(runtime: Any, device: int) -> None:
+def require_cuda(runtime: Any, device: int, *, convolutions: bool = False) -> None:
     """Raise ProviderError unless all is there for onnxruntime to run on this CUDA device.
 
-    runtime: the module `onnxruntime`.
+    runtime: the module `onnxruntime`.  convolutions: whether the graph has some.
     """
     version = runtime.__version__
     packages = installed(runtime)
@@ -57,11 +57,12 @@ def require_cuda(runtime: Any, device: int) -> None:
             f"onnxruntime {version} needs {major}.0. Update the driver, or take an onnxruntime "
             f"for CUDA 12: pip install {_FOR_CUDA_12}"
         )
-    missing = [library for library in libraries(runtime) if find(library) is None]
+    wanted = libraries(runtime, convolutions=convolutions)
+    missing = [library for library in wanted if find(library) is None]
     if missing:
         names = ", ".join(library.name for library in missing)
-        wanted = " ".join(dict.fromkeys(f"'{library.package}'" for library in missing))
-        raise ProviderError(f"{names} cannot be loaded: pip install {wanted}")
+        lacking = " ".join(dict.fromkeys(f"'{library.package}'" for library in missing))
+        raise ProviderError(f"{names} cannot be loaded: pip install {lacking}")
     count = len(devices(driver))
     if device >= count:
         raise ProviderError(
@@ -88,8 +89,12 @@ def built_for(runtime: Any) -> int:
     return int(found[0]) if found else 0
 
 
-def libraries(runtime: Any) -> list[Library]:
-    """What its CUDA provider loads, in the order to load them; none where it does not say."""
+def libraries(runtime: Any, *, convolutions: bool = False) -> list[Library]:
+    """What its CUDA provider loads, in the order to load them; none where it does not say.
+
+    convolutions: whether it shall run some. They need cuDNN, which is loaded for them alone from
+    1.31 on.
+    """
     major = built_for(runtime)
     if not major:
         return []
@@ -102,9 +107,11 @@ def libraries(runtime: Any) -> list[Library]:
     ]
     if not windows:  # there, it is loaded only where it is called
         wanted.append(("curand", 10, f"nvidia-curand{suffix}~=10.0"))
-    if tuple(map(int, re.findall(r"\d+", runtime.__version__)[:2])) < (1, 31):
+    old = tuple(map(int, re.findall(r"\d+", runtime.__version__)[:2])) < (1, 31)
+    if old:
         fft = 12 if major >= 13 else 11
         wanted.append(("cufft", fft, f"nvidia-cufft{suffix}~={fft}.0"))
+    if old or convolutions:
         wanted.append(("cudnn", 9, f"nvidia-cudnn-cu{major}~=9.0"))
     return [
         Library(f"{name}64_{number}.dll" if windows else f"lib{name}.so.{number}", package)

@@ -87,7 +87,7 @@ def _cuda(module: Any) -> dict[str, Any]:
         found["problem"] = str(error)
     found["libraries"] = {
         library.name: _without_home(cuda.find(library) or "missing")
-        for library in cuda.libraries(module)
+        for library in cuda.libraries(module, convolutions=True)  # cuDNN for these alone
     }
     found["devices"] = []
     try:

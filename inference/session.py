@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .artifact import ArtifactError
 from .cuda import ProviderError, require_cuda
+from .model_file import read_model
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def open_session(model: bytes | Path, settings: SessionSettings | str = "auto") 
 
 def _open_cuda(model: bytes | Path, settings: SessionSettings) -> Any:
     """A session with every node on CUDA, or ProviderError."""
-    require_cuda(runtime(), settings.device)
+    require_cuda(runtime(), settings.device, convolutions=_has_convolutions(model))
     native = _native(SessionSettings("cuda"))
     native.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     native.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -167,6 +168,12 @@ def _open_cuda(model: bytes | Path, settings: SessionSettings) -> Any:
     if providers != {"CUDAExecutionProvider"}:
         raise ProviderError(f"onnxruntime would run on {sorted(providers)} instead of CUDA alone")
     return session
+
+
+def _has_convolutions(model: bytes | Path) -> bool:
+    """Whether a graph has operations for which onnxruntime needs cuDNN on CUDA."""
+    file = read_model(model.read_bytes() if isinstance(model, Path) else model)
+    return any(node.op_type in {"Conv", "ConvTranspose"} for node in file.nodes)
 
 
 def _native(settings: SessionSettings) -> Any:

@@ -116,6 +116,12 @@ def test_auto_takes_what_pays(asked: Any, device: str, total: int, expected: str
     assert resolve(replace(TINY, engine=asked), torch.device(device), total) == expected
 
 
+def test_auto_takes_convolutions_as_they_are() -> None:
+    assert resolve(replace(CONV, engine="auto"), CPU, 10**6) == "plain"
+    assert resolve(replace(CONV, engine="auto"), torch.device("cuda"), 10**6) == "graph"
+    assert resolve(replace(CONV, engine="compiled"), CPU, 1) == "compiled"
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # compilers warn of what is theirs
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Without a GPU, the driver and onnxruntime's CUDA provider are played by fakes at
 
 import ctypes
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +101,24 @@ def test_missing_libraries_are_named_with_their_pip_line(loaded: dict[str, Any],
         "libcublasLt.so.13, libcublas.so.13, libcurand.so.10 cannot be loaded: "
         "pip install 'nvidia-cublas~=13.0' 'nvidia-curand~=10.0'"
     )
+
+
+def test_cudnn_is_wanted_for_convolutions_alone(
+    loaded: dict[str, Any],
+    fake: Any,
+    tiny_artifact: Path,
+    conv_artifact: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "runtime", lambda: fake)
+    missing = "libcudnn.so.9 cannot be loaded: pip install 'nvidia-cudnn-cu13~=9.0'"
+    with pytest.raises(ProviderError, match=re.escape(missing)):
+        Sampler(conv_artifact, provider="cuda")
+    with pytest.raises(AttributeError, match="SessionOptions"):  # it went on to onnxruntime
+        Sampler(tiny_artifact, provider="cuda")
+    loaded["libcudnn.so.9"] = object()
+    with pytest.raises(AttributeError, match="SessionOptions"):
+        Sampler(conv_artifact, provider="cuda")
 
 
 def test_an_old_driver_is_told_with_what_it_can_run(loaded: dict[str, Any], fake: Any) -> None:

@@ -178,7 +178,9 @@ def resolve(config: TrainConfig, device: torch.device, total: int, ranks: int = 
         return "plain"
     if device.type == "cuda":
         return "graph"
-    return "compiled" if total >= _WORTH_COMPILING else "plain"
+    # Convolutions gain little, and what is made of their second derivatives differs from them.
+    worth = config.network.network == "mlp" and total >= _WORTH_COMPILING
+    return "compiled" if worth else "plain"
 
 
 def _failure(trial: Callable[[], str | None]) -> str | None:
