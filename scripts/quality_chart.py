@@ -1,4 +1,4 @@
-"""Draw excess FCD over training time: `python scripts/quality_chart.py CHART.png RUN_DIR …`.
+"""Draw excess FCD over iterations: `python scripts/quality_chart.py CHART.png RUN_DIR …`.
 
 One panel a data set, one colour a recipe; of several runs of a recipe, the one with most
 iterations is drawn bold. Prints the best of each run.
@@ -31,7 +31,7 @@ def main(chart: Path, run_dirs: list[Path]) -> None:
         for curve in of_dataset:
             bold = longest[curve.recipe] is curve
             axes.plot(
-                curve.minutes,
+                curve.steps,
                 [100 * scores["excess"] for scores in curve.scores],
                 color=COLOURS[curve.recipe],
                 lw=2 if bold else 0.7,
@@ -40,11 +40,11 @@ def main(chart: Path, run_dirs: list[Path]) -> None:
         axes.set_title(dataset)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel("minutes of training")
+        axes.set_xlabel("iterations")
         axes.set_ylabel("excess FCD (%)")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter("{x:g}")
+        for axis, subs in ((axes.xaxis, (1,)), (axes.yaxis, (1, 2, 5))):
+            axis.set_major_locator(LogLocator(subs=subs))
+            axis.set_major_formatter("{x:,g}")
             axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3, which="both")
         axes.legend()
