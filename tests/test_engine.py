@@ -129,7 +129,6 @@ def test_auto_takes_convolutions_as_they_are() -> None:
     [
         (TINY, HINGE, "highest"),
         (CONDITIONAL, R3GAN, "medium"),
-        pytest.param(CONV, R3GAN, "highest", marks=pytest.mark.full),
     ],
 )
 def test_the_compiled_engine_trains_as_the_plain_one(

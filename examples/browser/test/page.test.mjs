@@ -290,7 +290,7 @@ test("an artifact with classes draws the one that is chosen", async () => {
   assert.equal(await page.getAttribute("#grid button", "aria-label"), `Image 0 of seed 7: ${names[3]}`);
   await page.fill("#walk-slider", "0.5");
   await page.waitForTimeout(300);
-  assertSame((await levels("#walk-picture"))[0].grey, walk);
+  assertSame((await levels("#walk-picture"))[0].colours, walk);
 });
 
 test("with sampler.onnx alone the slider is off, until its generator comes", async () => {
