@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from examples.cluster import bulk, sweep
 from examples.cluster.shards import (
@@ -259,11 +260,16 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_best_run(
     capsys.readouterr()
     assert sweep.main([*SWEEP, "--output", str(folder)]) == 0
     output = capsys.readouterr().out
-    for run in runs:
-        undisturbed = tmp_path / run.name
-        settings = [f"--{run.name.replace('=', ' ')}".split()[0], run.name.partition("=")[2]]
-        train(parse([*SWEEP[2:], *settings]).config, undisturbed)
-        assert_same_run(run, undisturbed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as Ray's workers have it: with more, sums are rounded otherwise
+    try:
+        for run in runs:
+            undisturbed = tmp_path / run.name
+            settings = [f"--{run.name.replace('=', ' ')}".split()[0], run.name.partition("=")[2]]
+            train(parse([*SWEEP[2:], *settings]).config, undisturbed)
+            assert_same_run(run, undisturbed)
+    finally:
+        torch.set_num_threads(threads)
     final = [json.loads((run / "best.json").read_text())["final"]["fcd"] for run in runs]
     excess = [scores["excess"] for scores in final]
     best = excess.index(min(excess))
