@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def writer_for(output: str | os.PathLike[str], job: Job, *, force: bool = False)
     path = Path(output)
     if path.is_dir() or not path.suffix or os.fspath(output).endswith(("/", os.sep)):
         return FolderWriter(path, job, force=force)
+    kinds: dict[str, type[GridWriter | NpyWriter]]
     kinds = {".png": GridWriter, ".npy": NpyWriter, ".npz": NpzWriter}
     if path.suffix.lower() not in kinds:
         raise ValueError(f"the output must be {KINDS}, got {os.fspath(output)!r}")
@@ -109,7 +111,7 @@ def require_free(path: str | os.PathLike[str], *, force: bool) -> None:
         )
 
 
-class Writer:
+class Writer(ABC):
     """Takes batches, and has a whole output at the end of its `with`, or none after an error.
 
     After a KeyboardInterrupt, what was taken is kept where it makes a whole output of its own.
@@ -120,11 +122,11 @@ class Writer:
         """Images that are written, or safe to be."""
         self._open = ExitStack()
 
+    @abstractmethod
     def write(self, batch: NDArray[np.uint8]) -> None:
         """Take uint8 (n, H, W[, 3])."""
-        raise NotImplementedError
 
-    def _finish(self) -> None:
+    def _finish(self) -> None:  # noqa: B027 - a folder has nothing to complete
         """Complete the output with the images that were taken."""
 
     def _keeps_parts(self) -> bool:

@@ -41,88 +41,75 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+def trained(config: TrainConfig, run_dir: Path) -> Path:
+    """The folder of a run that has ended."""
+    from training.loop import train
+
+    train(config, run_dir)
+    return run_dir
+
+
+def exported(run_dir: Path, folder: Path) -> Path:
+    """The artifact of a run's best checkpoint."""
+    from export.artifact_folder import best_checkpoint, export
+
+    export(best_checkpoint(run_dir), folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of `TINY`. Do not write to it."""
-    from training.loop import train
-
-    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
-    train(TINY, run_dir)
-    return run_dir
+    return trained(TINY, tmp_path_factory.mktemp("runs") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifact of that run's best checkpoint. Do not write to it."""
-    from export.artifact_folder import best_checkpoint, export
-
-    folder = tmp_path_factory.mktemp("artifacts") / "artifact"
-    export(best_checkpoint(tiny_run), folder)
-    return folder
+    return exported(tiny_run, tmp_path_factory.mktemp("artifacts") / "artifact")
 
 
 @pytest.fixture(scope="session")
 def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of `CONDITIONAL`. Do not write to it."""
-    from training.loop import train
-
-    run_dir = tmp_path_factory.mktemp("runs") / "conditional"
-    train(CONDITIONAL, run_dir)
-    return run_dir
+    return trained(CONDITIONAL, tmp_path_factory.mktemp("runs") / "conditional")
 
 
 @pytest.fixture(scope="session")
 def conditional_artifact(conditional_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifact of that run's best checkpoint. Do not write to it."""
-    from export.artifact_folder import best_checkpoint, export
-
-    folder = tmp_path_factory.mktemp("artifacts") / "conditional"
-    export(best_checkpoint(conditional_run), folder)
-    return folder
+    return exported(conditional_run, tmp_path_factory.mktemp("artifacts") / "artifact")
 
 
 @pytest.fixture(scope="session")
 def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on a mixed folder of images in colour. Do not write to it."""
     from tests.own_images import write_images
-    from training.loop import train
 
     folder = tmp_path_factory.mktemp("own")
     write_images(folder / "images", 36)
     data = replace(COLOUR.data, dataset=str(folder / "images"), data_dir=folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.extractor._LEAST_STEPS", 20)  # a thousand take half a minute
-        train(replace(COLOUR, data=data), folder / "run")
-    return folder / "run"
+        return trained(replace(COLOUR, data=data), folder / "run")
 
 
 @pytest.fixture(scope="session")
 def colour_artifact(colour_run: Path) -> Path:
     """The artifact of that run's best checkpoint, where it belongs. Do not write to it."""
-    from export.artifact_folder import best_checkpoint, export
-
-    export(best_checkpoint(colour_run), colour_run / "artifact")
-    return colour_run / "artifact"
+    return exported(colour_run, colour_run / "artifact")
 
 
 @pytest.fixture(scope="session")
 def conv_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of `CONV`. Do not write to it."""
-    from training.loop import train
-
-    run_dir = tmp_path_factory.mktemp("runs") / "conv"
-    train(CONV, run_dir)
-    return run_dir
+    return trained(CONV, tmp_path_factory.mktemp("runs") / "conv")
 
 
 @pytest.fixture(scope="session")
 def conv_artifact(conv_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifact of that run's best checkpoint. Do not write to it."""
-    from export.artifact_folder import best_checkpoint, export
-
-    folder = tmp_path_factory.mktemp("artifacts") / "conv"
-    export(best_checkpoint(conv_run), folder)
-    return folder
+    return exported(conv_run, tmp_path_factory.mktemp("artifacts") / "artifact")
 
 
 @pytest.fixture(scope="session")
