@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.http_service import put_load_on, resident_mib, service
+from tests.test_survival import wait_for
 
 pytest.importorskip("fastapi")
 
@@ -40,6 +43,17 @@ def test_random_requests_get_nothing_but_2xx_and_4xx(golden_artifact: Path, tmp_
     assert all(status // 100 in {2, 4} for status in statuses)
     assert statuses[200] > 100
     assert statuses[422] > 100
+
+
+def answers(url: str) -> bool:
+    """Whether it is not refused for want of room."""
+    try:
+        with urllib.request.urlopen(url, timeout=20):
+            return True
+    except urllib.error.HTTPError as error:
+        if error.code != 429:
+            raise
+        return False
 
 
 @contextmanager
@@ -92,6 +106,8 @@ def test_five_minutes_of_saturation(golden_artifact: Path) -> None:
 def test_more_than_it_can_take_is_refused_and_nothing_breaks(golden_artifact: Path) -> None:
     with service(golden_artifact, "--most-waiting", "1024") as (address, _):
         load = put_load_on(address, "count=512&format=png", connections=32, seconds=5)
+        # What callers who are gone had asked for is drawn still: this has no room until none waits.
+        wait_for(lambda: answers(f"{address}/images?count=1024"))
         after = put_load_on(address, "count=1&format=png", connections=1, seconds=1)
     print(load)
     assert load.broken == 0
