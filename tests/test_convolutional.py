@@ -1,5 +1,6 @@
 """`--network conv`, from training to the sampler."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from training.checkpoint import load, load_generator
 from training.config import ConfigError, DataConfig, NetworkConfig, TrainConfig, from_dict, to_dict
 from training.networks import Discriminator, Generator
 from training.state import TrainState, averaged
+from training.step import Gradients, apply_gradients
 
 CPU = torch.device("cpu")
 USUAL = NetworkConfig(network="conv")
@@ -135,6 +137,25 @@ def test_the_average_has_the_statistics_of_its_own_activations() -> None:
         normalised = ((output - shift) / scale).transpose(0, 1).flatten(1)
         assert normalised.mean(1).abs().max() < 0.1
         assert (normalised.std(1) - 1).abs().max() < 0.1
+
+
+def test_adam_moves_each_weight_by_its_own_gradient() -> None:
+    """Convolutions may give gradients that lie in memory in another order than the weights."""
+    config = replace(CONV, network=USUAL)
+
+    def moved(permuted: bool) -> list[Tensor]:
+        state = TrainState.create(config.network, config.recipe, (1, 28, 28), CPU, 0)
+        torch.manual_seed(1)
+        values = []
+        for parameter in state.optimizer.param_groups[0]["params"]:
+            value = torch.randn_like(parameter)
+            values.append(value.mT.contiguous().mT if permuted and value.ndim > 1 else value)
+        count = len(list(state.generator.parameters()))
+        found = Gradients(tuple(values[:count]), tuple(values[count:]), torch.zeros(4))
+        apply_gradients(state, found)
+        return [p.detach() for n in (state.generator, state.discriminator) for p in n.parameters()]
+
+    torch.testing.assert_close(moved(True), moved(False), rtol=0, atol=0)
 
 
 def test_a_checkpoint_says_what_it_is(conv_run: Path) -> None:

@@ -98,7 +98,10 @@ def apply_gradients(state: TrainState, gradients: Gradients) -> None:
     (group,) = state.optimizer.param_groups
     values = gradients.generator + gradients.discriminator
     for parameter, value in zip(group["params"], values, strict=True):
-        parameter.grad = value
+        # Fused Adam takes elements as they lie in memory (on CUDA it refuses other strides than the
+        # weights'), and a convolution's gradient may lie there in another order than its weights.
+        alike = value.stride() == parameter.stride()
+        parameter.grad = value if alike else torch.empty_like(parameter).copy_(value)
     state.optimizer.step()
     state.step += 1
 
