@@ -1,7 +1,5 @@
 """Every exported file against PyTorch: an export that does not match it fails."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -18,6 +16,7 @@ from export.sampler_file import SAMPLER_FILE
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE
 from inference.golden import GOLDEN_IMAGES, describe
 from inference.noise import latents, normal_quantiles
+from training.machine import float32_products
 from training.networks import Generator, to_pixels
 
 BATCHES = (0, 1, 2, 7, 64, 1000)
@@ -104,7 +103,7 @@ def check_files(generator: Generator, folder: Path, stored: Generator | None = N
         given["labels"] = np.arange(BATCHES[-1]) % classes
     drawn = _drawn(generator, BATCHES[-1], SEED)  # sampler.onnx draws its own
     checks = []
-    with _full_precision():
+    with float32_products():  # whatever training has set
         references = {
             TORCHSCRIPT_FILE: _Reference(generator, given),
             GENERATOR_FILE: _Reference(stored, given),
@@ -232,14 +231,3 @@ def _head(output: Output, batch: int) -> Output:
 
 def _same_bits(a: Output, b: Output) -> bool:
     return all(a[name].tobytes() == b[name].tobytes() for name in b)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """PyTorch multiplies in whole float32, whatever training has set."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

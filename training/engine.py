@@ -18,6 +18,7 @@ from training.config import TrainConfig
 from training.cuda_graph import CapturedSteps
 from training.data import Batches
 from training.losses import LOSSES
+from training.machine import float32_products
 from training.ranks import ALONE, RankLostError, Ranks
 from training.state import TrainState, ema_share, update_ema
 from training.step import Gradients, adversarial_gradients, apply_gradients, set_lr, weights_of
@@ -154,19 +155,17 @@ class Engine:
     @contextmanager
     def setting(self) -> Iterator[None]:
         """What holds for steps alone: precision (scores and files are made in float32), threads."""
-        precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+        threads = torch.get_num_threads()
         deterministic = torch.are_deterministic_algorithms_enabled()
         torch.use_deterministic_algorithms(deterministic or self._deterministic)
-        torch.set_float32_matmul_precision(self._precision)
         torch.set_num_threads(min(threads, _MOST_THREADS))
         # Compiled once, for inputs that never change but in their values: nothing to look up anew.
         compiled = torch.compiler.set_stance(skip_guard_eval_unsafe=self.kind == "compiled")
         try:
-            with compiled:
+            with float32_products(self._precision), compiled:
                 yield
         finally:
             torch.use_deterministic_algorithms(deterministic)
-            torch.set_float32_matmul_precision(precision)
             torch.set_num_threads(threads)
 
 
@@ -178,7 +177,7 @@ def resolve(config: TrainConfig, device: torch.device, total: int, ranks: int = 
         return "plain"
     if device.type == "cuda":
         return "graph"
-    # With convolutions in bfloat16, the losses of compiled steps were refused by `difference`.
+    # Convolutions take nearly all of their steps, and are oneDNN's in both: compiled saves nothing.
     worth = config.network.network == "mlp" and total >= _WORTH_COMPILING
     return "compiled" if worth else "plain"
 

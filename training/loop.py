@@ -15,7 +15,7 @@ from training.data import Batches, Images, load_images
 from training.engine import Engine
 from training.extractor import extractor_for
 from training.interruption import Interruption
-from training.machine import describe_machine
+from training.machine import describe_machine, float32_products
 from training.provenance import describe, write_config
 from training.quality import reference_for
 from training.ranks import ALONE, RankLostError, Ranks
@@ -74,7 +74,8 @@ def train(
     if not resume:
         refuse_used(run_dir)
     try:
-        return _train(config, run_dir, device, resume, override, ranks)
+        with float32_products():  # scores and files; the engine has its own for steps
+            return _train(config, run_dir, device, resume, override, ranks)
     except torch.OutOfMemoryError as error:
         raise TrainingError(_out_of_memory(config, error)) from None
     except RankLostError as error:

@@ -1,10 +1,30 @@
-"""What a run, or a figure, was made on."""
+"""What a run, or a figure, was made on, and how precisely it multiplies."""
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import torch
+
+
+@contextmanager
+def float32_products(precision: str = "highest") -> Iterator[None]:
+    """How PyTorch rounds the factors of float32 matrix products, and on CUDA of convolutions.
+
+    precision: as `torch.set_float32_matmul_precision` has it; "highest" is not at all, which for
+    convolutions is not what PyTorch begins with.
+    """
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    of_convolutions = cudnn.allow_tf32
+    torch.set_float32_matmul_precision(precision)
+    cudnn.allow_tf32 = precision != "highest"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        cudnn.allow_tf32 = of_convolutions
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:
