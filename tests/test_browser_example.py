@@ -44,13 +44,14 @@ def test_the_page_shows_what_python_draws(
     example: Path,
     golden_artifact: Path,
     colour_artifact: Path,
-    conditional_artifact: Path,
+    conv_artifact: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ARTIFACT", str(golden_artifact))
     run("npm", "run", "build", cwd=example)
     sampler, other = (Sampler(each, provider="cpu") for each in (golden_artifact, colour_artifact))
-    with_classes = Sampler(conditional_artifact, provider="cpu")
+    # Labels and convolutions in one.
+    with_classes = Sampler(conv_artifact, provider="cpu")
     first_and_last = with_classes.latents(64, seed=7)[[0, 63]]
     expected = {
         "chromium": CHROMIUM,
@@ -70,7 +71,7 @@ def test_the_page_shows_what_python_draws(
             "halfway": base64(other.decode(halfway(other.latents(64, seed=7)[list(WALK)]))),
         },
         "conditional": {
-            "artifact": str(conditional_artifact),
+            "artifact": str(conv_artifact),
             "names": list(with_classes.metadata.classes),
             "drawn": base64(with_classes.sample(64, seed=7)),
             "three": base64(with_classes.sample(64, seed=7, label=3)),

@@ -132,7 +132,7 @@ def test_without_classes_there_is_no_label(file: bytes) -> None:
     assert "label" not in {each["name"] for each in parameters}
 
 
-@pytest.mark.parametrize("kind", ["golden_artifact", "colour_artifact"])
+@pytest.mark.parametrize("kind", ["golden_artifact", "colour_artifact", "conv_artifact"])
 def test_one_image_comes_as_it_is(kind: str, request: pytest.FixtureRequest) -> None:
     artifact: Path = request.getfixturevalue(kind)
     images = Sampler(artifact, provider="cpu").sample(3, seed=3, start=5)

@@ -67,11 +67,13 @@ def test_node_draws_the_golden_images(example: Path, golden_artifact: Path) -> N
 @needs_node
 @pytest.mark.full
 @pytest.mark.parametrize("label", [None, 3])
-def test_node_draws_a_class(example: Path, conditional_artifact: Path, label: int | None) -> None:
+def test_node_draws_a_class_by_convolutions(
+    example: Path, conv_artifact: Path, label: int | None
+) -> None:
     place = ["7", "5", "9", "classes.png", *([] if label is None else [str(label)])]
-    run("node", "draw.mjs", conditional_artifact / "sampler.onnx", *place, cwd=example)
+    run("node", "draw.mjs", conv_artifact / "sampler.onnx", *place, cwd=example)
     cells = np.asarray(Image.open(example / "classes.png")).reshape(3, 8, 3, 8).swapaxes(1, 2)
-    sampler = Sampler(conditional_artifact, provider="cpu")
+    sampler = Sampler(conv_artifact, provider="cpu")
     require_same_pixels(cells.reshape(9, 8, 8), sampler.sample(9, seed=7, start=5, label=label))
 
 
