@@ -13,6 +13,7 @@ class Curve:
     name: str
     dataset: str
     recipe: str
+    """And the network, where it is not the fully connected one: "r3gan, conv"."""
     seed: int
     steps: list[int]
     minutes: list[float]
@@ -28,9 +29,9 @@ def read_curve(run_dir: Path) -> Curve:
     """The curve of the run in a folder, from config.json and metrics.jsonl."""
     config = json.loads((run_dir / "config.json").read_text("utf-8"))["config"]
     recipe = config["recipe"]
-    curve = Curve(
-        run_dir.name, config["data"]["dataset"], recipe["recipe"], config["seed"], [], [], []
-    )
+    network = config.get("network", {}).get("network", "mlp")
+    name = recipe["recipe"] if network == "mlp" else f"{recipe['recipe']}, {network}"
+    curve = Curve(run_dir.name, config["data"]["dataset"], name, config["seed"], [], [], [])
     before, seconds = 0, 0.0
     with (run_dir / "metrics.jsonl").open(encoding="utf-8") as lines:
         for record in map(json.loads, lines):

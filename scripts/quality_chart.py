@@ -1,6 +1,6 @@
 """Draw excess FCD over iterations: `python scripts/quality_chart.py CHART.png RUN_DIR …`.
 
-One panel a data set, one colour a recipe; of several runs of a recipe, the one with most
+One panel a data set, one colour a recipe and network; of several runs of one, that with most
 iterations is drawn bold. Prints the best of each run.
 """
 
@@ -16,7 +16,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-COLOURS = {"textbook": "tab:gray", "bce": "tab:blue", "r3gan": "tab:red", "hinge": "tab:green"}
+COLOURS = {
+    "textbook": "tab:gray", "bce": "tab:blue", "r3gan": "tab:red", "hinge": "tab:green",
+    "r3gan, conv": "tab:purple", "bce, conv": "tab:cyan", "hinge, conv": "tab:olive",
+}  # fmt: skip
 
 
 def main(chart: Path, run_dirs: list[Path]) -> None:

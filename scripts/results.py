@@ -1,7 +1,8 @@
 """Show a finished run under docs/results: `python scripts/results.py docs/results RUN_DIR …`.
 
 Of each run: DATASET-RECIPE-curves.png (losses, excess FCD and what both rules chose of it),
-DATASET-RECIPE-grids.png (the same noise through the training) and DATASET-RECIPE.json.
+DATASET-RECIPE-grids.png (the same noise through the training) and DATASET-RECIPE.json; with
+--network conv, DATASET-RECIPE-conv.
 """
 
 import io
@@ -30,7 +31,9 @@ COLOURS = {"fcd": "tab:green", "g-loss": "tab:red"}
 def main(folder: Path, run_dirs: list[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for run in map(read_run, run_dirs):
+        network = run.config.network.network
         name = f"{run.config.data.dataset}-{run.config.recipe.recipe}"
+        name += "" if network == "mlp" else f"-{network}"
         draw_curves(run, folder / f"{name}-curves.png")
         draw_grids(run, folder / f"{name}-grids.png")
         with atomic_write(folder / f"{name}.json") as file:
@@ -47,7 +50,8 @@ def draw_curves(run: RunView, path: Path) -> None:
         x, low, median, high = binned(run.steps, run.losses[:, LOSSES.index(column)])
         (line,) = losses.plot(x, median, label=label)
         losses.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
-    losses.set_title(f"{run.config.data.dataset}, {run.config.recipe.recipe}")
+    recipe, network = run.config.recipe.recipe, run.config.network.network
+    losses.set_title(f"{run.config.data.dataset}, {recipe}, {network}")
     losses.set_ylabel("loss (nats): median, 5 to 95 %")
     quality.plot(
         [record.step for record in run.scored],
