@@ -62,13 +62,16 @@ def parts(config: CheckConfig, folder: Path) -> list[Part]:
             no_gpu,
         ),
         Part(
-            "images per second",
-            ["-m", "benchmarks.sampling", "--device", "cuda", "--json", "JSON"],
-            no_gpu,
-        ),
-        Part(
             "iterations per second",
             ["-m", "benchmarks.training", *data, "--json", "JSON"],
+            no_gpu or no_data,
+        ),
+        Part(
+            "iterations per second, convolutions",
+            [
+                *["-m", "benchmarks.training", *data, "--network", "conv", "--rounds", "3"],
+                *["--engines", "plain", "graph", "--json", "JSON"],
+            ],
             no_gpu or no_data,
         ),
         Part(
@@ -90,7 +93,7 @@ def parts(config: CheckConfig, folder: Path) -> list[Part]:
         ),
         Part(
             "seconds until FCD",
-            [*quality, "--iterations", "9380", "--json", "JSON"],
+            [*quality, "--iterations", "9380", "--conv", "--json", "JSON"],
             no_gpu or no_data,
         ),
     ]

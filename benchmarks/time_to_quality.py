@@ -1,6 +1,6 @@
 """Seconds of training until FCD falls under given values: textbook `bce`, ours `bce` and `r3gan`.
 
-python -m benchmarks.time_to_quality --iterations 10000    # trains the three, then compares
+python -m benchmarks.time_to_quality --iterations 10000    # trains these, then compares
 
 python -m benchmarks.time_to_quality runs/a runs/b         # compares runs that are there
 """
@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks.curves import Curve, read_curve
 from benchmarks.textbook import TextbookConfig, train_and_score
-from training.config import RECIPES, DataConfig, TrainConfig
+from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
 from training.loop import train
 from training.machine import describe_machine
 
@@ -25,23 +25,26 @@ class QualityConfig:
     """What to compare."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Folders of runs; none: train the three now."""
+    """Folders of runs; none: train three now."""
     fcd: tuple[float, ...] = (64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0)
     """The values."""
     dataset: Literal["mnist", "fashion-mnist"] = "mnist"
     data_dir: Path = Path("data")
     iterations: int = 10_000
-    """Of each of the three."""
+    """Of each that is trained."""
+    conv: bool = False
+    """Whether to train a fourth, `r3gan` with convolutions."""
     run_dir: Path = Path("runs/time-to-quality")
-    """Where the three are trained; must not exist."""
+    """Where they are trained; must not exist."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     json: Path | None = None
     """Where to write the figures to as well."""
 
 
-def train_three(config: QualityConfig) -> list[Path]:
-    """The folders of three new runs, scored about twenty times each."""
-    folders = [config.run_dir / name for name in ("textbook", "bce", "r3gan")]
+def train_all(config: QualityConfig) -> list[Path]:
+    """The folders of new runs, scored about twenty times each."""
+    names = ["textbook", "bce", "r3gan"] + ["r3gan-conv"] * config.conv
+    folders = [config.run_dir / name for name in names]
     epochs = max(1, round(config.iterations * 64 / 60_000))
     score_epochs = max(1, epochs // 20)
     train_and_score(
@@ -55,9 +58,11 @@ def train_three(config: QualityConfig) -> list[Path]:
         )
     )
     for folder in folders[1:]:
+        recipe, _, network = folder.name.partition("-")
         settings = TrainConfig(
             data=DataConfig(config.dataset, config.data_dir),
-            recipe=RECIPES[folder.name],
+            network=NetworkConfig(network="conv" if network else "mlp"),
+            recipe=RECIPES[recipe],
             iterations=config.iterations,
             device=config.device,
             score_every=max(1, config.iterations // 20),
@@ -76,7 +81,7 @@ def seconds_until(curve: Curve, fcd: float) -> float | None:
 
 def compare(config: QualityConfig) -> dict[str, Any]:
     """All figures, as JSON values."""
-    curves = [read_curve(run) for run in config.runs or train_three(config)]
+    curves = [read_curve(run) for run in config.runs or train_all(config)]
     cuda = config.device != "cpu" and torch.cuda.is_available()
     return {
         "machine": describe_machine(torch.device("cuda" if cuda else "cpu")),

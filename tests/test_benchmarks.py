@@ -103,6 +103,10 @@ def test_a_curve_knows_minutes_and_scores(tiny_run: Path) -> None:
     assert curve.steps[curve.best()] == best["choices"]["fcd"]["step"]
 
 
+def test_a_curve_of_convolutions_says_so(conv_run: Path) -> None:
+    assert read_curve(conv_run).recipe == "bce, conv"
+
+
 def test_the_seconds_until_a_score_are_those_of_the_first_below() -> None:
     scores = [{"fcd": value} for value in (9.0, 4.0, 2.0, 5.0)]
     curve = Curve("a", "mnist", "bce", 0, [1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0], scores)
@@ -145,9 +149,9 @@ def test_the_gpu_check_says_what_it_skips(
     monkeypatch.setattr(sys, "argv", ["x", "--json", str(file)])
     assert gpu_check.main() == 0
     parts = json.loads(file.read_text())["parts"]
-    assert len(parts) == 6
+    assert len(parts) == 7
     assert {part["skipped"] for part in parts.values()} == {"PyTorch finds no GPU"}
-    assert capsys.readouterr().out.count("skipped: PyTorch finds no GPU") == 6
+    assert capsys.readouterr().out.count("skipped: PyTorch finds no GPU") == 7
 
 
 def test_a_part_of_the_gpu_check_brings_its_figures(tmp_path: Path) -> None:
