@@ -20,7 +20,7 @@ help:
 	@echo "make test      format, lint, types, tests; under 5 minutes"
 	@echo "make test-all  what takes longer or needs the network: the demo, the wheel, browser, load, Ray"
 	@echo "make torture   a hundred kills, two thousand damaged files, load; 15 minutes"
-	@echo "make gpu-check the GPU tests and all benchmarks, on a machine with a GPU; under 9 minutes"
+	@echo "make gpu-check the GPU tests and all benchmarks, on a machine with a GPU; minutes"
 	@echo "make clean     remove the environment and what the tools cached"
 	@echo "ORT=cpu|gpu chooses the onnxruntime (here: $(ORT)), PYTHON=... the Python (3.11 or later)"
 

@@ -79,10 +79,12 @@ def draw_curves(run: RunView, path: Path) -> None:
 
 
 def draw_grids(run: RunView, path: Path) -> None:
-    """The exercise's grids side by side, each 8 × 8 images of the same noise."""
+    """The exercise's grids side by side (of a shorter run its own), 8 × 8 images of one noise."""
     grids = run.grids()
+    of_run = sorted(grids)
+    own = (of_run[i * (len(of_run) - 1) // (len(STEPS) - 1)] for i in range(len(STEPS)))
     figure, panels = plt.subplots(2, 4, figsize=(9.6, 5.3), layout="constrained")
-    for step, axes in zip(STEPS, panels.flat, strict=True):
+    for step, axes in zip(STEPS if STEPS[-1] in grids else own, panels.flat, strict=True):
         axes.set_axis_off()
         if step in grids:
             axes.set_title(f"iteration {step:,}", fontsize=10)

@@ -57,8 +57,8 @@ class NetworkConfig:
     """Whether both networks are given the classes of images, so that the generator draws the class
     that it is asked for; the images need labels."""
     network: Literal["mlp", "conv"] = "mlp"
-    """mlp: fully connected layers. conv: convolutions, for images of at least 8 pixels a side: better
-    from as many iterations, of which each takes six times as long on a CPU."""
+    """mlp: fully connected layers. conv: convolutions, from 8 pixels a side on; better images from
+    as many iterations, each of which takes six times as long on a CPU."""
     conv_width: int = 32
     """Channels of conv's first layer that looks at images; all others are in proportion."""
 
