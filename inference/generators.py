@@ -18,6 +18,7 @@ GENERATOR_FILE = "generator.onnx"
 # thousands, and has several such runs to overlap with copies.
 _TILES = {"cpu": 512, "cuda": 4096}
 _MOST_VALUES_IN_A_TILE = 2**22
+_MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
 # Below this, onnxruntime's plain `run` costs less than to bind the arrays.
 _WORTH_BINDING = 64
 
@@ -58,6 +59,8 @@ class OwnGenerator:
         self.metadata = Metadata.from_json(file.metadata[CONTRACT_KEY])
         _require_role(self.metadata)
         values = widest(file, self.metadata.latent_dim, len(self.metadata.classes))
+        if values > _MOST_VALUES_OF_AN_IMAGE:
+            raise ArtifactError(f"its layers are too wide: {values:,} values for one image")
         self.session = Session(model, settings)
         most = _TILES[self.session.provider.partition(":")[0]]
         self.tile = max(1, min(most, _MOST_VALUES_IN_A_TILE // values))

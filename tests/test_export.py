@@ -265,8 +265,13 @@ def test_a_failing_export_leaves_the_artifact_before_it(
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("error", [OSError("it ends"), KeyboardInterrupt("it ends")])
 def test_a_swap_that_fails_puts_the_old_artifact_back(
-    tiny_run: Path, tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path,
+    tiny_artifact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
 ) -> None:
     folder = tmp_path / "artifact"
     shutil.copytree(tiny_artifact, folder)
@@ -275,11 +280,11 @@ def test_a_swap_that_fails_puts_the_old_artifact_back(
 
     def failing(path: Path, target: Path) -> Path:
         if path.name.endswith(".new"):
-            raise OSError("the disk is gone")
+            raise error
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(type(error), match="it ends"):
         export(best_checkpoint(tiny_run), folder)
     assert contents(folder) == before
     assert list(tmp_path.iterdir()) == [folder]

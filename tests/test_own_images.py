@@ -5,12 +5,13 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from export import score
 from inference import Sampler
@@ -20,7 +21,7 @@ from scripts.tint import write_tinted
 from tests.own_images import COLOURS
 from training.compare import main as compare
 from training.config import DataConfig
-from training.data import Images, load_images
+from training.data import DataError, Images, load_images
 from training.provenance import read_config
 from training.report import write_report
 
@@ -59,6 +60,20 @@ def test_any_format_size_and_turn_is_the_same_image(images: Images) -> None:
                 levels = half.mean((1, 2)) * part
                 assert 0.68 * colour[0] < levels[0] < 1.03 * colour[0]
                 assert levels[1] / levels[0] == pytest.approx(colour[1] / colour[0], abs=0.06)
+
+
+def test_no_image_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostScript, by whatever name, would be Ghostscript's."""
+
+    def run(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("Ghostscript was asked")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    for name in ("cat.png", "dog.eps"):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"^1 of 1 images .*cat\.png"):
+        load_images(DataConfig(str(tmp_path), image_size=8))
 
 
 def test_the_run_learns_colours_and_shows_them(colour_run: Path, images: Images) -> None:

@@ -69,6 +69,29 @@ def test_the_best_by_each_rule_the_last_and_every_tenth_are_kept(tmp_path: Path)
     assert kept == [70, 100, 130, 200, 230]
 
 
+def test_what_may_come_to_be_the_best_is_kept(tmp_path: Path) -> None:
+    """As the last epoch is opened again, and as a better coverage makes the best one look poor."""
+    (tmp_path / "checkpoints").mkdir()
+
+    def left_of(epochs: list[EpochRecord]) -> set[str]:
+        for record in epochs:
+            (tmp_path / f"checkpoints/step-{record.step:07d}.pt").touch()
+        prune(tmp_path, epochs)
+        return {f"checkpoints/{path.name}" for path in (tmp_path / "checkpoints").iterdir()}
+
+    epochs = [epoch(1, fcd=9.0), epoch(2, 0.5, fcd=3.0), epoch(3, fcd=5.0), epoch(4, 0.1, fcd=1.0)]
+    left = left_of(epochs)
+    assert {choose(rule, epochs[:-1]).checkpoint for rule in RULES} <= left
+    assert len(left) == 2
+
+    poor = [(9.0, 0.2), (3.0, 0.3), (4.0, 0.5), (6.0, 0.4)]
+    epochs = [epoch(i + 1, fcd=fcd, coverage=share) for i, (fcd, share) in enumerate(poor)]
+    left = left_of(epochs)
+    risen = choose("fcd", [*epochs, epoch(5, fcd=5.0, coverage=0.9)])
+    assert risen.step == 30
+    assert risen.checkpoint in left
+
+
 def test_best_json_says_rule_score_runner_up_and_why(tmp_path: Path) -> None:
     epochs = [epoch(1, 0.5, fcd=9.0), epoch(2, 1.0, fcd=4.0), epoch(3, 0.9, fcd=5.0)]
     choices = {rule: choose(rule, epochs) for rule in RULES}

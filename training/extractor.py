@@ -96,8 +96,9 @@ def extractor_for(images: Images, cache: Path, device: torch.device) -> Extracto
     if not path.exists():
         _log.info("training a classifier of this data set, to score images by; kept in %s", path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        content = save(train_classifier(images).state_dict())  # minutes: no file is open yet
         with atomic_write(path) as file:
-            file.write(save(train_classifier(images).state_dict()))
+            file.write(content)
     try:
         return _extractor(path.read_bytes(), "trained", channels, classes, device)
     except (SafetensorError, RuntimeError) as error:

@@ -56,8 +56,8 @@ def load_folder(folder: Path, image_size: int, channels: int) -> Images:
 
 def _files(folder: Path) -> list[Path]:
     """What Pillow reads by its ending, hidden files and folders apart, in order."""
-    formats = Image.registered_extensions().items()
-    suffixes = {suffix for suffix, name in formats if name in Image.OPEN}
+    formats = _formats()
+    suffixes = {ending for ending, name in Image.registered_extensions().items() if name in formats}
     return sorted(
         path
         for path in folder.rglob("*")
@@ -67,9 +67,15 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
+def _formats() -> list[str]:
+    """Pillow's, but the one whose content it would hand to another program, Ghostscript."""
+    Image.init()
+    return [name for name in Image.OPEN if name != "EPS"]
+
+
 def _read(file: Path, size: int, mode: str) -> tuple[NDArray[np.uint8], bool]:
     """The middle square of an image, (size, size[, 3]), and whether the file is one in colour."""
-    with Image.open(file) as opened:
+    with Image.open(file, formats=_formats()) as opened:
         image: Image.Image = opened
         image.draft(None, (2 * size, 2 * size))  # JPEG: decodes what is needed, three times as fast
         ImageOps.exif_transpose(image, in_place=True)

@@ -73,12 +73,25 @@ def prune(run_dir: Path, epochs: Sequence[EpochRecord], earlier: int = 0) -> Non
     earlier: keep those as well that were the best when there were so many epochs.
     """
     keep = {record.step for record in epochs if record.epoch % _KEEP_EVERY == 0}
-    for known in (epochs, epochs[:earlier]):
-        if known:
-            keep |= {choose(rule, known).step for rule in RULES} | {known[-1].step}
+    keep |= {known[-1].step for known in (epochs, epochs[:earlier]) if known}
+    # A resume may open the last epoch again, and then goes by those before it.
+    for known in (epochs, epochs[:-1], epochs[:earlier]):
+        if any(record.scores for record in known):
+            keep |= {choose(rule, known).step for rule in RULES} | _best_yet_to_be(known)
     for path in (run_dir / "checkpoints").glob("step-*.pt"):
         if path not in {checkpoint_path(run_dir, step) for step in keep}:
             path.unlink()
+
+
+def _best_yet_to_be(epochs: Sequence[EpochRecord]) -> set[int]:
+    """Steps that `choose` may come to take by fcd once there is a better coverage: see `_sound`."""
+    ranked = sorted((r for r in epochs if r.scores), key=lambda r: (r.scores["fcd"], r.step))
+    steps, most = {ranked[0].step}, -1.0
+    for record in ranked:
+        if record.scores["class_tv"] <= _MOST_CLASS_TV and record.scores["coverage"] > most:
+            steps.add(record.step)
+            most = record.scores["coverage"]
+    return steps
 
 
 def _sound(epochs: Sequence[EpochRecord]) -> tuple[list[EpochRecord], str]:
