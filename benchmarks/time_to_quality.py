@@ -43,8 +43,10 @@ class QualityConfig:
 
 def train_all(config: QualityConfig) -> list[Path]:
     """The folders of new runs, scored about twenty times each."""
-    names = ["textbook", "bce", "r3gan"] + ["r3gan-conv"] * config.conv
-    folders = [config.run_dir / name for name in names]
+    ours: list[tuple[str, Literal["mlp", "conv"]]] = [("bce", "mlp"), ("r3gan", "mlp")]
+    if config.conv:
+        ours.append(("r3gan", "conv"))
+    folders = [config.run_dir / "textbook"]
     epochs = max(1, round(config.iterations * 64 / 60_000))
     score_epochs = max(1, epochs // 20)
     train_and_score(
@@ -57,17 +59,17 @@ def train_all(config: QualityConfig) -> list[Path]:
             device=config.device,
         )
     )
-    for folder in folders[1:]:
-        recipe, _, network = folder.name.partition("-")
+    for recipe, network in ours:
+        folders.append(config.run_dir / f"{recipe}-{network}")
         settings = TrainConfig(
             data=DataConfig(config.dataset, config.data_dir),
-            network=NetworkConfig(network="conv" if network else "mlp"),
+            network=NetworkConfig(network=network),
             recipe=RECIPES[recipe],
             iterations=config.iterations,
             device=config.device,
             score_every=max(1, config.iterations // 20),
         )
-        train(settings, folder)
+        train(settings, folders[-1])
     return folders
 
 
