@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ from inference.files import atomic_write
 from inference.noise import NOISE
 from inference.session import version as runtime_version
 from training.checkpoint import load, load_generator, weights_sha256
+from training.global_settings import known_settings
+from training.versions import package_versions
 
 PARITY_FILE = "parity.json"
 _OURS = {GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE, PARITY_FILE, CARD_FILE, PICTURE_FILE}
@@ -38,6 +39,7 @@ class ExportError(Exception):
     """There is nothing to export, or no place for it; the message says what to do."""
 
 
+@known_settings()
 def export(
     checkpoint: Path,
     output: Path,
@@ -154,7 +156,7 @@ def _sync(folder: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("ganpack", "torch", "onnx")}
+    packages = package_versions("torch", "onnx")
     return {"python": platform.python_version(), "onnxruntime": runtime_version(), **packages}
 
 

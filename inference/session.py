@@ -154,7 +154,9 @@ def _open_cuda(model: bytes | Path, settings: SessionSettings) -> Any:
     native = _native(SessionSettings("cuda"))
     native.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     native.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    cuda = {"device_id": str(settings.device), "use_tf32": str(int(settings.tf32))}
+    cuda = {"use_tf32": str(int(settings.tf32))}
+    if settings.device:  # onnxruntime 1.26 and later print a warning wherever it is named
+        cuda["device_id"] = str(settings.device)
     try:
         session = _open(model, native, [("CUDAExecutionProvider", cuda)])
     except ArtifactError as error:

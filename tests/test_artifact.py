@@ -4,8 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from inference.artifact import (
     FORMAT_VERSION,
@@ -16,6 +14,11 @@ from inference.artifact import (
     seal,
     verify_seal,
 )
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 METADATA = Metadata(
     role="generator",

@@ -4,8 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from inference.noise import (
     LIMIT,
@@ -15,6 +13,11 @@ from inference.noise import (
     normal_quantiles,
     philox4x32,
 )
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_kid import kid_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 
 from tests.conftest import ROOT, TINY
 from training.config import DataConfig
@@ -26,6 +23,12 @@ from training.quality import (
     split_reals,
 )
 from training.state import TrainState
+
+pytest.importorskip("torch_fidelity")
+
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
 
 CPU = torch.device("cpu")
 

@@ -244,12 +244,13 @@ def test_a_session_on_cuda_is_asked_for_strictly(
     sampler = Sampler(tiny_artifact, provider="cuda:1")
     assert sampler.provider == "cuda:1"
     ((providers, options, others),) = runtime.asked
-    assert providers == [("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"})]
+    assert providers == [("CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"})]
     assert others == {"enable_fallback": 0}
     assert options.log_severity_level == 4
     assert ("session.disable_cpu_ep_fallback", "1") in runtime.settings
     Sampler(tiny_artifact, provider="cuda", tf32=True)
-    assert runtime.asked[1][0][0][1] == {"device_id": "0", "use_tf32": "1"}
+    # Without "device_id": naming it makes onnxruntime print a warning.
+    assert runtime.asked[1][0][0][1] == {"use_tf32": "1"}
 
 
 def test_a_node_on_the_cpu_breaks_the_promise(runtime: FakeRuntime, tiny_artifact: Path) -> None:
@@ -356,6 +357,16 @@ def test_on_a_gpu_sixteen_threads_draw_what_one_draws(on_gpu: Sampler) -> None:
     with ThreadPoolExecutor(16) as pool:
         for images in pool.map(lambda i: on_gpu.sample(9000 - i, seed=3), range(64)):
             assert np.abs(images - expected[: len(images)]).max() <= 1
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_nothing_is_written_to_stderr(
+    tiny_artifact: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Sampler(tiny_artifact, provider="cuda") as sampler:
+        sampler.sample(9000)
+        assert sampler.check().passed
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.gpu

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from export.generator_files import export_graph, onnx_file
@@ -19,6 +17,11 @@ from inference.artifact import Metadata
 from inference.noise import NOISE, latents
 from inference.tiles import TileNoise
 from training.networks import Generator
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[1]
 MOST = 1500

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from export.generator_files import export_graph
@@ -17,6 +15,11 @@ from inference import ArtifactError, Sampler
 from inference.noise import LIMIT, latents
 from inference.session import open_session
 from training.networks import Generator
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 @pytest.fixture(scope="module")

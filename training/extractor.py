@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from inference.files import atomic_write
 from inference.noise import latents
 from training.data import Batches, DataError, Images, normalised
+from training.machine import float32_products
 
 FEATURES = 128
 _MOST_BLUR = 0.5  # share of an image blurred by (1, 2, 1) / 4 both ways
@@ -68,6 +69,7 @@ class Extractor:
     sha256: str
     """Of its file: scores in other features cannot be compared."""
 
+    @float32_products()  # or scores of one image would differ between programs
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, 128) and predicted classes (N,) of uint8 pixels (N, C, H, W)."""

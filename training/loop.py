@@ -14,8 +14,9 @@ from training.config import TrainConfig
 from training.data import Batches, Images, load_images
 from training.engine import Engine
 from training.extractor import extractor_for
+from training.global_settings import known_settings
 from training.interruption import Interruption
-from training.machine import describe_machine, float32_products
+from training.machine import describe_machine
 from training.provenance import describe, write_config
 from training.quality import reference_for
 from training.ranks import ALONE, RankLostError, Ranks
@@ -74,7 +75,8 @@ def train(
     if not resume:
         refuse_used(run_dir)
     try:
-        with float32_products():  # scores and files; the engine has its own for steps
+        # The engine has its own precision for steps.
+        with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
             return _train(config, run_dir, device, resume, override, ranks)
     except torch.OutOfMemoryError as error:
         raise TrainingError(_out_of_memory(config, error)) from None
@@ -140,7 +142,8 @@ def follow(ranks: Ranks) -> None:
     Raises:
         RankLostError, TrainingError: with a message that says what to do.
     """
-    with Interruption(quiet=True) as interruption:
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with known_settings(deterministic=deterministic), Interruption(quiet=True) as interruption:
         for order in ranks.orders(interruption):
             if isinstance(order, Start):
                 images = order.images.to(_device(order.device, ranks))

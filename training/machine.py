@@ -4,7 +4,6 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 
 import torch
 
@@ -36,7 +35,7 @@ def describe_machine(device: torch.device) -> dict[str, str]:
         ),
         "threads": str(torch.get_num_threads()),
         "python": platform.python_version(),
-        "torch": version("torch"),
+        "torch": str(torch.__version__),
     }
     if device.type == "cuda":
         description |= {

@@ -3,14 +3,12 @@
 import json
 import platform
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from inference.files import atomic_write
 from training.config import ConfigError, TrainConfig, from_dict, to_dict
-
-_PACKAGES = ("ganpack", "torch", "torchvision", "numpy")
+from training.versions import package_versions
 
 
 def describe(config: TrainConfig, data_sha256: str) -> dict[str, Any]:
@@ -21,7 +19,7 @@ def describe(config: TrainConfig, data_sha256: str) -> dict[str, Any]:
         "recipe": config.recipe.recipe,
         "seed": config.seed,
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in _PACKAGES},
+        | package_versions("torch", "torchvision", "numpy"),
         "git_commit": _git_commit(),
     }
 
