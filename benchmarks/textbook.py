@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from training.config import DataConfig, TrainConfig
-from training.data import load_images
-from training.extractor import extractor_for
-from training.networks import Discriminator, Generator
-from training.quality import SELECTION_SEED, Reference, drawing_with, reference_for
+from training.data.datasets import load_images
+from training.gan.networks import Discriminator, Generator
+from training.scoring.extractor import extractor_for
+from training.scoring.scores import SELECTION_SEED, Reference, drawing_with, reference_for
 
 _RECIPE = {"recipe": "textbook", "batch_size": 64}
 _DATASETS = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}

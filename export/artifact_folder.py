@@ -25,10 +25,10 @@ from export.parity import Check, check_files, golden_images, require_parity, sum
 from export.sampler_file import SAMPLER_FILE, sampler_graph
 from export.score import trained_on
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
-from inference.files import atomic_write
 from inference.noise import NOISE
-from inference.session import version as runtime_version
-from training.checkpoint import load, load_generator, weights_sha256
+from inference.runtime.session import version as runtime_version
+from inference.writing.files import atomic_write
+from training.run_folder.checkpoint import load, load_generator, weights_sha256
 
 PARITY_FILE = "parity.json"
 _OURS = {GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE, PARITY_FILE, CARD_FILE, PICTURE_FILE}

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE, load_torchscript
 from export.sampler_file import SAMPLER_FILE
-from inference.cuda import ProviderError
 from inference.noise import LIMIT
-from inference.session import open_session
+from inference.runtime.cuda import ProviderError
+from inference.runtime.session import open_session
 
 SEED = LIMIT - 2
 """Noise that no training, picture or trace has used."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.artifact import CONTRACT_KEY, SEAL_KEY, UNSEALED, Metadata, seal
-from training.networks import Generator, to_pixels
+from training.gan.networks import Generator, to_pixels
 
 if TYPE_CHECKING:
     import onnx

@@ -14,7 +14,7 @@ from export.generator_files import GENERATOR_FILE, onnx_file
 from export.parity import ParityError
 from export.score import ScoreConfig, score
 from inference.artifact import Metadata
-from training.networks import Generator
+from training.gan.networks import Generator
 
 if TYPE_CHECKING:
     import onnx

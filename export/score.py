@@ -20,7 +20,7 @@ from training.command_line import by_default, command_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.quality import Reference, Scores
+    from training.scoring.scores import Reference, Scores
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Subject:
         return reference.score(self.draw, self.latent_dim, seed, len(self.classes))
 
     def score_classes(self, reference: "Reference", seed: int) -> dict[str, Any]:
-        from training.class_scores import score_classes
+        from training.scoring.class_scores import score_classes
 
         if not self.classes:
             return {}
@@ -70,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
     from inference.artifact import ArtifactError
-    from training.checkpoint import CheckpointError
     from training.config import ConfigError
-    from training.data import DataError
+    from training.data.datasets import DataError
+    from training.run_folder.checkpoint import CheckpointError
 
     try:
         rows = dict(_rows(config))
@@ -101,7 +101,7 @@ def _rows(config: ScoreConfig) -> "Iterator[tuple[str, dict[str, Any]]]":
 
 def _compared(config: ScoreConfig) -> "Iterator[tuple[_Subject, Reference, int]]":
     """Each generator, what it is compared with, and the seed of its noise."""
-    from training.quality import SELECTION_SEED
+    from training.scoring.scores import SELECTION_SEED
 
     seed = SELECTION_SEED if config.seed is None else config.seed
     reference = None
@@ -115,9 +115,9 @@ def _reference(config: ScoreConfig, subject: _Subject) -> "Reference":
     import torch
 
     from training.config import DataConfig
-    from training.data import DataError, load_images
-    from training.extractor import extractor_for
-    from training.quality import reference_for
+    from training.data.datasets import DataError, load_images
+    from training.scoring.extractor import extractor_for
+    from training.scoring.scores import reference_for
 
     channels, height, width = subject.image_shape
     if height != width or channels not in {1, 3}:
@@ -137,7 +137,7 @@ def _reference(config: ScoreConfig, subject: _Subject) -> "Reference":
 def trained_on(target: Path, name: str) -> str:
     """The data set of that name; of a folder's place, the run that `target` is or lies in knows."""
     from training.config import DATASETS, ConfigError
-    from training.provenance import read_config
+    from training.run_folder.origin import read_config
 
     if name in DATASETS:
         return name
@@ -165,8 +165,8 @@ def _subjects(target: Path) -> Iterator[_Subject]:
 def _from_checkpoint(path: Path) -> _Subject:
     import torch
 
-    from training.checkpoint import load, load_generator
-    from training.quality import drawing_with
+    from training.run_folder.checkpoint import load, load_generator
+    from training.scoring.scores import drawing_with
 
     content = load(path)
     generator = load_generator(content)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import session
 from .artifact import PIXEL_SHARE, PIXEL_TOLERANCE, ArtifactError
+from .runtime import session
 
 if TYPE_CHECKING:
     from .sampler import Sampler

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.config import DataConfig
-from training.data import Images, load_images
-from training.extractor import extractor_for
-from training.quality import Reference, split_reals
+from training.data.datasets import Images, load_images
+from training.scoring.extractor import extractor_for
+from training.scoring.scores import Reference, split_reals
 
 
 def noisy(images: Images) -> Tensor:

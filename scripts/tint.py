@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.config import DataConfig
-from training.data import Images, load_images
+from training.data.datasets import Images, load_images
 
 
 def main(folder: Path, count: int | None = None) -> None:

@@ -16,8 +16,8 @@ import tyro
 
 from training.command_line import command_line
 from training.config import ConfigError, differences
-from training.provenance import options
-from training.run_view import RunView, read_run
+from training.pages.run_view import RunView, read_run
+from training.run_folder.origin import options
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ def table(runs: Sequence[RunView], groups: dict[str, list[Row]]) -> str:
 
 def write_comparison(runs: Sequence[RunView], groups: dict[str, list[Row]], output: Path) -> None:
     """The table as a page, with a chart and the last grids of the same noise."""
-    from training.charts import comparison_chart
-    from training.pages import embedded, write_page
+    from training.pages.charts import comparison_chart
+    from training.pages.html import embedded, write_page
 
     last = [list(run.grids().items())[-1:] for run in runs]
     write_page(

@@ -17,8 +17,8 @@ import tyro
 
 from training.command_line import by_default, command_line
 from training.config import RECIPES, ConfigError, TrainConfig
-from training.run_folder import RunFolderError, newest_run
-from training.run_view import RunView, read_run
+from training.pages.run_view import RunView, read_run
+from training.run_folder.folder import RunFolderError, newest_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
     Raises:
         ConfigError: where the folder holds no run, or one that has recorded nothing yet.
     """
-    from training.pages import embedded, minutes, write_page  # with the libraries of pages
+    from training.pages.html import embedded, minutes, write_page  # with the libraries of pages
 
     run = read_run(run_dir)
     output = output or run_dir / REPORT_FILE
@@ -109,9 +109,9 @@ def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
     """Images 0 to 63 of seed 0 from the best checkpoint; None where that is gone by now."""
     if not run.best:
         return None
-    from inference.pictures import grid
-    from training.checkpoint import CheckpointError, load, load_generator
-    from training.records import GRID_IMAGES, draw
+    from inference.writing.pictures import grid
+    from training.records.metrics import GRID_IMAGES, draw
+    from training.run_folder.checkpoint import CheckpointError, load, load_generator
 
     try:
         generator = load_generator(load(run.run_dir / run.best["checkpoint"]))
@@ -122,7 +122,7 @@ def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
 
 def _frames(run: RunView) -> list[tuple[int, Path]]:
     """Steps and files of the sample grids; fewer where all would be too large."""
-    from training.pages import evenly
+    from training.pages.html import evenly
 
     frames = list(run.grids().items())
     size = sum(path.stat().st_size for _, path in frames)
@@ -130,7 +130,7 @@ def _frames(run: RunView) -> list[tuple[int, Path]]:
 
 
 def _charts(run: RunView) -> dict[str, Any]:
-    from training.charts import class_chart, fcd_chart, loss_chart, probability_chart
+    from training.pages.charts import class_chart, fcd_chart, loss_chart, probability_chart
 
     charts = {"losses": loss_chart(run), "probabilities": probability_chart(run)}
     if run.scored:

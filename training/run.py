@@ -20,13 +20,13 @@ import tyro
 
 from training.command_line import by_default, command_line
 from training.config import RECIPES, ConfigError, TrainConfig, for_more
-from training.provenance import read_config
-from training.run_folder import RunFolderError, newest_run
+from training.run_folder.folder import RunFolderError, newest_run
+from training.run_folder.origin import read_config
 
 if TYPE_CHECKING:
-    from training.class_scores import ClassScore
-    from training.loop import Result
-    from training.ranks import Ranks
+    from training.engine.distributed import Ranks
+    from training.scoring.class_scores import ClassScore
+    from training.train import Result
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def _main_of_many(arguments: Sequence[str]) -> int:
 
     What goes wrong with the command is rank 0's to say and to end with, so they end with 0 then.
     """
-    from training.loop import follow
-    from training.ranks import RankLostError, joined
-    from training.running import TrainingError
+    from training.engine.distributed import RankLostError, joined
+    from training.train import follow
+    from training.training_loop import TrainingError
 
     try:
         with joined() as ranks:
@@ -84,12 +84,12 @@ def _main_of_many(arguments: Sequence[str]) -> int:
 
 
 def _run(command: Command, ranks: "Ranks | None") -> int:
-    from training.checkpoint import CheckpointError  # torch only once the usage is right
-    from training.data import DataError
+    from training.data.datasets import DataError
+    from training.engine.distributed import ALONE
     from training.interruption import Interrupted
-    from training.loop import train
-    from training.ranks import ALONE
-    from training.running import TrainingError
+    from training.run_folder.checkpoint import CheckpointError  # torch only once the usage is right
+    from training.train import train
+    from training.training_loop import TrainingError
 
     try:
         result = train(
