@@ -20,7 +20,7 @@ import tyro
 
 from inference.runtime.cuda import ProviderError, require_cuda
 from inference.runtime.session import runtime
-from training.engine.precision import describe_machine
+from training.run_folder.origin import describe_machine
 
 _FULL_SCHEDULE = 187_500  # the exercise's 200 epochs of 60,000 images in batches of 64
 

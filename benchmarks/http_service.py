@@ -165,7 +165,7 @@ def main() -> None:
         rows[-2]["resident_mib"] = round(memory)
     import torch
 
-    from training.engine.precision import describe_machine
+    from training.run_folder.origin import describe_machine
 
     machine = describe_machine(torch.device("cpu"))
     machine |= {name: version(name) for name in ("uvicorn", "fastapi", "onnxruntime-gpu")}

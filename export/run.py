@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from export.parity import ParityError, tightest
     from inference.artifact import ArtifactError
     from training.config import ConfigError
-    from training.data.datasets import DataError
-    from training.run_folder.checkpoint import CheckpointError
+    from training.data.images import DataError
     from training.run_folder.folder import RunFolderError, newest_run
+    from training.run_folder.sealed_file import CheckpointError
 
     try:
         checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())

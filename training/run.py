@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from training.command_line import by_default, command_line
-from training.config import RECIPES, ConfigError, TrainConfig, for_more
+from training.config import RECIPES, ConfigError, TrainConfig
+from training.run_folder.config_file import read_config
 from training.run_folder.folder import RunFolderError, newest_run
-from training.run_folder.origin import read_config
+from training.run_folder.resume_settings import for_more
 
 if TYPE_CHECKING:
     from training.engine.distributed import Ranks
@@ -84,10 +85,12 @@ def _main_of_many(arguments: Sequence[str]) -> int:
 
 
 def _run(command: Command, ranks: "Ranks | None") -> int:
-    from training.data.datasets import DataError
+    from training.data.images import DataError
     from training.engine.distributed import ALONE
     from training.interruption import Interrupted
-    from training.run_folder.checkpoint import CheckpointError  # torch only once the usage is right
+    from training.run_folder.sealed_file import (
+        CheckpointError,  # torch only once the usage is right
+    )
     from training.train import train
     from training.training_loop import TrainingError
 
@@ -113,7 +116,7 @@ def _run(command: Command, ranks: "Ranks | None") -> int:
 def _write_report(run_dir: Path) -> None:
     """report.html; it is no part of the training, so where it fails, a line says so."""
     try:
-        from training.report import write_report
+        from training.pages.report import write_report
 
         print(f"look at it: {write_report(run_dir)}")
     except Exception as error:

@@ -11,15 +11,18 @@ import torch
 
 from inference.writing.files import sweep
 from training.config import TrainConfig
-from training.data.datasets import Batches, Images, load_images
+from training.data.batches import Batches
+from training.data.datasets import load_images
+from training.data.images import Images
 from training.engine.distributed import ALONE, RankLostError, Ranks
 from training.engine.engine import Engine
-from training.engine.precision import describe_machine, float32_products
+from training.engine.precision import float32_products
 from training.gan.state import Snapshot, TrainState
 from training.interruption import Interruption
-from training.records.metrics import save_real_images
+from training.records.samples import save_real_images
+from training.run_folder.config_file import write_config
 from training.run_folder.folder import locked, new_run_dir, refuse_used
-from training.run_folder.origin import describe, write_config
+from training.run_folder.origin import describe, describe_machine
 from training.run_folder.resume import Saves, whole
 from training.scoring.extractor import extractor_for
 from training.scoring.scores import reference_for

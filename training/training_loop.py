@@ -10,22 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.config import TrainConfig
-from training.data.datasets import Batches
+from training.config import TrainConfig, options
+from training.data.batches import Batches
 from training.divergence import Diverged, check_classes, check_losses, check_weights
 from training.engine.distributed import Ranks
 from training.engine.engine import Engine
+from training.gan.average import averaged
 from training.gan.networks import Generator
-from training.gan.state import TrainState, averaged
+from training.gan.state import TrainState
 from training.interruption import Interrupted, Interruption
-from training.records.metrics import Records, grid_steps
+from training.records.metrics import Records
 from training.records.progress import ProgressBar
+from training.records.samples import grid_steps
 from training.run_folder.checkpoint import remove_newer, save_checkpoint
 from training.run_folder.history import History
-from training.run_folder.origin import options
 from training.run_folder.resume import Saves, whole
-from training.scoring.scores import SELECTION_SEED, Reference, drawing_with
+from training.scoring.scores import SELECTION_SEED, Reference
 from training.scoring.selection import RULES, choose, prune, write_best
+from training.scoring.subject import Subject
 
 # Steps between two looks at the losses, the most seconds between two looks at whether to stop, and
 # the fewest between two saves.
@@ -148,9 +150,7 @@ class Run:
         every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
         if not last and epochs_before > 0 and before // every == self.state.step // every:
             return {}
-        draw = drawing_with(generator, self.state.noise.device)
-        shape = generator.latent_dim, SELECTION_SEED, len(generator.classes)
-        return self.reference.score(draw, *shape).to_dict()
+        return self.reference.score(Subject.of(generator), SELECTION_SEED).to_dict()
 
     def _end_epoch(
         self, epoch: int, generator: Generator, scores: dict[str, Any], finished: bool

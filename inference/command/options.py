@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from .. import __name__ as package_name
 from .. import __version__
 from ..model_files.own import GENERATOR_FILE
 from ..writing.outputs import KINDS
 from ..writing.pictures import ANIMATIONS
 
+# "inference" in a checkout, "ganpack" in the wheel.
+_PACKAGE = __name__.removesuffix(".command.options")
 _DEFAULT_WALK = 8
 _DEFAULT_COUNT = 64
 _DEFAULT_ROW = 10
@@ -16,7 +17,7 @@ _DEFAULT_ROW = 10
 
 def parser() -> argparse.ArgumentParser:
     """What reads the command line; `check` the result."""
-    command = f"python -m {package_name}.run"
+    command = f"python -m {_PACKAGE}.run"
     made = argparse.ArgumentParser(
         prog=command,
         usage=f"{command} [ARTIFACT] [OPTIONS]",

@@ -49,7 +49,7 @@ class ForeignGenerator:
             raise ArtifactError(looks_like(model)) from None
         external = require_weights_inside(file, path)
         source: bytes | Path = path if external and path else model
-        self.session = Session(source, settings)
+        self.session = Session(source, settings, convolutions=file.has_convolutions)
         inputs, outputs = self.session.raw.get_inputs(), self.session.raw.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
             raise ArtifactError(

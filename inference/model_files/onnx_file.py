@@ -55,6 +55,11 @@ class ModelFile:
     functions: int = 0
     has_sparse: bool = False
 
+    @property
+    def has_convolutions(self) -> bool:
+        """Whether there are operations for which onnxruntime needs cuDNN on CUDA."""
+        return any(node.op_type in {"Conv", "ConvTranspose"} for node in self.nodes)
+
 
 class CutShortError(ArtifactError):
     """The file ends within a field."""

@@ -61,7 +61,7 @@ class OwnGenerator:
         values = widest(file, self.metadata.latent_dim, len(self.metadata.classes))
         if values > _MOST_VALUES_OF_AN_IMAGE:
             raise ArtifactError(f"its layers are too wide: {values:,} values for one image")
-        self.session = Session(model, settings)
+        self.session = Session(model, settings, convolutions=file.has_convolutions)
         most = _TILES[self.session.provider.partition(":")[0]]
         self.tile = max(1, min(most, _MOST_VALUES_IN_A_TILE // values))
         _require_shapes(self.session.raw, self.metadata)

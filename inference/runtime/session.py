@@ -14,10 +14,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .. import __name__ as package_name
 from ..artifact import ArtifactError
-from ..model_files.onnx_file import read_model
 from .cuda import ProviderError, require_cuda
+
+# "inference" in a checkout, "ganpack" in the wheel.
+_PACKAGE = __name__.removesuffix(".runtime.session")
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Session:
     provider: str
     """Where it really runs: "cpu" or "cuda:N"."""
 
-    def __init__(self, model: bytes | Path, settings: SessionSettings) -> None:
+    def __init__(
+        self, model: bytes | Path, settings: SessionSettings, *, convolutions: bool = False
+    ) -> None:
         """Raise ProviderError or ArtifactError where it cannot be had, see `open_session`."""
-        self._model, self._settings = model, settings
-        self._session, self.provider = open_session(model, settings)
+        self._model, self._settings, self._convolutions = model, settings, convolutions
+        self._session, self.provider = open_session(model, settings, convolutions=convolutions)
         self._process = os.getpid()
         self._bound = _Bound()
 
@@ -75,7 +78,7 @@ class Session:
             # would wait for them: it is left as it is, for good.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             settings = replace(self._settings, provider=self.provider)
-            self._session, _ = open_session(self._model, settings)
+            self._session, _ = open_session(self._model, settings, convolutions=self._convolutions)
             self._process = os.getpid()
         return self._session
 
@@ -121,10 +124,13 @@ class _Bound(threading.local):
     binding: Any = None
 
 
-def open_session(model: bytes | Path, settings: SessionSettings | str = "auto") -> tuple[Any, str]:
+def open_session(
+    model: bytes | Path, settings: SessionSettings | str = "auto", *, convolutions: bool = False
+) -> tuple[Any, str]:
     """An onnxruntime session for an ONNX file or its bytes, and where it really runs.
 
-    settings: or a provider alone.  Returns the session and "cpu" or "cuda:N".
+    settings: or a provider alone.  convolutions: whether the graph has operations for which
+    onnxruntime needs cuDNN on CUDA.  Returns the session and "cpu" or "cuda:N".
 
     Raises:
         ProviderError: where "cuda" was asked for and cannot be had.
@@ -134,7 +140,7 @@ def open_session(model: bytes | Path, settings: SessionSettings | str = "auto") 
         settings = SessionSettings(settings)
     if settings.provider != "cpu":
         try:
-            session = _open_cuda(model, settings)
+            session = _open_cuda(model, settings, convolutions)
         except ProviderError as error:
             if settings.provider != "auto":
                 raise
@@ -149,9 +155,9 @@ def open_session(model: bytes | Path, settings: SessionSettings | str = "auto") 
     return _open(model, _native(settings), ["CPUExecutionProvider"]), "cpu"
 
 
-def _open_cuda(model: bytes | Path, settings: SessionSettings) -> Any:
+def _open_cuda(model: bytes | Path, settings: SessionSettings, convolutions: bool) -> Any:
     """A session with every node on CUDA, or ProviderError."""
-    require_cuda(runtime(), settings.device, convolutions=_has_convolutions(model))
+    require_cuda(runtime(), settings.device, convolutions=convolutions)
     native = _native(SessionSettings("cuda"))
     native.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     native.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -169,12 +175,6 @@ def _open_cuda(model: bytes | Path, settings: SessionSettings) -> Any:
     if providers != {"CUDAExecutionProvider"}:
         raise ProviderError(f"onnxruntime would run on {sorted(providers)} instead of CUDA alone")
     return session
-
-
-def _has_convolutions(model: bytes | Path) -> bool:
-    """Whether a graph has operations for which onnxruntime needs cuDNN on CUDA."""
-    file = read_model(model.read_bytes() if isinstance(model, Path) else model)
-    return any(node.op_type in {"Conv", "ConvTranspose"} for node in file.nodes)
 
 
 def _native(settings: SessionSettings) -> Any:
@@ -199,7 +199,7 @@ def _open(model: bytes | Path, native: Any, providers: list[Any]) -> Any:
 def _say(text: str, *values: object) -> None:
     import logging  # takes milliseconds, and a host that names its provider needs none
 
-    logging.getLogger(package_name).info(text, *values)
+    logging.getLogger(_PACKAGE).info(text, *values)
 
 
 def _cannot_run(error: Exception) -> ArtifactError:

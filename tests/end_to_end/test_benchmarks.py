@@ -19,7 +19,8 @@ from benchmarks.training import BenchmarkConfig, measure, products, table
 from inference import ProviderError
 from tests.conftest import TINY
 from training.config import RECIPES
-from training.data.datasets import Batches, load_images
+from training.data.batches import Batches
+from training.data.datasets import load_images
 from training.engine.engine import Engine
 from training.gan.state import TrainState
 

@@ -14,15 +14,9 @@ import torch
 from training.config import NetworkConfig, RecipeConfig
 from training.gan.networks import to_pixels
 from training.gan.state import TrainState
-from training.run_folder.checkpoint import (
-    FORMAT_VERSION,
-    CheckpointError,
-    load,
-    load_generator,
-    save,
-    weights_sha256,
-)
+from training.run_folder.checkpoint import load_generator, weights_sha256
 from training.run_folder.resume import Saves
+from training.run_folder.sealed_file import FORMAT_VERSION, CheckpointError, load, save
 
 FORMATS = Path(__file__).parents[1] / "formats"
 SMALL = NetworkConfig(latent_dim=2, generator_dims=(2,), discriminator_dims=(2,))

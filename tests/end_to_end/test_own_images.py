@@ -21,9 +21,10 @@ from scripts.tint import write_tinted
 from tests.support.own_images import COLOURS
 from training.compare import main as compare
 from training.config import DataConfig
-from training.data.datasets import DataError, Images, load_images
-from training.report import write_report
-from training.run_folder.origin import read_config
+from training.data.datasets import load_images
+from training.data.images import DataError, Images
+from training.pages.report import write_report
+from training.run_folder.config_file import read_config
 
 
 @pytest.fixture(scope="module")

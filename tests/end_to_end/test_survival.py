@@ -21,9 +21,9 @@ from tests.training.test_training import assert_same_state, events, read_lines, 
 from training import training_loop
 from training.config import TrainConfig
 from training.run import main, parse
-from training.run_folder.checkpoint import CheckpointError, load
 from training.run_folder.folder import RunFolderError, locked
 from training.run_folder.resume import Saves
+from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
 
 ARGUMENTS = (
@@ -378,7 +378,7 @@ def test_other_settings_are_refused_unless_named(
 
 
 def test_a_run_of_another_device_goes_on_only_if_told_to(tiny_run: Path, tmp_path: Path) -> None:
-    from training.run_folder.checkpoint import save
+    from training.run_folder.sealed_file import save
 
     run_dir = tmp_path / "run"
     shutil.copytree(tiny_run, run_dir)

@@ -17,13 +17,15 @@ from tests.conftest import TINY
 from tests.end_to_end.test_survival import ARGUMENTS
 from tests.training.test_training import assert_same_state, read_lines, without_timing
 from training import training_loop
-from training.data.datasets import DataError, load_images
+from training.data.datasets import load_images
+from training.data.images import DataError
 from training.divergence import Diverged, check_classes, check_losses, check_weights
 from training.engine.engine import Engine
 from training.gan.state import TrainState
 from training.run import main
-from training.run_folder.checkpoint import CheckpointError, DamagedError, load, load_generator, save
+from training.run_folder.checkpoint import load_generator
 from training.run_folder.history import EpochRecord
+from training.run_folder.sealed_file import CheckpointError, DamagedError, load, save
 from training.scoring.extractor import extractor_for
 from training.train import train
 

@@ -38,7 +38,8 @@ from inference.runtime.session import open_session
 from inference.writing.pictures import grid
 from tests.conftest import TINY
 from training.gan.networks import Generator
-from training.run_folder.checkpoint import load, load_generator, save, weights_sha256
+from training.run_folder.checkpoint import load_generator, weights_sha256
+from training.run_folder.sealed_file import load, save
 from training.train import train
 
 FILES = {"generator.onnx", "sampler.onnx", "generator.ts"}

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from export.score import main, trained_on
+from export.score import main
+from export.scoring import trained_on
 from tests.conftest import TINY
 from training.config import ConfigError
 

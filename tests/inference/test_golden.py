@@ -20,7 +20,8 @@ from inference.artifact import CONTRACT_KEY, SEAL_KEY, UNSEALED, seal
 from inference.noise import latents
 from inference.run import main
 from training.gan.networks import to_pixels
-from training.run_folder.checkpoint import load, load_generator
+from training.run_folder.checkpoint import load_generator
+from training.run_folder.sealed_file import load
 
 
 def altered(artifact: Path, change: Callable[[onnx.ModelProto, dict[str, Any]], None]) -> bytes:

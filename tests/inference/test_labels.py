@@ -28,7 +28,8 @@ from inference.writing.pictures import grid
 from tests.conftest import TINY
 from tests.inference.test_forged_files import contract_with, resealed
 from training.gan.networks import to_pixels
-from training.run_folder.checkpoint import load, load_generator
+from training.run_folder.checkpoint import load_generator
+from training.run_folder.sealed_file import load
 
 CLASSES = tuple("0123456789")
 

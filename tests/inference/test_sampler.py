@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from inference import ArtifactError, ProviderError, Sampler
 from inference.artifact import Metadata
 from training.gan.networks import to_pixels
-from training.run_folder.checkpoint import load, load_generator
+from training.run_folder.checkpoint import load_generator
+from training.run_folder.sealed_file import load
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from training.compare import compare, main, names, notes
-from training.config import to_dict
+from training.compare import main
+from training.pages.comparison import compare, names, notes
 from training.pages.run_view import read_run
+from training.run_folder.config_file import to_dict
 
 
 @pytest.fixture

@@ -15,15 +15,20 @@ from inference.noise import labels, latents
 from inference.writing.pictures import grid
 from tests.conftest import CONDITIONAL
 from tests.training.test_training import assert_same_state
-from training.config import ConfigError, for_more
-from training.data.datasets import Batches, DataError, Images, load_images
+from training.config import ConfigError
+from training.data.batches import Batches
+from training.data.datasets import load_images
+from training.data.images import DataError, Images
 from training.gan.networks import to_pixels
-from training.report import write_report
+from training.pages.report import write_report
 from training.run import main
-from training.run_folder.checkpoint import load, load_generator
+from training.run_folder.checkpoint import load_generator
+from training.run_folder.resume_settings import for_more
+from training.run_folder.sealed_file import load
 from training.scoring.class_scores import score_classes
 from training.scoring.extractor import extractor_for
 from training.scoring.scores import reference_for, split_reals
+from training.scoring.subject import Subject
 from training.train import train
 
 CLASSES = tuple("0123456789")
@@ -107,7 +112,7 @@ def test_each_class_is_scored_against_its_own_real_images() -> None:
         (label,) = asked.unique().tolist()
         return others.pixels[others.labels == swapped.get(label, label)][: len(z)]
 
-    scores = {s.name: s for s in score_classes(reference, draw, 10, 0, CLASSES)}
+    scores = {s.name: s for s in score_classes(reference, Subject(draw, 10, CLASSES), 0)}
     assert list(scores) == list(CLASSES)
     # Other real images of the class are as far away as the floor says.
     for name in ("0", "2", "6"):
@@ -117,7 +122,7 @@ def test_each_class_is_scored_against_its_own_real_images() -> None:
         assert 50 < scores[name].images < 110
     assert scores["1"].excess > 0.3
     assert scores["1"].recognised < 0.2
-    assert score_classes(reference, draw, 10, 0, ("a", "b")) == []
+    assert score_classes(reference, Subject(draw, 10, ("a", "b")), 0) == []
 
 
 def test_a_run_stays_conditional(conditional_run: Path, tmp_path: Path) -> None:

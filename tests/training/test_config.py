@@ -16,11 +16,10 @@ from training.config import (
     RecipeConfig,
     TrainConfig,
     differences,
-    for_more,
-    from_dict,
-    to_dict,
 )
 from training.run import main, parse
+from training.run_folder.config_file import from_dict, to_dict
+from training.run_folder.resume_settings import for_more
 
 
 def test_json_gives_back_the_same_settings() -> None:

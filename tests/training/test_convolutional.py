@@ -21,11 +21,14 @@ from inference.noise import NOISE
 from inference.runtime.session import SessionSettings
 from tests.conftest import CONV, TINY
 from tests.inference.test_forged_files import Change, add_weights, resealed
-from training.config import ConfigError, DataConfig, NetworkConfig, TrainConfig, from_dict, to_dict
+from training.config import ConfigError, DataConfig, NetworkConfig, TrainConfig
+from training.gan.average import averaged
 from training.gan.networks import Discriminator, Generator
-from training.gan.state import TrainState, averaged
+from training.gan.state import TrainState
 from training.gan.step import Gradients, apply_gradients
-from training.run_folder.checkpoint import load, load_generator
+from training.run_folder.checkpoint import load_generator
+from training.run_folder.config_file import from_dict, to_dict
+from training.run_folder.sealed_file import load
 
 CPU = torch.device("cpu")
 USUAL = NetworkConfig(network="conv")

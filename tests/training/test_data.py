@@ -12,7 +12,9 @@ from PIL import Image
 from torchvision import datasets
 
 from training.config import DataConfig
-from training.data.datasets import Batches, DataError, Images, load_images
+from training.data.batches import Batches
+from training.data.datasets import load_images
+from training.data.images import DataError, Images
 from training.run import main
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from tests.conftest import CONDITIONAL, CONV, TINY
 from training.config import RECIPES, NetworkConfig, TrainConfig
-from training.data.datasets import Batches, load_images
+from training.data.batches import Batches
+from training.data.datasets import load_images
 from training.engine import compiled, engine
 from training.engine.engine import Engine, resolve
 from training.engine.precision import float32_products

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from tests.conftest import TINY
 from training.config import NetworkConfig, RecipeConfig, TrainConfig
+from training.gan.average import averaged, ema_share, update_ema
 from training.gan.losses import LOSSES
 from training.gan.networks import Discriminator, Generator, to_pixels
-from training.gan.state import TrainState, averaged, ema_share, update_ema
+from training.gan.state import TrainState
 from training.gan.step import adversarial_step
 
 CPU = torch.device("cpu")

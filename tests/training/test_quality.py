@@ -13,19 +13,18 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from tests.conftest import ROOT, TINY
 from training.config import DataConfig
-from training.data.datasets import DataError, Images, load_images
+from training.data.datasets import load_images
+from training.data.images import DataError, Images
 from training.gan.state import TrainState
+from training.scoring.distances import frechet_distance, kernel_distance, nearest
 from training.scoring.extractor import Extractor, extractor_for, random_classifier
 from training.scoring.scores import (
     SELECTION_SEED,
     Reference,
-    drawing_with,
-    frechet_distance,
-    kernel_distance,
-    nearest,
     reference_for,
     split_reals,
 )
+from training.scoring.subject import Subject
 
 CPU = torch.device("cpu")
 
@@ -56,7 +55,7 @@ def test_scores_are_those_of_torch_fidelity(
 ) -> None:
     noise = torch.randint(-40, 40, digits.pixels.shape, generator=torch.Generator().manual_seed(0))
     noisy = (digits.pixels + noise).clamp(0, 255).byte()[:898]
-    scores = reference.score(drawing(noisy), 8, seed=0)
+    scores = reference.score(Subject(drawing(noisy), 8), seed=0)
 
     fake, _ = extractor(noisy)
     real, _ = extractor(split_reals(digits)[0].pixels)
@@ -72,7 +71,7 @@ def test_scores_are_those_of_torch_fidelity(
 
 
 def test_real_images_score_as_real(digits: Images, reference: Reference) -> None:
-    scores = reference.score(drawing(split_reals(digits)[1].pixels), 8, seed=0)
+    scores = reference.score(Subject(drawing(split_reals(digits)[1].pixels), 8), seed=0)
     assert scores.fcd == pytest.approx(reference.floor)
     assert scores.excess == pytest.approx(0, abs=1e-9)
     assert abs(scores.kid) < 0.02
@@ -83,7 +82,7 @@ def test_real_images_score_as_real(digits: Images, reference: Reference) -> None
 def test_collapse_is_seen(digits: Images, reference: Reference) -> None:
     assert digits.labels is not None
     ones = digits.pixels[digits.labels == 1].repeat(8, 1, 1, 1)
-    scores = reference.score(drawing(ones), 8, seed=0)
+    scores = reference.score(Subject(drawing(ones), 8), seed=0)
     assert scores.class_tv > 0.8
     assert scores.coverage < 0.2
     assert scores.excess > 0.3
@@ -97,7 +96,7 @@ def test_a_worse_generator_scores_worse(digits: Images, reference: Reference) ->
     for amplitude in (0, 20, 40, 80):
         noise = torch.randint(-amplitude, amplitude + 1, others.shape, generator=generator)
         noisy = (others + noise).clamp(0, 255).byte()
-        distances.append(reference.score(drawing(noisy), 8, seed=0).fcd)
+        distances.append(reference.score(Subject(drawing(noisy), 8), seed=0).fcd)
     assert distances == sorted(distances)
     assert distances[-1] > 5 * distances[0]
 
@@ -106,7 +105,7 @@ def test_too_few_images_are_refused(digits: Images, extractor: Extractor) -> Non
     with pytest.raises(DataError, match="11 images are too few"):
         reference_for(extractor, digits.take(torch.arange(11)), None)
     few = reference_for(extractor, digits.take(torch.arange(12)), None)
-    assert np.isfinite(few.score(drawing(digits.pixels), 8, seed=0).fcd)
+    assert np.isfinite(few.score(Subject(drawing(digits.pixels), 8), seed=0).fcd)
 
 
 def test_a_copy_of_a_training_image_is_found(digits: Images) -> None:
@@ -136,9 +135,9 @@ def test_the_kernel_distance_is_unbiased() -> None:
 
 def test_one_noise_gives_one_score_and_another_nearly_the_same(reference: Reference) -> None:
     state = TrainState.create(TINY.network, TINY.recipe, (1, 8, 8), CPU, 0)
-    draw = drawing_with(state.generator.eval(), CPU)
+    subject = Subject.of(state.generator.eval())
     first, again, other = (
-        reference.score(draw, 10, seed) for seed in (SELECTION_SEED, SELECTION_SEED, 1)
+        reference.score(subject, seed) for seed in (SELECTION_SEED, SELECTION_SEED, 1)
     )
     assert first == again
     assert first.fcd != other.fcd
@@ -163,7 +162,7 @@ def test_unlabelled_images_use_random_features(digits: Images, tmp_path: Path) -
     # They too tell real digits from damaged ones.
     reference = Reference(extractor, *split_reals(Images(digits.pixels, None, ())), "train")
     damaged = split_reals(digits)[1].pixels.flip(3)
-    assert reference.score(drawing(damaged), 8, seed=0).fcd > 2 * reference.floor
+    assert reference.score(Subject(drawing(damaged), 8), seed=0).fcd > 2 * reference.floor
 
 
 def test_the_random_features_are_fixed() -> None:
@@ -191,7 +190,7 @@ def test_the_shipped_extractors_know_their_data(name: str, folder: str, least: f
 
     def excess(pixels: torch.Tensor) -> float:
         parts = iter(pixels[: reference.count].split(1000))
-        return reference.score(lambda z: next(parts), 1, 0).excess
+        return reference.score(Subject(lambda z: next(parts), 1), 0).excess
 
     noise = 10 * torch.randn(others.pixels.shape, generator=torch.Generator().manual_seed(0))
     noisy = (others.pixels + noise).round().clamp(0, 255).byte()

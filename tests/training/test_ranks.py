@@ -26,7 +26,7 @@ from tests.training.test_training import assert_same_state, read_lines
 from training.engine.distributed import Ranks
 from training.engine.engine import Engine
 from training.run import main
-from training.run_folder.checkpoint import CheckpointError, load
+from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
 from training.training_loop import TrainingError
 

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import training.report
+import training.pages.report
 from tests.conftest import TINY
 from tests.support.browser import chromium, run, show
+from training.pages.report import write_report
 from training.pages.run_view import RunView, read_run
-from training.report import main, write_report
+from training.report import main
 from training.run import main as train_main
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def test_the_end_of_a_run_writes_it_and_survives_its_failure(
     def fail(run_dir: Path) -> Path:
         raise RuntimeError("no fonts\nat all")
 
-    monkeypatch.setattr(training.report, "write_report", fail)
+    monkeypatch.setattr(training.pages.report, "write_report", fail)
     assert train_main(["--resume", str(run_dir)]) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert warnings == [

@@ -19,11 +19,11 @@ from inference import Sampler
 from inference.writing.pictures import grid
 from tests.conftest import TINY
 from training.config import TrainConfig
-from training.records.metrics import grid_steps
 from training.records.progress import ProgressBar
+from training.records.samples import grid_steps
 from training.run import main
-from training.run_folder.checkpoint import CheckpointError, load
-from training.run_folder.origin import read_config
+from training.run_folder.config_file import read_config
+from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
 
 STEPS = 43  # ceil(12 epochs * 1797 images / 512)

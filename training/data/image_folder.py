@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from training.data.datasets import DataError, Images
+from training.data.images import DataError, Images
 
 _log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from training.config import RecipeConfig
-from training.data.datasets import Batches
-from training.gan.state import TrainState, ema_share
+from training.data.batches import Batches
+from training.gan.average import ema_share
+from training.gan.state import TrainState
 from training.gan.step import Gradients
 
 

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from training.config import RecipeConfig
-from training.data.datasets import Batches, normalised
-from training.gan.state import TrainState, ema_share, update_ema
+from training.data.batches import Batches
+from training.data.images import normalised
+from training.gan.average import ema_share, update_ema
+from training.gan.state import TrainState
 from training.gan.step import Gradients, apply_gradients, set_lr
 
 # A hundred steps between two looks at the losses are ten launches; what is left over at the end of

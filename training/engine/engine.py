@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from training.config import TrainConfig
-from training.data.datasets import Batches
+from training.data.batches import Batches
 from training.engine.compiled import CompiledStep, compiled
 from training.engine.cuda_graph import CapturedSteps
 from training.engine.distributed import ALONE, RankLostError, Ranks
 from training.engine.precision import float32_products
+from training.gan.average import ema_share, update_ema
 from training.gan.losses import LOSSES
-from training.gan.state import TrainState, ema_share, update_ema
+from training.gan.state import TrainState
 from training.gan.step import Gradients, adversarial_gradients, apply_gradients, set_lr, weights_of
 
 Kind = Literal["plain", "compiled", "graph"]

@@ -1,10 +1,7 @@
-"""What a run, or a figure, was made on, and how precisely it multiplies."""
+"""How precisely float32 matrix products are computed."""
 
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 
 import torch
 
@@ -25,30 +22,3 @@ def float32_products(precision: str = "highest") -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before)
         cudnn.allow_tf32 = of_convolutions
-
-
-def describe_machine(device: torch.device) -> dict[str, str]:
-    """Processor, cores, GPU and versions."""
-    description = {
-        "processor": _processor(),
-        "cores": str(
-            os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
-        ),
-        "threads": str(torch.get_num_threads()),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-    }
-    if device.type == "cuda":
-        description |= {
-            "gpu": torch.cuda.get_device_name(device),
-            "cuda": str(torch.version.cuda),
-        }
-    return description
-
-
-def _processor() -> str:
-    """Its name and the instructions that matter here."""
-    capabilities = torch.cpu.get_capabilities()
-    name = str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
-    wide = [each for each in ("avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(each)]
-    return f"{name} ({', '.join(wide)})" if wide else name

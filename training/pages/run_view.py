@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import ConfigError, TrainConfig
+from training.run_folder.config_file import read_config
 from training.run_folder.history import EpochRecord
-from training.run_folder.origin import read_config
 
 LOSSES = ("loss_g", "loss_d", "d_real", "d_fake")
 """The columns of `RunView.losses`, as metrics.jsonl names them."""

@@ -1,14 +1,15 @@
-"""Where a run comes from: its settings, data, versions and commit."""
+"""Where a run comes from: its data, versions and commit, and the machine it ran on."""
 
-import json
+import os
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from inference.writing.files import atomic_write
-from training.config import ConfigError, TrainConfig, from_dict, to_dict
+import torch
+
+from training.config import TrainConfig
 
 _PACKAGES = ("ganpack", "torch", "torchvision", "numpy")
 
@@ -26,42 +27,6 @@ def describe(config: TrainConfig, data_sha256: str) -> dict[str, Any]:
     }
 
 
-def write_config(
-    run_dir: Path, config: TrainConfig, provenance: dict[str, Any], **facts: Any
-) -> None:
-    """Write config.json; facts: of this run alone, which its checkpoints need not repeat."""
-    content = {"config": to_dict(config), **provenance, **facts}
-    with atomic_write(run_dir / "config.json") as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
-def options(config: TrainConfig) -> dict[str, str | int | float | bool | None]:
-    """Every setting in one level, named as its option without the dashes before it."""
-    flat: dict[str, Any] = {}
-    for name, value in to_dict(config).items():
-        flat |= value if isinstance(value, dict) else {name: value}
-    return {
-        name.replace("_", "-"): " ".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in flat.items()
-    }
-
-
-def read_config(run_dir: Path) -> TrainConfig:
-    """The settings in config.json.
-
-    Raises:
-        ConfigError: where there are none, or not ours.
-    """
-    path = run_dir / "config.json"
-    try:
-        config: TrainConfig = from_dict(TrainConfig, json.loads(path.read_text("utf-8"))["config"])
-    except OSError as error:
-        raise ConfigError(f"{run_dir} holds no run: {path.name}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise ConfigError(f"{path} is damaged or of another version: {error}") from None
-    return config
-
-
 def _git_commit() -> str | None:
     """Of this checkout, with "+" behind it where files were changed; None outside git."""
     folder = Path(__file__).parent
@@ -73,3 +38,30 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit or None
+
+
+def describe_machine(device: torch.device) -> dict[str, str]:
+    """Processor, cores, GPU and versions."""
+    description = {
+        "processor": _processor(),
+        "cores": str(
+            os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
+        ),
+        "threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+    }
+    if device.type == "cuda":
+        description |= {
+            "gpu": torch.cuda.get_device_name(device),
+            "cuda": str(torch.version.cuda),
+        }
+    return description
+
+
+def _processor() -> str:
+    """Its name and the instructions that matter here."""
+    capabilities = torch.cpu.get_capabilities()
+    name = str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
+    wide = [each for each in ("avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(each)]
+    return f"{name} ({', '.join(wide)})" if wide else name

@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 
 from training.gan.state import MOMENTS, Snapshot, TrainState
-from training.run_folder.checkpoint import FORMAT_VERSION, CheckpointError, DamagedError, load, save
 from training.run_folder.history import History
+from training.run_folder.sealed_file import (
+    FORMAT_VERSION,
+    CheckpointError,
+    DamagedError,
+    load,
+    save,
+)
 
 _log = logging.getLogger(__name__)
 

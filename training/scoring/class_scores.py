@@ -1,13 +1,11 @@
 """How well a conditional generator draws each class: its own FCD, and whether it is recognised."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
-from inference.noise import latents
-from training.scoring.scores import Draw, Reference, draw_all, frechet_distance, mean_and_covariance
+from training.scoring.distances import frechet_distance, mean_and_covariance
+from training.scoring.scores import Reference
+from training.scoring.subject import Subject
 
 _FEWEST = 2  # images that a covariance needs
 
@@ -33,26 +31,22 @@ class ClassScore:
         return asdict(self)
 
 
-def score_classes(
-    reference: Reference, draw: Draw, latent_dim: int, seed: int, names: Sequence[str]
-) -> list[ClassScore]:
+def score_classes(reference: Reference, subject: Subject, seed: int) -> list[ClassScore]:
     """The scores of each label of a conditional generator, on images 0 and on of a seed.
 
     Empty where the real images have no labels, or those of other classes.
     """
     real, others = reference.real, reference.others
-    if real.labels is None or others.labels is None or reference.classes != len(names):
+    if real.labels is None or others.labels is None or reference.classes != len(subject.classes):
         return []
     scores = []
-    for label, name in enumerate(names):
+    for label, name in enumerate(subject.classes):
         mine = (real.labels[: reference.count] == label).nonzero()[:, 0]
         theirs = (others.labels[: reference.count] == label).nonzero()[:, 0]
         count = min(len(mine), len(theirs))
         if count < _FEWEST:
             continue
-        z = torch.from_numpy(latents(count, latent_dim, seed=seed))
-        images = draw_all(draw, (z, torch.full((count,), label)))
-        fake, fake_predicted = reference.extractor(images)
+        fake, fake_predicted = reference.extractor(subject.images_of(label, count, seed))
         statistics = mean_and_covariance(real.features[mine[:count]])
         others_of_it = mean_and_covariance(others.features[theirs[:count]])
         floor = frechet_distance(others_of_it, statistics)

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from inference.noise import latents
 from inference.writing.files import atomic_write
-from training.data.datasets import Batches, DataError, Images, normalised
+from training.data.batches import Batches
+from training.data.images import DataError, Images, normalised
 
 FEATURES = 128
 _MOST_BLUR = 0.5  # share of an image blurred by (1, 2, 1) / 4 both ways

@@ -9,14 +9,18 @@ import torch
 
 from inference.writing.pictures import grid, save_png
 from training.config import TORCHVISION_DATASETS, TrainConfig
-from training.data.datasets import Images, load_images
-from training.records.metrics import class_grid
-from training.run_folder.checkpoint import load, load_generator
+from training.data.datasets import load_images
+from training.data.images import Images
+from training.records.samples import class_grid
+from training.run_folder.checkpoint import load_generator
 from training.run_folder.history import EpochRecord
+from training.run_folder.sealed_file import load
 from training.scoring.class_scores import ClassScore, score_classes
+from training.scoring.distances import nearest
 from training.scoring.extractor import Extractor
-from training.scoring.scores import SELECTION_SEED, Scores, drawing_with, nearest, reference_for
+from training.scoring.scores import SELECTION_SEED, Scores, reference_for
 from training.scoring.selection import RULES, Choice, choose, write_best
+from training.scoring.subject import Subject
 
 _FRESH_SEED = SELECTION_SEED + 1
 _NEAREST_IMAGES = 64
@@ -75,14 +79,12 @@ def judge(
     scores, drawn = {}, {}
     for rule, choice in choices.items():
         generator = load_generator(load(run_dir / choice.checkpoint)).to(device)
-        draw = drawing_with(generator, device)
-        classes = len(generator.classes)
-        scores[rule] = reference.score(draw, generator.latent_dim, _FRESH_SEED, classes)
-        drawn[rule] = draw(*generator.drawn(_NEAREST_IMAGES, seed=_FRESH_SEED))
+        subject = Subject.of(generator)
+        scores[rule] = reference.score(subject, _FRESH_SEED)
+        drawn[rule] = subject.images(_NEAREST_IMAGES, _FRESH_SEED)
         if rule == config.select:
-            names = generator.classes
-            of_classes = score_classes(reference, draw, generator.latent_dim, _FRESH_SEED, names)
-            if names:
+            of_classes = score_classes(reference, subject, _FRESH_SEED)
+            if generator.classes:
                 save_png(class_grid(generator), run_dir / "classes.png")
     distances, indices = nearest(drawn[config.select], images.pixels)
     real = (images if test is None else test).pixels[:_NEAREST_IMAGES]
