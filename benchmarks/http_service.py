@@ -164,9 +164,8 @@ def main() -> None:
         rows[-2]["resident_mib"] = round(memory)
     import torch
 
-    from inference.session import version as onnxruntime_version
-    from training.machine import describe_machine
-    from training.versions import package_versions
+    from inference.runtime.session import version as onnxruntime_version
+    from training.run_folder.origin import describe_machine, package_versions
 
     machine = describe_machine(torch.device("cpu")) | package_versions("uvicorn", "fastapi")
     machine["onnxruntime"] = onnxruntime_version()

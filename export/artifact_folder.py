@@ -22,14 +22,15 @@ from export.half_precision import half_precision
 from export.model_card import CARD_FILE, PICTURE_FILE, write_model_card
 from export.parity import Check, check_files, golden_images, require_parity, summary
 from export.sampler_file import SAMPLER_FILE, sampler_graph
-from export.score import trained_on
+from export.scoring import trained_on
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
-from inference.files import atomic_write
 from inference.noise import NOISE
-from inference.session import version as runtime_version
-from training.checkpoint import load, load_generator, weights_sha256
-from training.global_settings import known_settings
-from training.versions import package_versions
+from inference.runtime.session import version as runtime_version
+from inference.writing.files import atomic_write
+from training.engine.precision import known_settings
+from training.run_folder.checkpoint import load_generator, weights_sha256
+from training.run_folder.origin import package_versions
+from training.run_folder.sealed_file import load
 
 PARITY_FILE = "parity.json"
 _OURS = {GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE, PARITY_FILE, CARD_FILE, PICTURE_FILE}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from inference.artifact import CONTRACT_KEY, SEAL_KEY, UNSEALED, Metadata, seal
-from training.global_settings import known_settings
-from training.networks import Generator, to_pixels
+from training.engine.precision import known_settings
+from training.gan.networks import Generator, to_pixels
 
 if TYPE_CHECKING:
     import onnx

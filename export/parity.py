@@ -16,8 +16,8 @@ from export.sampler_file import SAMPLER_FILE
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE
 from inference.golden import GOLDEN_IMAGES, describe
 from inference.noise import latents, normal_quantiles
-from training.global_settings import known_settings
-from training.networks import Generator, to_pixels
+from training.engine.precision import known_settings
+from training.gan.networks import Generator, to_pixels
 
 BATCHES = (0, 1, 2, 7, 64, 1000)
 """Each batch holds the first of the same inputs, so that the batches can be compared as well."""
