@@ -24,6 +24,7 @@ from export.parity import Check, check_files, golden_images, require_parity, sum
 from export.sampler_file import SAMPLER_FILE, sampler_graph
 from export.scoring import trained_on
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
+from inference.errors import GanpackError
 from inference.noise import NOISE
 from inference.runtime.session import version as runtime_version
 from inference.writing.files import atomic_write
@@ -36,7 +37,7 @@ PARITY_FILE = "parity.json"
 _OURS = {GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE, PARITY_FILE, CARD_FILE, PICTURE_FILE}
 
 
-class ExportError(Exception):
+class ExportError(GanpackError):
     """There is nothing to export, or no place for it; the message says what to do."""
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from inference.errors import report, reporting
 from training.command_line import by_default, command_line
 from training.config import RECIPES, ConfigError, TrainConfig
 from training.run_folder.config_file import read_config
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return _main_of_many(arguments)
+        return reporting(lambda: _main_of_many(arguments))
     return _main_of_one(arguments)
 
 
@@ -57,7 +58,7 @@ def _main_of_one(arguments: Sequence[str], ranks: "Ranks | None" = None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
     try:
-        return _run(command, ranks)
+        return reporting(lambda: _run(command, ranks))
     except KeyboardInterrupt:  # before the first step, or after the last
         print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
         return 130
@@ -68,46 +69,28 @@ def _main_of_many(arguments: Sequence[str]) -> int:
 
     What goes wrong with the command is rank 0's to say and to end with, so they end with 0 then.
     """
-    from training.engine.distributed import RankLostError, joined
+    from training.engine.distributed import joined
     from training.train import follow
-    from training.training_loop import TrainingError
 
-    try:
-        with joined() as ranks:
-            if ranks.rank == 0:
-                return _main_of_one(arguments, ranks)
-            logging.getLogger("training").setLevel(logging.ERROR)
-            follow(ranks)
-    except (RankLostError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with joined() as ranks:
+        if ranks.rank == 0:
+            return _main_of_one(arguments, ranks)
+        logging.getLogger("training").setLevel(logging.ERROR)
+        follow(ranks)
     return 0
 
 
 def _run(command: Command, ranks: "Ranks | None") -> int:
-    from training.data.images import DataError
-    from training.engine.distributed import ALONE
-    from training.interruption import Interrupted
-    from training.run_folder.sealed_file import (
-        CheckpointError,  # torch only once the usage is right
-    )
+    from training.engine.distributed import ALONE  # torch only once the usage is right
     from training.train import train
-    from training.training_loop import TrainingError
 
-    try:
-        result = train(
-            command.config,
-            command.resume or command.run_dir,
-            resume=command.resume is not None,
-            override=frozenset(command.override),
-            ranks=ranks or ALONE,
-        )
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
-    except (CheckpointError, DataError, RunFolderError, TrainingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    result = train(
+        command.config,
+        command.resume or command.run_dir,
+        resume=command.resume is not None,
+        override=frozenset(command.override),
+        ranks=ranks or ALONE,
+    )
     _print(result)
     _write_report(result.run_dir)
     return 0
@@ -184,8 +167,8 @@ def parse(arguments: Sequence[str]) -> Command:
             raise ConfigError("--override is about --resume, and there is none")
         command.config.data.require_there()
     except (ConfigError, RunFolderError, argparse.ArgumentError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        report(error)
+        sys.exit(ConfigError.exit_code)
     return command
 
 

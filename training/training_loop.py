@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.errors import GanpackError
 from training.config import TrainConfig, options
 from training.data.batches import Batches
 from training.divergence import Diverged, check_classes, check_losses, check_weights
@@ -38,7 +39,7 @@ _MOST_RETRIES = 3
 _log = logging.getLogger(__name__)
 
 
-class TrainingError(Exception):
+class TrainingError(GanpackError):
     """Training cannot start or go on; the message says why."""
 
 

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from inference.errors import GanpackError
 from inference.writing.files import sweep
 from training.config import TrainConfig
 
 LOCK_FILE = ".lock"
 
 
-class RunFolderError(Exception):
+class RunFolderError(GanpackError):
     """A folder cannot take a run; the message says why."""
 
 
