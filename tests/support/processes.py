@@ -94,7 +94,7 @@ def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | No
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    from tests.training.test_engine import tiny
+    from tests.support.engines import tiny
     from training.engine import engine
     from training.engine.distributed import joined
     from training.interruption import Interruption

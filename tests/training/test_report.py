@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import training.pages.report
-from tests.conftest import TINY
 from tests.support.browser import chromium, run, show
+from tests.support.runs import TINY
 from training.pages.report import write_report
 from training.pages.run_view import RunView, read_run
 from training.report import main
