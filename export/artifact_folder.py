@@ -30,6 +30,7 @@ from inference.runtime.session import version as runtime_version
 from inference.writing.files import atomic_write
 from training.engine.precision import known_settings
 from training.run_folder.checkpoint import load_generator, weights_sha256
+from training.run_folder.folder import RunFolder
 from training.run_folder.origin import package_versions
 from training.run_folder.sealed_file import load
 
@@ -112,7 +113,7 @@ def best_checkpoint(run_dir: Path) -> Path:
     Raises:
         ExportError: where the run has none.
     """
-    path = run_dir / "best.json"
+    path = RunFolder(run_dir).best
     try:
         return run_dir / str(json.loads(path.read_text("utf-8"))["checkpoint"])
     except (OSError, ValueError, KeyError) as error:

@@ -47,11 +47,11 @@ def _export(config: ExportConfig) -> int:
     # torch only once the usage is right
     from export.artifact_folder import best_checkpoint, export
     from export.parity import tightest
-    from training.run_folder.folder import newest_run
+    from training.run_folder.folder import RunFolder, newest_run
 
     checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())
-    run_dir = config.run_dir or checkpoint.parent.parent  # RUN_DIR/checkpoints/FILE
-    output = config.output or run_dir / "artifact"
+    folder = RunFolder(config.run_dir) if config.run_dir else RunFolder.of_checkpoint(checkpoint)
+    output = config.output or folder.artifact
     checks = export(checkpoint, output, config.precision, config.dataset, config.data_dir)
     worst = tightest(checks)
     files = dict.fromkeys(check.file for check in checks)

@@ -26,7 +26,7 @@ from tests.support.waiting import wait_for
 from training import training_loop
 from training.config import TrainConfig
 from training.run import main, parse
-from training.run_folder.folder import RunFolderError, locked
+from training.run_folder.folder import RunFolder, RunFolderError, locked
 from training.run_folder.resume import Saves
 from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
@@ -288,9 +288,13 @@ def test_two_processes_cannot_write_to_one_folder(
 
 
 def test_one_process_cannot_lock_twice(tmp_path: Path) -> None:
-    with locked(tmp_path / "run"), pytest.raises(RunFolderError), locked(tmp_path / "run"):
+    with (
+        locked(RunFolder(tmp_path / "run")),
+        pytest.raises(RunFolderError),
+        locked(RunFolder(tmp_path / "run")),
+    ):
         pass
-    with locked(tmp_path / "run"):
+    with locked(RunFolder(tmp_path / "run")):
         pass
 
 

@@ -61,9 +61,9 @@ def hold(run_dir: Path) -> None:
     """Hold the lock of a run folder until killed."""
     import time
 
-    from training.run_folder.folder import locked
+    from training.run_folder.folder import RunFolder, locked
 
-    with locked(run_dir):
+    with locked(RunFolder(run_dir)):
         run_dir.with_suffix(".held").touch()
         time.sleep(300)
 
