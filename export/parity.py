@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from export.file_runners import INPUTS, SEED, Output, runners
-from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE
-from export.sampler_file import SAMPLER_FILE
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE
+from inference.artifact_files import GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE
 from inference.errors import GanpackError
 from inference.golden import GOLDEN_IMAGES, describe
 from inference.noise import latents, normal_quantiles

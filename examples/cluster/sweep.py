@@ -24,8 +24,8 @@ from training.config import TrainConfig
 from training.pages.comparison import compare, table, write_comparison
 from training.pages.run_view import RunView, read_run
 from training.run import parse
-from training.run_folder.folder import RunFolder
 from training.run_folder.config_file import read_config, to_dict
+from training.run_folder.folder import RunFolder
 
 _RETRIES = 3
 """Times that a training goes on whose worker or machine was lost."""

@@ -39,7 +39,7 @@ ORDER = {
         "sampler",
         "golden model_files tiles",
         "runtime writing",
-        "artifact label noise walks",
+        "artifact artifact_files label noise walks",
         "errors",
     ],
 }
@@ -48,7 +48,7 @@ ALLOWED = {
     "training": {"inference": "__init__ errors noise writing"},
     "export": {
         "training": "config command_line data engine gan run_folder scoring",
-        "inference": "__init__ artifact errors golden model_files noise runtime writing",
+        "inference": "__init__ artifact artifact_files errors golden model_files noise runtime writing",
     },
     "inference": {},
 }
