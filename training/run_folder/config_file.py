@@ -13,7 +13,26 @@ def write_config(
     run_dir: Path, config: TrainConfig, provenance: dict[str, Any], **facts: Any
 ) -> None:
     """Write config.json; facts: of this run alone, which its checkpoints need not repeat."""
-    content = {"config": to_dict(config), **provenance, **facts}
+    _write(run_dir, {"config": to_dict(config), **provenance, **facts})
+
+
+def add_facts(run_dir: Path, **facts: Any) -> None:
+    """Add facts to config.json, or replace them there."""
+    _write(run_dir, json.loads((run_dir / "config.json").read_text("utf-8")) | facts)
+
+
+def read_seconds(run_dir: Path) -> dict[Any, float]:
+    """The seconds that a run has spent in each phase; empty before its first save."""
+    try:
+        seconds: dict[Any, float] = json.loads((run_dir / "config.json").read_text("utf-8"))[
+            "seconds"
+        ]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return seconds
+
+
+def _write(run_dir: Path, content: dict[str, Any]) -> None:
     with atomic_write(run_dir / "config.json") as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
