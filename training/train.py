@@ -19,8 +19,9 @@ from training.engine.engine import Engine
 from training.engine.precision import known_settings
 from training.gan.state import Snapshot, TrainState
 from training.interruption import Interruption
+from training.records.phases import PhaseTimer
 from training.records.samples import save_real_images
-from training.run_folder.config_file import write_config
+from training.run_folder.config_file import add_facts, read_seconds, write_config
 from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_used
 from training.run_folder.origin import describe, describe_machine
 from training.run_folder.resume import Saves, what_is_saved
@@ -59,12 +60,14 @@ def train(
     resume: bool = False,
     override: frozenset[str] = frozenset(),
     ranks: Ranks = ALONE,
+    timer: PhaseTimer | None = None,
 ) -> Result:
     """Train in a new folder, or continue the run in `run_dir` to the length `config` asks for.
 
     run_dir: by default runs/DATASET-DATE-TIME.
     override: settings in which `config` may differ from the run's own.
     ranks: with others than this one, rank 0, they `follow`.
+    timer: where the time of the run is counted; by default it begins now.
 
     Raises:
         DataError, CheckpointError, RunFolderError, TrainingError: with a message that says what to
@@ -79,7 +82,7 @@ def train(
     try:
         # The engine has its own precision for steps.
         with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
-            return _train(config, folder, device, resume, override, ranks)
+            return _train(config, folder, device, resume, override, ranks, timer or PhaseTimer())
     except torch.OutOfMemoryError as error:
         raise TrainingError(_out_of_memory(config, error)) from None
     except RankLostError as error:
@@ -96,6 +99,7 @@ def _train(
     resume: bool,
     override: frozenset[str],
     ranks: Ranks,
+    timer: PhaseTimer,
 ) -> Result:
     images = load_images(config.data).to(device)
     state, batches = _beginning(config, images)
@@ -110,7 +114,7 @@ def _train(
         if "device" in override and "engine" not in override:
             config = replace(config, engine="auto")
         start = Start(config, device.type, total, images.to(CPU), state.snapshot(CPU))
-        with ranks.order(start):
+        with timer.phase("engine"), ranks.order(start):
             engine = Engine.create(state, batches, config, total, ranks)
         machine = describe_machine(device)
         if ranks.count == 1:
@@ -121,7 +125,10 @@ def _train(
             _log.info("%d processes, %d images of each batch to each", ranks.count, share)
         provenance = describe(config, saves.data_sha256)
         folder.checkpoints.mkdir(exist_ok=True)
-        write_config(folder, config, provenance, machine=machine, class_names=images.classes)
+        if resume:
+            timer.add(read_seconds(folder))
+        facts = {"machine": machine, "class_names": images.classes, "seconds": timer.seconds()}
+        write_config(folder, config, provenance, **facts)
         save_real_images(images, folder.real)
         cache = config.data.data_dir / "extractors"
         sweep(cache, seconds=3600)  # other runs share it: leave them time
@@ -130,11 +137,14 @@ def _train(
         with Interruption() as interruption:
             run = Run(
                 config, provenance, saves, state, batches, engine, history, reference, interruption,
-                ranks,
+                ranks, timer,
             )  # fmt: skip
-            run.go(total)
+            with timer.phase("other"):
+                run.go(total)
         ranks.leave()
-        verdict = judge(config, folder, run.history.epochs, images, extractor)
+        with timer.phase("verdict"):
+            verdict = judge(config, folder, run.history.epochs, images, extractor)
+        add_facts(folder, seconds=timer.seconds())
     return Result(folder.path, state.step, verdict)
 
 

@@ -20,9 +20,11 @@ from training.gan.networks import Generator
 from training.gan.state import TrainState
 from training.interruption import Interrupted, Interruption
 from training.records.metrics import Records
+from training.records.phases import PhaseTimer
 from training.records.progress import ProgressBar
 from training.records.samples import grid_steps
 from training.run_folder.checkpoint import save_checkpoint
+from training.run_folder.config_file import add_facts
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import History
 from training.run_folder.resume import Saves, what_is_saved
@@ -57,6 +59,7 @@ class Run:
     reference: Reference
     interruption: Interruption
     ranks: Ranks
+    timer: PhaseTimer
     _records: Records = field(init=False)
     _saved_at: float = field(default_factory=time.monotonic)
     _checked_at: float = field(default_factory=time.monotonic)
@@ -118,32 +121,37 @@ class Run:
         scores: dict[str, Any] = {}
         if epoch_ends or step in grids:
             check_weights(self.state)  # or what is shown and kept would not be finite either
-            generator = averaged(self.state)
+            with self.timer.phase("average"):
+                generator = averaged(self.state)
         if step in grids:
-            self._records.samples(step, generator)
+            with self.timer.phase("samples"):
+                self._records.samples(step, generator)
         if epoch_ends:
             scores = self._scores(generator, epoch - 1, last=step == total)
             self._end_epoch(epoch, generator, scores, step == epoch_end)
         now = time.monotonic()
         since = self._checked_at if scores else self._saved_at
         if step == total or now - since > _SAVE_SECONDS:
-            self._save(checked=bool(scores))
+            with self.timer.phase("saves"):
+                self._save(checked=bool(scores))
+            self._note_time()
 
     def _advance(self, stops: set[int]) -> tuple[float, float]:
         """Train up to the next of some steps at most; the last losses of both networks."""
         start, first = time.monotonic(), self.state.step
         looks = {first + self._steps_a_look, (first // _RECORD_STEPS + 1) * _RECORD_STEPS}
         count = min(stop for stop in stops | looks if stop > first) - first
-        with self.ranks.order(count, self.interruption):
+        with self.timer.phase("steps"), self.ranks.order(count, self.interruption):
             losses = self.engine.run(count)
         known = np.concatenate([self._last_losses, losses])
         check_losses(known, self.state.step - len(known) + 1)
         self._last_losses = losses[-1:]
         seconds = time.monotonic() - start
         self._steps_a_look = max(1, int(_LOOK_SECONDS * len(losses) / seconds))
-        self.history.add(losses, seconds)
-        speed = len(losses) * self.batches.batch_size / seconds
-        self._records.iterations(self.state.step, losses, speed)
+        with self.timer.phase("records"):
+            self.history.add(losses, seconds)
+            speed = len(losses) * self.batches.batch_size / seconds
+            self._records.iterations(self.state.step, losses, speed)
         return float(losses[-1, 0]), float(losses[-1, 1])
 
     def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> dict[str, Any]:
@@ -151,7 +159,8 @@ class Run:
         every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
         if not last and epochs_before > 0 and before // every == self.state.step // every:
             return {}
-        return self.reference.score(Subject.of(generator), SELECTION_SEED).to_dict()
+        with self.timer.phase("scores"):
+            return self.reference.score(Subject.of(generator), SELECTION_SEED).to_dict()
 
     def _end_epoch(
         self, epoch: int, generator: Generator, scores: dict[str, Any], finished: bool
@@ -160,9 +169,11 @@ class Run:
         record = self.history.record_epoch(epoch, state.step, batch_size, scores, finished=finished)
         if scores:
             check_classes(self.history.epochs)
-        self._records.epoch(record)
+        with self.timer.phase("records"):
+            self._records.epoch(record)
         kept = {"loss_g": record.loss_g, **scores}
-        save_checkpoint(self._folder, state, generator, kept, self.provenance)
+        with self.timer.phase("checkpoints"):
+            save_checkpoint(self._folder, state, generator, kept, self.provenance)
 
     def _save(self, *, checked: bool) -> None:
         """checked: whether the scores are of this very step, and sound."""
@@ -177,6 +188,9 @@ class Run:
             # After the save, which may need them. A resume from previous.pt needs its own.
             prune(self._folder, self.history.epochs, self.saves.previous_epochs)
 
+    def _note_time(self) -> None:
+        add_facts(self._folder, seconds=self.timer.seconds())
+
     def _write_best(self) -> None:
         choices = {rule: choose(rule, self.history.epochs) for rule in RULES}
         write_best(self._folder, self.config.select, choices)
@@ -184,7 +198,9 @@ class Run:
     def _stop_if_asked(self) -> None:
         if self.interruption.number is not None:
             if self.saves.last_step != self.state.step:
-                self._save(checked=False)
+                with self.timer.phase("saves"):
+                    self._save(checked=False)
+            self._note_time()
             raise Interrupted(self._folder.path, self.state.step, self.interruption.number)
 
     def _go_back(self, evidence: str) -> None:

@@ -48,7 +48,8 @@ ALLOWED = {
     "training": {"inference": "__init__ errors noise writing"},
     "export": {
         "training": "config command_line data engine gan run_folder scoring",
-        "inference": "__init__ artifact artifact_files errors golden model_files noise runtime writing",
+        "inference": "__init__ artifact artifact_files errors golden "
+        "model_files noise runtime writing",
     },
     "inference": {},
 }

@@ -152,4 +152,13 @@ def _facts(run: RunView) -> dict[str, dict[str, str]]:
         "Hardware": {name: value for name, value in machine.items() if name not in versions},
         "Versions": versions,
         "Origin": origin,
+        "Where the time went": _phases(run),
     }
+
+
+def _phases(run: RunView) -> dict[str, str]:
+    """Seconds and share of each phase, and of all."""
+    seconds: dict[str, float] = run.facts.get("seconds", {})
+    total = sum(seconds.values())
+    rows = {name: f"{value:,.1f} s, {value / total:.0%}" for name, value in seconds.items()}
+    return rows | {"together": f"{total:,.1f} s"} if rows else {}

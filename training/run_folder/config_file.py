@@ -14,7 +14,24 @@ def write_config(
     folder: RunFolder, config: TrainConfig, provenance: dict[str, Any], **facts: Any
 ) -> None:
     """Write config.json; facts: of this run alone, which its checkpoints need not repeat."""
-    content = {"config": to_dict(config), **provenance, **facts}
+    _write(folder, {"config": to_dict(config), **provenance, **facts})
+
+
+def add_facts(folder: RunFolder, **facts: Any) -> None:
+    """Add facts to config.json, or replace them there."""
+    _write(folder, json.loads(folder.config.read_text("utf-8")) | facts)
+
+
+def read_seconds(folder: RunFolder) -> dict[Any, float]:
+    """The seconds that a run has spent in each phase; empty before its first save."""
+    try:
+        seconds: dict[Any, float] = json.loads(folder.config.read_text("utf-8"))["seconds"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return seconds
+
+
+def _write(folder: RunFolder, content: dict[str, Any]) -> None:
     with atomic_write(folder.config) as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
