@@ -18,6 +18,7 @@ import tyro
 from benchmarks.figures import device_named, write_figures
 from training.records.phases import in_words
 from training.run_folder.config_file import read_seconds
+from training.run_folder.folder import RunFolder
 from training.run_folder.origin import describe_machine
 
 ITERATIONS = 187_500
@@ -80,7 +81,7 @@ def _run(config: ExerciseConfig, recipe: str, run_dir: Path) -> dict[str, Any]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    seconds = read_seconds(run_dir)
+    seconds = read_seconds(RunFolder(run_dir))
     iterations = _iterations(run_dir)
     return {
         "exit_code": process.returncode,
@@ -95,7 +96,7 @@ def _run(config: ExerciseConfig, recipe: str, run_dir: Path) -> dict[str, Any]:
 def _iterations(run_dir: Path) -> int:
     """The last iteration on record."""
     try:
-        lines = (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()
+        lines = RunFolder(run_dir).metrics.read_text("utf-8").splitlines()
     except FileNotFoundError:
         return 0
     return int(json.loads(lines[-1])["step"]) if lines else 0

@@ -22,9 +22,9 @@ from training.interruption import Interruption
 from training.records.phases import PhaseTimer
 from training.records.samples import save_real_images
 from training.run_folder.config_file import add_facts, read_seconds, write_config
-from training.run_folder.folder import locked, new_run_dir, refuse_used
+from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_used
 from training.run_folder.origin import describe, describe_machine
-from training.run_folder.resume import Saves, whole
+from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import extractor_for
 from training.scoring.scores import reference_for
 from training.scoring.verdict import Verdict, judge
@@ -76,25 +76,25 @@ def train(
     """
     device = _device(config.device, ranks)
     _refuse_uneven(config.recipe.batch_size, ranks.count)
-    run_dir = run_dir or new_run_dir(config)
+    folder = RunFolder(run_dir or new_run_dir(config))
     if not resume:
-        refuse_used(run_dir)
+        refuse_used(folder)
     try:
         # The engine has its own precision for steps.
         with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
-            return _train(config, run_dir, device, resume, override, ranks, timer or PhaseTimer())
+            return _train(config, folder, device, resume, override, ranks, timer or PhaseTimer())
     except torch.OutOfMemoryError as error:
         raise TrainingError(_out_of_memory(config, error)) from None
     except RankLostError as error:
-        raise TrainingError(f"{error}; {whole(run_dir)}") from error
+        raise TrainingError(f"{error}; {what_is_saved(folder)}") from error
     except OSError as error:
         reason = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
-        raise TrainingError(f"{run_dir}: {reason}; {whole(run_dir)}") from error
+        raise TrainingError(f"{folder.path}: {reason}; {what_is_saved(folder)}") from error
 
 
 def _train(
     config: TrainConfig,
-    run_dir: Path,
+    folder: RunFolder,
     device: torch.device,
     resume: bool,
     override: frozenset[str],
@@ -103,11 +103,11 @@ def _train(
 ) -> Result:
     images = load_images(config.data).to(device)
     state, batches = _beginning(config, images)
-    saves = Saves(run_dir, images.sha256())
+    saves = Saves(folder, images.sha256())
     total = config.iterations or batches.epoch_end(config.epochs)
-    with locked(run_dir):
+    with locked(folder):
         if not resume:
-            refuse_used(run_dir)
+            refuse_used(folder)
         history = saves.resume(state, config.seed, other_device="device" in override)
         if override:
             history.divergences.clear()
@@ -124,12 +124,12 @@ def _train(
             share = config.recipe.batch_size // ranks.count
             _log.info("%d processes, %d images of each batch to each", ranks.count, share)
         provenance = describe(config, saves.data_sha256)
-        (run_dir / "checkpoints").mkdir(exist_ok=True)
+        folder.checkpoints.mkdir(exist_ok=True)
         if resume:
-            timer.add(read_seconds(run_dir))
+            timer.add(read_seconds(folder))
         facts = {"machine": machine, "class_names": images.classes, "seconds": timer.seconds()}
-        write_config(run_dir, config, provenance, **facts)
-        save_real_images(run_dir, images)
+        write_config(folder, config, provenance, **facts)
+        save_real_images(images, folder.real)
         cache = config.data.data_dir / "extractors"
         sweep(cache, seconds=3600)  # other runs share it: leave them time
         extractor = extractor_for(images, cache, device)
@@ -143,9 +143,9 @@ def _train(
                 run.go(total)
         ranks.leave()
         with timer.phase("verdict"):
-            verdict = judge(config, run_dir, run.history.epochs, images, extractor)
-        add_facts(run_dir, seconds=timer.seconds())
-    return Result(run_dir, state.step, verdict)
+            verdict = judge(config, folder, run.history.epochs, images, extractor)
+        add_facts(folder, seconds=timer.seconds())
+    return Result(folder.path, state.step, verdict)
 
 
 def follow(ranks: Ranks) -> None:

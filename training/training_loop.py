@@ -3,13 +3,13 @@
 import logging
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.errors import GanpackError
 from training.config import TrainConfig, options
 from training.data.batches import Batches
 from training.divergence import Diverged, check_classes, check_losses, check_weights
@@ -23,10 +23,11 @@ from training.records.metrics import Records
 from training.records.phases import PhaseTimer
 from training.records.progress import ProgressBar
 from training.records.samples import grid_steps
-from training.run_folder.checkpoint import remove_newer, save_checkpoint
+from training.run_folder.checkpoint import save_checkpoint
 from training.run_folder.config_file import add_facts
+from training.run_folder.folder import RunFolder
 from training.run_folder.history import History
-from training.run_folder.resume import Saves, whole
+from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.scores import SELECTION_SEED, Reference
 from training.scoring.selection import RULES, choose, prune, write_best
 from training.scoring.subject import Subject
@@ -40,7 +41,7 @@ _MOST_RETRIES = 3
 _log = logging.getLogger(__name__)
 
 
-class TrainingError(Exception):
+class TrainingError(GanpackError):
     """Training cannot start or go on; the message says why."""
 
 
@@ -66,8 +67,8 @@ class Run:
     _last_losses: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
 
     @property
-    def _run_dir(self) -> Path:
-        return self.saves.run_dir
+    def _folder(self) -> RunFolder:
+        return self.saves.folder
 
     def go(self, total: int) -> None:
         """Train up to step `total`; go back where that goes wrong.
@@ -79,7 +80,7 @@ class Run:
         while True:
             self._cut_back(total)
             records = Records(
-                self._run_dir, self.state.step, len(self.history.epochs), options(self.config)
+                self._folder.path, self.state.step, len(self.history.epochs), options(self.config)
             )
             with records as self._records:
                 try:
@@ -93,11 +94,11 @@ class Run:
         """Make the folder that of a run which is where the state is."""
         if self.state.step < total:
             self.history.reopen_epoch(self.batches.epochs(self.state.step))
-        remove_newer(self._run_dir, self.state.step)
+        self._folder.remove_after(self.state.step)
         if self.history.epochs:
             self._write_best()
         else:
-            (self._run_dir / "best.json").unlink(missing_ok=True)
+            self._folder.best.unlink(missing_ok=True)
         if self.state.step == 0:
             self.saves.write(self.state, self.history, checked=True)
 
@@ -172,7 +173,7 @@ class Run:
             self._records.epoch(record)
         kept = {"loss_g": record.loss_g, **scores}
         with self.timer.phase("checkpoints"):
-            save_checkpoint(self._run_dir, state, generator, kept, self.provenance)
+            save_checkpoint(self._folder, state, generator, kept, self.provenance)
 
     def _save(self, *, checked: bool) -> None:
         """checked: whether the scores are of this very step, and sound."""
@@ -185,14 +186,14 @@ class Run:
         if self.history.epochs:
             self._write_best()
             # After the save, which may need them. A resume from previous.pt needs its own.
-            prune(self._run_dir, self.history.epochs, self.saves.previous_epochs)
+            prune(self._folder, self.history.epochs, self.saves.previous_epochs)
 
     def _note_time(self) -> None:
-        add_facts(self._run_dir, seconds=self.timer.seconds())
+        add_facts(self._folder, seconds=self.timer.seconds())
 
     def _write_best(self) -> None:
         choices = {rule: choose(rule, self.history.epochs) for rule in RULES}
-        write_best(self._run_dir, self.config.select, choices)
+        write_best(self._folder, self.config.select, choices)
 
     def _stop_if_asked(self) -> None:
         if self.interruption.number is not None:
@@ -200,7 +201,7 @@ class Run:
                 with self.timer.phase("saves"):
                     self._save(checked=False)
             self._note_time()
-            raise Interrupted(self._run_dir, self.state.step, self.interruption.number)
+            raise Interrupted(self._folder.path, self.state.step, self.interruption.number)
 
     def _go_back(self, evidence: str) -> None:
         """To the last sound save, with new noise; a resume from here on does the same."""
@@ -209,8 +210,8 @@ class Run:
         if tries > _MOST_RETRIES:
             found = "; ".join(divergences)
             raise TrainingError(
-                f"the run has gone wrong {tries} times ({found}); {whole(self._run_dir)}, with a "
-                f"lower --lr and --override lr"
+                f"the run has gone wrong {tries} times ({found}); {what_is_saved(self._folder)}, "
+                f"with a lower --lr and --override lr"
             )
         self._last_losses = self._last_losses[:0]
         self.history = self.saves.go_back(self.state, self.config.seed, divergences)

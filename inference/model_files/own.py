@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verify_seal
+from ..artifact_files import GENERATOR_FILE
 from ..noise import NOISE
 from ..runtime.session import Session, SessionSettings
 from .allowed_graph import widest
 from .onnx_file import read_model
 from .reading import looks_like
-
-GENERATOR_FILE = "generator.onnx"
 
 # Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
 # thousands, and has several such runs to overlap with copies.

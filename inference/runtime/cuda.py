@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import GanpackError
+
 _FOR_CUDA_12 = "'onnxruntime-gpu[cuda,cudnn]<1.27'"  # the last that were built for it
 _NO_DEVICE = 100  # of CUresult
 _NOT_INITIALIZED = 3
 _CAPABILITY = 75, 76  # of CUdevice_attribute: major, minor
 
 
-class ProviderError(RuntimeError):
+class ProviderError(GanpackError, RuntimeError):
     """The provider that was asked for cannot be had; the message says why."""
 
 

@@ -16,7 +16,7 @@ from benchmarks.curves import Curve, read_curve
 from benchmarks.footprint import wheel_bytes
 from benchmarks.time_to_quality import seconds_until
 from benchmarks.training import BenchmarkConfig, measure, products, table
-from tests.conftest import TINY
+from tests.support.runs import TINY
 from training.config import RECIPES
 from training.data.batches import Batches
 from training.data.datasets import load_images

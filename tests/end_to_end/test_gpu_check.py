@@ -14,7 +14,7 @@ import torch
 from benchmarks import gpu_check
 from benchmarks.gpu_check import CheckConfig, Part, parts, run_part, table
 from inference import ProviderError
-from tests.conftest import ROOT
+from tests.support.files import ROOT
 
 NAMES = [
     "tests", "engines", "sampling", "exercise", "exports", "quality", "convolutions", "textbook",

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY
+from tests.support.runs import TINY
 from training.pages.report import write_report
 from training.records.phases import PHASES, PhaseTimer, in_words
 from training.run import main
 from training.run_folder.config_file import read_seconds
+from training.run_folder.folder import RunFolder
 from training.train import train
 
 
@@ -57,7 +58,7 @@ def test_the_phases_of_a_run_sum_to_its_wall_time(tmp_path: Path) -> None:
     ])  # fmt: skip
     wall = time.monotonic() - began
     assert code == 0
-    seconds = read_seconds(tmp_path / "run")
+    seconds = read_seconds(RunFolder(tmp_path / "run"))
     named = {"steps", "records", "scores", "checkpoints", "saves", "samples", "average"}
     assert seconds.keys() >= named | {"start", "verdict", "report"}
     assert sum(seconds.values()) == pytest.approx(wall, rel=0.05)
@@ -67,11 +68,11 @@ def test_the_phases_of_a_run_sum_to_its_wall_time(tmp_path: Path) -> None:
 def test_a_resumed_run_counts_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     train(replace(TINY, epochs=2), run_dir)
-    before = read_seconds(run_dir)
+    before = read_seconds(RunFolder(run_dir))
     began = time.monotonic()
     train(replace(TINY, epochs=4), run_dir, resume=True)
     wall = time.monotonic() - began
-    after = read_seconds(run_dir)
+    after = read_seconds(RunFolder(run_dir))
     assert after["steps"] > before["steps"]
     assert sum(after.values()) == pytest.approx(sum(before.values()) + wall, rel=0.05)
 
