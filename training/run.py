@@ -24,7 +24,7 @@ from training.config import RECIPES, ConfigError, TrainConfig
 from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import add_facts, read_config
 from training.run_folder.folder import RunFolder, RunFolderError, newest_run
-from training.run_folder.resume_settings import for_more
+from training.run_folder.resume_settings import resumed_config
 from training.run_folder.scores import shown
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def parse(arguments: Sequence[str]) -> Command:
             if command.run_dir is not None:
                 raise ConfigError("--resume names the run folder, --run-dir cannot name another")
             override = frozenset(name.replace("-", "_") for name in command.override)
-            config = for_more(saved, command.config, override)
+            config = resumed_config(saved, command.config, override)
             command = Command(config=config, resume=resume, override=tuple(sorted(override)))
         elif command.override:
             raise ConfigError("--override is about --resume, and there is none")

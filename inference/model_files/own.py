@@ -9,7 +9,7 @@ from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verif
 from ..artifact_files import GENERATOR_FILE
 from ..noise import NOISE
 from ..runtime.session import Session, SessionSettings
-from .allowed_graph import widest
+from .allowed_graph import require_allowed
 from .onnx_file import read_model
 from .reading import looks_like
 
@@ -57,7 +57,7 @@ class OwnGenerator:
             raise ArtifactError("it carries no contract")
         self.metadata = Metadata.from_json(file.metadata[CONTRACT_KEY])
         _require_role(self.metadata)
-        values = widest(file, self.metadata.latent_dim, len(self.metadata.classes))
+        values = require_allowed(file, self.metadata.latent_dim, len(self.metadata.classes))
         if values > _MOST_VALUES_OF_AN_IMAGE:
             raise ArtifactError(f"its layers are too wide: {values:,} values for one image")
         self.session = Session(model, settings, convolutions=file.has_convolutions)
