@@ -26,7 +26,7 @@ from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_us
 from training.run_folder.origin import describe, describe_machine
 from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import extractor_for
-from training.scoring.scores import reference_for
+from training.scoring.reference import reference_for
 from training.scoring.verdict import Verdict, judge
 from training.training_loop import Run, TrainingError
 
