@@ -18,9 +18,9 @@ from typing import Any
 import torch
 import tyro
 
-from inference.cuda import ProviderError, require_cuda
-from inference.session import runtime
-from training.machine import describe_machine
+from inference.runtime.cuda import ProviderError, require_cuda
+from inference.runtime.session import runtime
+from training.run_folder.origin import describe_machine
 
 _FULL_SCHEDULE = 187_500  # the exercise's 200 epochs of 60,000 images in batches of 64
 

@@ -14,7 +14,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -165,10 +164,11 @@ def main() -> None:
         rows[-2]["resident_mib"] = round(memory)
     import torch
 
-    from training.machine import describe_machine
+    from inference.runtime.session import version as onnxruntime_version
+    from training.run_folder.origin import describe_machine, package_versions
 
-    machine = describe_machine(torch.device("cpu"))
-    machine |= {name: version(name) for name in ("uvicorn", "fastapi", "onnxruntime-gpu")}
+    machine = describe_machine(torch.device("cpu")) | package_versions("uvicorn", "fastapi")
+    machine["onnxruntime"] = onnxruntime_version()
     content = {"machine": machine, "connections": options.connections, "rows": rows}
     options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -16,8 +16,8 @@ from export.generator_files import export_graph, load_torchscript, onnx_file, wr
 from inference import Sampler
 from inference.artifact import Metadata
 from inference.noise import NOISE
-from inference.session import SessionSettings, open_session
-from training.networks import Generator, to_pixels
+from inference.runtime.session import SessionSettings, open_session
+from training.gan.networks import Generator, to_pixels
 
 Draw = Callable[[int], Any]
 """Draws a batch whose first image has this index; its pixels are in memory when it returns."""

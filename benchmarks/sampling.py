@@ -25,8 +25,8 @@ import tyro
 from benchmarks.footprint import BASE, first_images, stream, wheel_bytes
 from benchmarks.samplers import LIMIT, Draw, Subject, contestants, copies
 from training.config import NetworkConfig
-from training.machine import describe_machine
-from training.networks import Generator
+from training.gan.networks import Generator
+from training.run_folder.origin import describe_machine
 
 _FEWEST_CALLS = 3
 

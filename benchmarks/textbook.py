@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from training.config import DataConfig, TrainConfig
-from training.data import load_images
-from training.extractor import extractor_for
-from training.networks import Discriminator, Generator
-from training.quality import SELECTION_SEED, Reference, drawing_with, reference_for
+from training.data.datasets import load_images
+from training.gan.networks import Discriminator, Generator
+from training.scoring.extractor import extractor_for
+from training.scoring.scores import SELECTION_SEED, Reference, reference_for
+from training.scoring.subject import Subject
 
 _RECIPE = {"recipe": "textbook", "batch_size": 64}
 _DATASETS = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
@@ -146,8 +147,7 @@ def train_and_score(config: TextbookConfig) -> None:
 
 def _scores(reference: Reference, generator: Generator) -> dict[str, Any]:
     generator.eval()
-    draw = drawing_with(generator, next(generator.parameters()).device)
-    scores = reference.score(draw, generator.latent_dim, SELECTION_SEED).to_dict()
+    scores = reference.score(Subject.of(generator), SELECTION_SEED).to_dict()
     generator.train()
     return scores
 

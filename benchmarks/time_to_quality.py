@@ -16,8 +16,8 @@ import tyro
 from benchmarks.curves import Curve, read_curve
 from benchmarks.textbook import TextbookConfig, train_and_score
 from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
-from training.loop import train
-from training.machine import describe_machine
+from training.run_folder.origin import describe_machine
+from training.train import train
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks.textbook import textbook_networks, train_textbook
 from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
-from training.data import Batches, load_images
-from training.engine import Engine, Kind
-from training.machine import describe_machine
-from training.state import TrainState
+from training.data.batches import Batches
+from training.data.datasets import load_images
+from training.engine.engine import Engine, Kind
+from training.gan.state import TrainState
+from training.run_folder.origin import describe_machine
 
 Precision = Literal["highest", "high", "medium"]
 

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,15 @@ from export.half_precision import half_precision
 from export.model_card import CARD_FILE, PICTURE_FILE, write_model_card
 from export.parity import Check, check_files, golden_images, require_parity, summary
 from export.sampler_file import SAMPLER_FILE, sampler_graph
-from export.score import trained_on
+from export.scoring import trained_on
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
-from inference.files import atomic_write
 from inference.noise import NOISE
-from inference.session import version as runtime_version
-from training.checkpoint import load, load_generator, weights_sha256
+from inference.runtime.session import version as runtime_version
+from inference.writing.files import atomic_write
+from training.engine.precision import known_settings
+from training.run_folder.checkpoint import load_generator, weights_sha256
+from training.run_folder.origin import package_versions
+from training.run_folder.sealed_file import load
 
 PARITY_FILE = "parity.json"
 _OURS = {GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE, PARITY_FILE, CARD_FILE, PICTURE_FILE}
@@ -38,6 +40,7 @@ class ExportError(Exception):
     """There is nothing to export, or no place for it; the message says what to do."""
 
 
+@known_settings()
 def export(
     checkpoint: Path,
     output: Path,
@@ -154,7 +157,7 @@ def _sync(folder: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("ganpack", "torch", "onnx")}
+    packages = package_versions("torch", "onnx")
     return {"python": platform.python_version(), "onnxruntime": runtime_version(), **packages}
 
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE, load_torchscript
 from export.sampler_file import SAMPLER_FILE
-from inference.cuda import ProviderError
+from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT
-from inference.session import open_session
+from inference.runtime.cuda import ProviderError
+from inference.runtime.session import open_session
 
 SEED = LIMIT - 2
 """Noise that no training, picture or trace has used."""
@@ -32,9 +33,10 @@ def runners(folder: Path) -> Iterator[tuple[str, str, Run]]:
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         yield TORCHSCRIPT_FILE, f"torch {device}", _torchscript_runner(folder, device)
     model = (folder / GENERATOR_FILE).read_bytes()
+    convolutions = read_model(model).has_convolutions
     for wanted in ("cpu", "cuda"):
         try:
-            session, provider = open_session(model, wanted)
+            session, provider = open_session(model, wanted, convolutions=convolutions)
         except ProviderError:
             if wanted == "cpu":
                 raise

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from inference.artifact import CONTRACT_KEY, SEAL_KEY, UNSEALED, Metadata, seal
-from training.networks import Generator, to_pixels
+from training.engine.precision import known_settings
+from training.gan.networks import Generator, to_pixels
 
 if TYPE_CHECKING:
     import onnx
@@ -24,6 +25,7 @@ _OPSET = 18
 _IR_VERSION = 8
 
 
+@known_settings()
 def export_graph(generator: Generator) -> "onnx.ModelProto":
     """The ONNX graph z -> images, pixels, of a copy in eval mode: the generator is left as it is.
 
@@ -72,6 +74,7 @@ def onnx_file(graph: "onnx.ModelProto", metadata: Metadata) -> bytes:
     return seal(model.SerializeToString(deterministic=True))
 
 
+@known_settings()
 def write_torchscript(generator: Generator, metadata: Metadata, path: Path) -> None:
     """Write generator.ts, z (and labels) -> images, of a copy in eval mode.
 

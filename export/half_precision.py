@@ -12,9 +12,9 @@ from torch import nn
 
 from export.generator_files import GENERATOR_FILE, onnx_file
 from export.parity import ParityError
-from export.score import ScoreConfig, score
+from export.scoring import RealImages, score
 from inference.artifact import Metadata
-from training.networks import Generator
+from training.gan.networks import Generator
 
 if TYPE_CHECKING:
     import onnx
@@ -80,8 +80,8 @@ def _fcd(file: bytes, dataset: str, data_dir: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GENERATOR_FILE
         path.write_bytes(file)
-        ((_, scores),) = score(ScoreConfig(path, dataset=dataset, data_dir=data_dir))
-    return scores.fcd
+        (scored,) = score(path, RealImages(dataset, data_dir))
+    return scored.scores.fcd
 
 
 def half_weights(graph: "onnx.ModelProto") -> "onnx.ModelProto":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from inference import Sampler
 from inference.artifact import Metadata
-from inference.pictures import grid, save_png
+from inference.writing.pictures import grid, save_png
 
 CARD_FILE = "README.md"
 PICTURE_FILE = "samples.png"

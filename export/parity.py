@@ -16,8 +16,8 @@ from export.sampler_file import SAMPLER_FILE
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE
 from inference.golden import GOLDEN_IMAGES, describe
 from inference.noise import latents, normal_quantiles
-from training.machine import float32_products
-from training.networks import Generator, to_pixels
+from training.engine.precision import known_settings
+from training.gan.networks import Generator, to_pixels
 
 BATCHES = (0, 1, 2, 7, 64, 1000)
 """Each batch holds the first of the same inputs, so that the batches can be compared as well."""
@@ -90,6 +90,7 @@ class Check:
         return f"in a batch of {self.batch}, {', '.join(parts)}"
 
 
+@known_settings()
 def check_files(generator: Generator, folder: Path, stored: Generator | None = None) -> list[Check]:
     """The three files, as they lie in `folder`, on all that this machine has.
 
@@ -103,25 +104,22 @@ def check_files(generator: Generator, folder: Path, stored: Generator | None = N
         given["labels"] = np.arange(BATCHES[-1]) % classes
     drawn = _drawn(generator, BATCHES[-1], SEED)  # sampler.onnx draws its own
     checks = []
-    with float32_products():  # whatever training has set
-        references = {
-            TORCHSCRIPT_FILE: _Reference(generator, given),
-            GENERATOR_FILE: _Reference(stored, given),
-            SAMPLER_FILE: _Reference(stored, drawn),
-        }
-        for file, provider, run in runners(folder):
-            reference = references[file]
-            tolerance = reference.tolerance * (_TIMES_ON_CUDA if "cuda" in provider else 1)
-            whole = run(reference.exact)
-            for batch in BATCHES:
-                wanted = _head(reference.exact, batch)
-                output = run(wanted)
-                figures = _compare(wanted, output)
-                independent = _same_bits(_head(whole, batch), output)
-                allowed = ceil(PIXEL_SHARE * wanted["pixels"].size)
-                checks.append(
-                    Check(file, provider, batch, tolerance, allowed, independent, **figures)
-                )
+    references = {
+        TORCHSCRIPT_FILE: _Reference(generator, given),
+        GENERATOR_FILE: _Reference(stored, given),
+        SAMPLER_FILE: _Reference(stored, drawn),
+    }
+    for file, provider, run in runners(folder):
+        reference = references[file]
+        tolerance = reference.tolerance * (_TIMES_ON_CUDA if "cuda" in provider else 1)
+        whole = run(reference.exact)
+        for batch in BATCHES:
+            wanted = _head(reference.exact, batch)
+            output = run(wanted)
+            figures = _compare(wanted, output)
+            independent = _same_bits(_head(whole, batch), output)
+            allowed = ceil(PIXEL_SHARE * wanted["pixels"].size)
+            checks.append(Check(file, provider, batch, tolerance, allowed, independent, **figures))
     return checks
 
 

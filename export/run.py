@@ -43,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from export.artifact_folder import ExportError, best_checkpoint, export
     from export.parity import ParityError, tightest
     from inference.artifact import ArtifactError
-    from training.checkpoint import CheckpointError
     from training.config import ConfigError
-    from training.data import DataError
-    from training.run_folder import RunFolderError, newest_run
+    from training.data.images import DataError
+    from training.run_folder.folder import RunFolderError, newest_run
+    from training.run_folder.sealed_file import CheckpointError
 
     try:
         checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())

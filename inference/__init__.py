@@ -7,11 +7,11 @@
 from typing import TYPE_CHECKING, Any
 
 from .artifact import ArtifactError, Metadata
-from .cuda import ProviderError
+from .runtime.cuda import ProviderError
 from .sampler import Sampler
 
 if TYPE_CHECKING:
-    from .outputs import save
+    from .writing.outputs import save
 
 __version__ = "0.1.0"
 __all__ = ["ArtifactError", "Metadata", "ProviderError", "Sampler", "__version__", "save"]
@@ -20,7 +20,7 @@ __all__ = ["ArtifactError", "Metadata", "ProviderError", "Sampler", "__version__
 def __getattr__(name: str) -> Any:
     # A host that writes no files has its first image sooner.
     if name == "save":
-        from .outputs import save
+        from .writing.outputs import save
 
         return save
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,16 +7,13 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import session
-from .artifact import PIXEL_SHARE, PIXEL_TOLERANCE, ArtifactError
-
-if TYPE_CHECKING:
-    from .sampler import Sampler
+from .artifact import PIXEL_SHARE, PIXEL_TOLERANCE, ArtifactError, Metadata
+from .runtime import session
 
 GOLDEN_IMAGES = ((0, 0), (0, 63), (2**40 + 9, 2**33 + 1), (2**53 - 1, 2**53 - 2))
 """Seed and index of each: every word of Philox's key and counter counts, and JSON holds them."""
@@ -83,7 +80,30 @@ def describe(
     } | ({} if label is None else {"label": label})
 
 
-def check(sampler: "Sampler") -> CheckResult:
+class Drawing(Protocol):
+    """What the golden images are drawn with: a `Sampler`."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the artifact says about itself."""
+
+    @property
+    def provider(self) -> str:
+        """Where it draws: "cpu" or "cuda:N"."""
+
+    def latents(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.float32]:
+        """The noise of some images of a seed, (count, latent_dim)."""
+
+    def labels(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.int64]:
+        """The labels of these images, (count,)."""
+
+    def decode(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64] | None = None
+    ) -> NDArray[np.uint8]:
+        """The images that a generator makes of noise, and of labels if it takes them."""
+
+
+def check(sampler: Drawing) -> CheckResult:
     """Draw the golden images of an artifact again and compare.
 
     Raises:

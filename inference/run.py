@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from .artifact import ArtifactError
-from .cuda import ProviderError
-from .doctor import describe, examine, examine_sampler
-from .generators import GENERATOR_FILE
+from .command.doctor import describe, examine, examine_sampler
+from .command.long_job import Progress, Stopped, stoppable
+from .command.options import check, parser
 from .label import Label, number_of, typed
-from .long_job import Progress, Stopped, stoppable
-from .options import check, parser
-from .outputs import PIPE, Job, require_free, writer_for
-from .pictures import enlarge, grid, save_animation, save_png
+from .model_files.own import GENERATOR_FILE
+from .runtime.cuda import ProviderError
 from .sampler import Sampler
 from .walks import closed_walk
+from .writing.outputs import PIPE, Job, require_free, writer_for
+from .writing.pictures import enlarge, grid, save_animation, save_png
 
 _BATCH = 1024
 

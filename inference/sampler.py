@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .artifact import SEAL_MARKER, ArtifactError, Metadata
-from .file_kinds import read_file
-from .generators import GENERATOR_FILE, LoadedGenerator, OwnGenerator
 from .label import Label, number_of, numbers_of
+from .model_files.own import GENERATOR_FILE, LoadedGenerator, OwnGenerator
+from .model_files.reading import read_file
 from .noise import check_range, labels, latents
-from .session import SessionSettings
+from .runtime.session import SessionSettings
 from .tiles import TileNoise, ahead
 from .walks import interpolate
 
@@ -87,7 +87,7 @@ class Sampler:
         try:
             model = artifact if isinstance(artifact, bytes) else read_file(Path(path or ""))
             if allow_foreign and SEAL_MARKER not in model:
-                from .foreign import ForeignGenerator, ForeignOptions
+                from .model_files.foreign import ForeignGenerator, ForeignOptions
 
                 options = ForeignOptions(*foreign)
                 generator: LoadedGenerator = ForeignGenerator(model, path, settings, options)

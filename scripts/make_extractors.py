@@ -1,6 +1,6 @@
 """Train the extractors that the project ships: `python scripts/make_extractors.py`.
 
-Writes training/extractors/{mnist,fashion-mnist}.safetensors and prints their test accuracy.
+Writes training/scoring/extractors/{mnist,fashion-mnist}.safetensors and prints their test accuracy.
 """
 
 from pathlib import Path
@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save
 
 from training.config import DataConfig
-from training.data import load_images
-from training.extractor import extractor_for, train_classifier
+from training.data.datasets import load_images
+from training.scoring.extractor import extractor_for, train_classifier
 
-FOLDER = Path(__file__).parents[1] / "training" / "extractors"
+FOLDER = Path(__file__).parents[1] / "training" / "scoring" / "extractors"
 
 
 def main() -> None:

@@ -20,10 +20,11 @@ import torch
 
 from export.artifact_folder import best_checkpoint
 from inference.noise import NOISE, latents
-from training.checkpoint import load, load_generator, save, weights_sha256
 from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
-from training.loop import train
-from training.networks import to_pixels
+from training.gan.networks import to_pixels
+from training.run_folder.checkpoint import load_generator, weights_sha256
+from training.run_folder.sealed_file import load, save
+from training.train import train
 
 FOLDER = Path(__file__).parents[1] / "tests" / "golden"
 CHECKPOINT = FOLDER / "checkpoint.pt"

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.config import DataConfig
-from training.data import Images, load_images
-from training.extractor import extractor_for
-from training.quality import Reference, split_reals
+from training.data.datasets import load_images
+from training.data.images import Images
+from training.scoring.extractor import extractor_for
+from training.scoring.scores import Reference, split_reals
+from training.scoring.subject import Subject
 
 
 def noisy(images: Images) -> Tensor:
@@ -50,7 +52,7 @@ def main() -> None:
         reference = Reference(extractor, half, others, "train")
         for name, change in changes.items():
             parts = iter(change(others)[: reference.count].split(1000))
-            scores = reference.score(lambda z, parts=parts: next(parts), 1, 0)
+            scores = reference.score(Subject(lambda z, parts=parts: next(parts), 1), 0)
             print(
                 f"{dataset}, {name}: excess {scores.excess:.2%}, precision {scores.precision:.2f}, "
                 f"recall {scores.recall:.2f}"

@@ -19,10 +19,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from inference.files import atomic_write
-from training.charts import binned
-from training.config import to_dict
-from training.run_view import LOSSES, RunView, read_run
+from inference.writing.files import atomic_write
+from training.pages.charts import binned
+from training.pages.run_view import LOSSES, RunView, read_run
+from training.run_folder.config_file import to_dict
 
 STEPS = (1_000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000, 187_000)  # the exercise's
 COLOURS = {"fcd": "tab:green", "g-loss": "tab:red"}

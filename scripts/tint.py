@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.config import DataConfig
-from training.data import Images, load_images
+from training.data.datasets import load_images
+from training.data.images import Images
 
 
 def main(folder: Path, count: int | None = None) -> None:

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def trained(config: TrainConfig, run_dir: Path) -> Path:
     """The folder of a run that has ended."""
-    from training.loop import train
+    from training.train import train
 
     train(config, run_dir)
     return run_dir
@@ -84,13 +84,14 @@ def conditional_artifact(conditional_run: Path, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session")
 def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on a mixed folder of images in colour. Do not write to it."""
-    from tests.own_images import write_images
+    from tests.support.own_images import write_images
 
     folder = tmp_path_factory.mktemp("own")
     write_images(folder / "images", 36)
     data = replace(COLOUR.data, dataset=str(folder / "images"), data_dir=folder / "data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.extractor._LEAST_STEPS", 20)  # a thousand take half a minute
+        # A thousand take half a minute.
+        patch.setattr("training.scoring.extractor._LEAST_STEPS", 20)
         return trained(replace(COLOUR, data=data), folder / "run")
 
 
@@ -116,7 +117,7 @@ def conv_artifact(conv_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def golden_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifact of the generator in `tests/golden`. Do not write to it."""
     from export.artifact_folder import export
-    from tests.golden_file import CHECKPOINT
+    from tests.support.golden_file import CHECKPOINT
 
     folder = tmp_path_factory.mktemp("golden") / "artifact"
     export(CHECKPOINT, folder)

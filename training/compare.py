@@ -5,19 +5,18 @@ python -m training.compare runs/mnist-20261123-154500 runs/mnist-20261124-090000
 python -m training.compare runs/*/ --output compare.html
 """
 
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from training.command_line import command_line
-from training.config import ConfigError, differences
-from training.provenance import options
-from training.run_view import RunView, read_run
+from training.config import ConfigError
+from training.pages.comparison import compare, table, write_comparison
+from training.pages.run_view import read_run
 
 
 @dataclass(frozen=True)
@@ -32,37 +31,6 @@ class CompareConfig:
     """Folders of runs, finished or not; two at least."""
     output: Annotated[Path, tyro.conf.arg(metavar="FILE.html")] = Path("compare.html")
     """Page to write: the table, with a chart and images."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one line of the table says of each run."""
-
-    name: str
-    cells: tuple[str, ...]
-    best: frozenset[int] = frozenset()
-    """Which of them are the best; none where there is no better and worse."""
-
-
-@dataclass(frozen=True)
-class _Score:
-    """A line of the table about scores."""
-
-    name: str
-    value: Callable[[dict[str, Any]], float]
-    form: str
-    highest: bool = False
-
-
-_SCORES = (
-    _Score("FCD", lambda scores: scores["fcd"], ".3f"),
-    _Score("excess FCD", lambda scores: scores["excess"], ".2%"),
-    _Score("KID", lambda scores: scores["kid"], ".5f"),
-    _Score("precision", lambda scores: scores["precision"], ".3f", highest=True),
-    _Score("recall", lambda scores: scores["recall"], ".3f", highest=True),
-    _Score("coverage", lambda scores: scores["coverage"], ".3f", highest=True),
-    _Score("class shares off", lambda scores: scores["class_tv"], ".3f"),
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,157 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def compare(runs: Sequence[RunView]) -> dict[str, list[Row]]:
-    """The lines of the table, in groups."""
-    return {
-        "settings that differ": _settings(runs),
-        "scores of the best checkpoint": _scores(runs),
-        "speed": _speed(runs),
-    }
-
-
-def notes(runs: Sequence[RunView]) -> list[str]:
-    """What keeps the figures from being compared as they stand."""
-    found = []
-    if not all(run.finished for run in runs):
-        running = ", ".join(run.name for run in runs if not run.finished)
-        found.append(
-            f"Not at its end: {running}. Its scores are of the noise that it chooses by, those of "
-            f"finished runs of fresh noise."
-        )
-    if not _measured_alike(runs):
-        found.append(
-            "The scores were measured against different images or in different features: only the "
-            "excess compares."
-        )
-    return found
-
-
-def table(runs: Sequence[RunView], groups: dict[str, list[Row]]) -> str:
-    """For a terminal; * marks the best of a line."""
-    rows = [row for group in groups.values() for row in group]
-    cells = {row.name: [_starred(row, i) for i in range(len(runs))] for row in rows}
-    left = max(len(name) for name in [*cells, *groups])
-    widths = [
-        max(len(name), *(len(line[i]) for line in cells.values()))
-        for i, name in enumerate(names(runs))
-    ]
-
-    def line(name: str, values: Sequence[str]) -> str:
-        padded = (f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
-        return "  ".join([f"{name:{left}}", *padded]).rstrip()
-
-    lines = [line("", names(runs))]
-    for group, its_rows in groups.items():
-        lines += ["", group]
-        lines += [line(f"  {row.name}"[: left + 2], cells[row.name]) for row in its_rows]
-        if not its_rows:
-            lines.append("  none")
-    return "\n".join([*lines, *(f"\n{note}" for note in notes(runs))])
-
-
-def write_comparison(runs: Sequence[RunView], groups: dict[str, list[Row]], output: Path) -> None:
-    """The table as a page, with a chart and the last grids of the same noise."""
-    from training.charts import comparison_chart
-    from training.pages import embedded, write_page
-
-    last = [list(run.grids().items())[-1:] for run in runs]
-    write_page(
-        output,
-        "compare.html",
-        names=names(runs),
-        groups=groups,
-        notes=notes(runs),
-        chart_of_all=comparison_chart(runs, names(runs))
-        if all(run.scored for run in runs)
-        else None,
-        grids=[(step, embedded(path)) for ((step, path),) in last] if all(last) else [],
-    )
-
-
-def names(runs: Sequence[RunView]) -> list[str]:
-    """What to call them: their folders' names, or the paths where those are not enough."""
-    short = [run.name for run in runs]
-    return short if len(set(short)) == len(short) else [str(run.run_dir) for run in runs]
-
-
-def _settings(runs: Sequence[RunView]) -> list[Row]:
-    wanted = {name for run in runs for name in differences(runs[0].config, run.config)}
-    values = [options(run.config) for run in runs]
-    rows = [
-        Row(f"--{name}", tuple(str(of_run[name]) for of_run in values))
-        for name in values[0]
-        if name.replace("-", "_") in wanted
-    ]
-    for name, value in (
-        ("data sha256", lambda run: run.facts["data_sha256"][:12]),
-        ("commit", lambda run: (run.facts.get("git_commit") or "not in git")[:12]),
-        ("torch", lambda run: run.facts["versions"]["torch"]),
-        ("processor", lambda run: run.facts.get("machine", {}).get("processor", "unknown")),
-        ("gpu", lambda run: run.facts.get("machine", {}).get("gpu", "none")),
-    ):
-        cells = tuple(value(run) for run in runs)
-        if len(set(cells)) > 1:
-            rows.append(Row(name, cells))
-    return rows
-
-
-def _scores(runs: Sequence[RunView]) -> list[Row]:
-    rows = [
-        Row("chosen by", tuple(run.best.get("rule", "-") for run in runs)),
-        Row("iteration", tuple(f"{run.best['step']:,}" if run.best else "-" for run in runs)),
-    ]
-    for score in _SCORES:
-        values = [score.value(scores) if (scores := _best_scores(run)) else None for run in runs]
-        row = _row(score.name, values, score.form, highest=score.highest)
-        comparable = score.name == "excess FCD" or _measured_alike(runs)
-        rows.append(row if comparable else Row(row.name, row.cells))
-    return rows
-
-
-def _measured_alike(runs: Sequence[RunView]) -> bool:
-    measures = {
-        (scores["extractor_sha256"], scores["split"], scores["images"], scores["floor"])
-        for run in runs
-        if (scores := _best_scores(run))
-    }
-    return len(measures) <= 1
-
-
-def _speed(runs: Sequence[RunView]) -> list[Row]:
-    speeds = [run.iterations_per_second() for run in runs]
-    images = [speed * run.config.recipe.batch_size for speed, run in zip(speeds, runs, strict=True)]
-    trained = [float(run.minutes()[-1]) if run.epochs else None for run in runs]
-    until_best = [run.minutes_at(run.best["step"]) if run.best else None for run in runs]
-    return [
-        Row("iterations", tuple(f"{run.step:,}" for run in runs)),
-        _row("iterations a second", speeds, ".0f", highest=True),
-        _row("images a second", images, ",.0f", highest=True),
-        Row("minutes of training", tuple(_number(value, ".1f") for value in trained)),
-        Row("minutes until the best", tuple(_number(value, ".1f") for value in until_best)),
-    ]
-
-
-def _best_scores(run: RunView) -> dict[str, Any]:
-    return run.scores_of(run.best["rule"]) if run.best else {}
-
-
-def _row(name: str, values: Sequence[float | None], form: str, *, highest: bool) -> Row:
-    known = [value for value in values if value is not None and not math.isnan(value)]
-    best = (max(known) if highest else min(known)) if len(known) > 1 else None
-    marked = frozenset(i for i, value in enumerate(values) if value == best is not None)
-    return Row(name, tuple(_number(value, form) for value in values), marked)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None or math.isnan(value) else format(value, form)
-
-
-def _starred(row: Row, i: int) -> str:
-    """The cell, with a place for the mark in every row that has one."""
-    return row.cells[i] + ("*" if i in row.best else " " if row.best else "")
 
 
 if __name__ == "__main__":

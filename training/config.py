@@ -1,9 +1,9 @@
 """Every setting of a training run, as frozen dataclasses; recipes are values here. No torch."""
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass
 from math import cos, pi
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 TORCHVISION_DATASETS = ("mnist", "fashion-mnist", "kmnist")
 DATASETS = (*TORCHVISION_DATASETS, "digits")
@@ -199,94 +199,37 @@ class TrainConfig:
         _require(0 <= self.seed < 2**63, f"--seed must be in 0 … 2**63 - 1, got {self.seed}")
 
 
-# What the weights, the records and the place in the data are counted in.
-_BOUND = {"dataset", "image_size", "channels", "batch_size"}
-_BOUND |= {f.name for f in fields(NetworkConfig)}
+def grouped(config: TrainConfig) -> dict[str, dict[str, Any]]:
+    """The settings by group: "data", "network", "recipe", and "run" for those of none of them."""
+    groups = {
+        name: dict(vars(value)) for name, value in vars(config).items() if is_dataclass(value)
+    }
+    return groups | {"run": {k: v for k, v in vars(config).items() if k not in groups}}
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as JSON values."""
-    values: dict[str, Any] = _jsonable(asdict(config))
-    return values
+def flattened(config: TrainConfig) -> dict[str, Any]:
+    """Every setting by its name, in one level."""
+    return {name: value for group in grouped(config).values() for name, value in group.items()}
 
 
-def from_dict(cls: type[Any], values: dict[str, Any]) -> Any:
-    """The config that `to_dict` made `values` of; missing keys take their defaults.
-
-    Raises:
-        ConfigError: for a key that no field has, or a value that a field refuses.
-    """
-    hints = get_type_hints(cls)
-    unknown = values.keys() - hints.keys()
-    _require(not unknown, f"unknown settings {sorted(unknown)} in {cls.__name__}")
-    return cls(**{name: _decode(hints[name], value) for name, value in values.items()})
+def differences(a: TrainConfig, b: TrainConfig) -> list[str]:
+    """Names of the settings in which two configs differ."""
+    others = flattened(b)
+    return [name for name, value in flattened(a).items() if value != others[name]]
 
 
-def differences(a: Any, b: Any) -> list[str]:
-    """Names of the fields in which two configs of one class differ, nested ones flattened."""
-    names = []
-    for f in fields(a):
-        x, y = getattr(a, f.name), getattr(b, f.name)
-        if x != y:
-            names += differences(x, y) if is_dataclass(x) else [f.name]
-    return names
+def options(config: TrainConfig) -> dict[str, str | int | float | bool | None]:
+    """Every setting, named as its option without the dashes before it."""
+    return {
+        option(name)[2:]: " ".join(map(str, value))
+        if isinstance(value, tuple)
+        else str(value)
+        if isinstance(value, Path)
+        else value
+        for name, value in flattened(config).items()
+    }
 
 
-def for_more(
-    saved: TrainConfig, asked: TrainConfig, override: frozenset[str] = frozenset()
-) -> TrainConfig:
-    """The settings to go on with: the saved ones, with the length that was asked for.
-
-    The length (epochs or iterations), the data folder, the rule of selection, the place of a folder
-    of images and what is in `override` may change.
-
-    Raises:
-        ConfigError: if anything else does, naming each difference; if `override` has what is no
-            setting, or what weights, records and the place in the data are counted in.
-    """
-    unknown = override - _flat(saved).keys()
-    _require(not unknown, f"--override: there is no setting {', '.join(sorted(unknown))}")
-    if bound := override & _BOUND:
-        names = ", ".join(sorted(name.replace("_", "-") for name in bound))
-        raise ConfigError(f"--override {names}: no run can go on with another, start a new one")
-    free = {"epochs", "iterations", "data_dir", "select"} | override
-    if not {saved.data.dataset, asked.data.dataset} & set(DATASETS):
-        free.add("dataset")  # a folder may have moved: that its images are the same is checked
-    fixed = [name for name in differences(saved, asked) if name not in free]
-    if fixed:
-        flat_saved, flat_asked = _flat(saved), _flat(asked)
-        changes = ", ".join(
-            f"--{name.replace('_', '-')} {flat_saved[name]} -> {flat_asked[name]}" for name in fixed
-        )
-        names = " ".join(name.replace("_", "-") for name in fixed)
-        raise ConfigError(
-            f"a resumed run keeps its settings, these differ: {changes} (--override {names} allows "
-            f"it, and the run is no longer what it would have been)"
-        )
-    if asked.epochs != saved.epochs and asked.iterations == saved.iterations:
-        return replace(asked, iterations=None)
-    return asked
-
-
-def _flat(config: Any) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for f in fields(config):
-        value = getattr(config, f.name)
-        flat |= _flat(value) if is_dataclass(value) else {f.name: value}
-    return flat
-
-
-def _decode(kind: Any, value: Any) -> Any:
-    if isinstance(kind, type) and is_dataclass(kind):
-        return from_dict(kind, value)
-    if kind is Path:
-        return Path(value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_jsonable(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def option(name: str) -> str:
+    """The option of a setting on the command line: "--batch-size" for "batch_size"."""
+    return f"--{name.replace('_', '-')}"

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.history import EpochRecord
-from training.state import TrainState
-from training.step import Losses
+from training.gan.state import TrainState
+from training.gan.step import Losses
+from training.run_folder.history import EpochRecord
 
 # Class shares (total variation, 0 … 1) that were once within the first and are now beyond the
 # second have collapsed: of ten classes five are gone, of two one. Far off from the first on is not

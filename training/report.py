@@ -5,28 +5,18 @@ python -m training.report
 python -m training.report runs/mnist-20261123-154500
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from training.command_line import by_default, command_line
-from training.config import RECIPES, ConfigError, TrainConfig
-from training.run_folder import RunFolderError, newest_run
-from training.run_view import RunView, read_run
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-REPORT_FILE = "report.html"
-_MOST_PICTURE_BYTES = 1_100_000  # of the slider's grids, in the run folder
-_MOST_CLASSES = 40
+from training.config import ConfigError
+from training.pages.report import write_report
+from training.run_folder.folder import RunFolderError, newest_run
 
 
 @dataclass(frozen=True)
@@ -53,146 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def write_report(run_dir: Path, output: Path | None = None) -> Path:
-    """Write the report of a run, and return its path.
-
-    Raises:
-        ConfigError: where the folder holds no run, or one that has recorded nothing yet.
-    """
-    from training.pages import embedded, minutes, write_page  # with the libraries of pages
-
-    run = read_run(run_dir)
-    output = output or run_dir / REPORT_FILE
-    best_grid = _best_grid(run)
-    pictures = {
-        "best": None if best_grid is None else embedded(best_grid),
-        **{
-            name: embedded(path) if (path := run_dir / f"{name}.png").exists() else None
-            for name in ("real", "nearest", "classes")
-        },
-    }
-    write_page(
-        output,
-        "report.html",
-        run=run,
-        made=f"{datetime.now():%Y-%m-%d %H:%M}",
-        rules=_rules(run),
-        pictures=pictures,
-        frames=[(step, embedded(path)) for step, path in _frames(run)],
-        charts=_charts(run),
-        settings=_settings(run),
-        facts=_facts(run),
-        timing={
-            "training": minutes(run.minutes()[-1]) if run.epochs else "-",
-            "until the best": minutes(run.minutes_at(run.best["step"])) if run.best else "-",
-            "iterations a second": f"{run.iterations_per_second():.0f}",
-            "images a second": f"{run.iterations_per_second() * run.config.recipe.batch_size:,.0f}",
-        },
-        folder=shlex.quote(str(run_dir)),
-        longer=_longer(run.config) if run.finished else "",
-    )
-    return output
-
-
-def _rules(run: RunView) -> list[dict[str, Any]]:
-    """What each rule took, the one that was asked for first."""
-    asked = run.best.get("rule")
-    return [
-        {**choice, "scores": run.scores_of(rule)}
-        for rule, choice in sorted(run.choices.items(), key=lambda item: item[0] != asked)
-    ]
-
-
-def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
-    """Images 0 to 63 of seed 0 from the best checkpoint; None where that is gone by now."""
-    if not run.best:
-        return None
-    from inference.pictures import grid
-    from training.checkpoint import CheckpointError, load, load_generator
-    from training.records import GRID_IMAGES, draw
-
-    try:
-        generator = load_generator(load(run.run_dir / run.best["checkpoint"]))
-    except CheckpointError:
-        return None
-    return grid(draw(generator, GRID_IMAGES))
-
-
-def _frames(run: RunView) -> list[tuple[int, Path]]:
-    """Steps and files of the sample grids; fewer where all would be too large."""
-    from training.pages import evenly
-
-    frames = list(run.grids().items())
-    size = sum(path.stat().st_size for _, path in frames)
-    return evenly(frames, max(2, int(len(frames) * _MOST_PICTURE_BYTES / max(size, 1))))
-
-
-def _charts(run: RunView) -> dict[str, Any]:
-    from training.charts import class_chart, fcd_chart, loss_chart, probability_chart
-
-    charts = {"losses": loss_chart(run), "probabilities": probability_chart(run)}
-    if run.scored:
-        charts["fcd"] = fcd_chart(run)
-        last, of = run.scored[-1].scores, f"of iteration {run.scored[-1].step:,}"
-        if run.best and (scores := run.scores_of(run.best["rule"])):
-            last, of = scores, "of the best checkpoint"
-        names = run.facts.get("class_names", [])
-        if 1 < len(names) <= _MOST_CLASSES and "class_counts" in last:
-            charts["classes"] = class_chart(
-                names, last["class_counts"], last["real_class_counts"], of
-            )
-    return charts
-
-
-def _settings(run: RunView) -> list[tuple[str, list[tuple[str, str, str | None]]]]:
-    """Groups of (option, value, the recipe's own value where it is another)."""
-    usual = TrainConfig(recipe=RECIPES[run.config.recipe.recipe])
-    groups: dict[str, list[tuple[str, str, str | None]]] = {"run": []}
-
-    def add(group: str, values: Any, defaults: Any) -> None:
-        for f in fields(values):
-            value, default = getattr(values, f.name), getattr(defaults, f.name)
-            if is_dataclass(value):
-                add(f.name, value, default)
-            else:
-                other = None if value == default else _text(default)
-                rows = groups.setdefault(group, [])
-                rows.append((f"--{f.name.replace('_', '-')}", _text(value), other))
-
-    add("run", run.config, usual)
-    return [(name, groups[name]) for name in ("data", "network", "recipe", "run")]
-
-
-def _longer(config: TrainConfig) -> str:
-    """The option for twice the length."""
-    if config.iterations:
-        return f" --iterations {2 * config.iterations}"
-    return f" --epochs {2 * config.epochs}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(str, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _facts(run: RunView) -> dict[str, dict[str, str]]:
-    """Hardware, versions and origin, as far as config.json has them."""
-    origin = {
-        "commit": (run.facts.get("git_commit") or "not in git")[:12],
-        "data sha256": f"{run.facts['data_sha256'][:12]}…",
-        "seed": str(run.config.seed),
-    }
-    versions, machine = run.facts["versions"], run.facts.get("machine", {})
-    return {
-        "Hardware": {name: value for name, value in machine.items() if name not in versions},
-        "Versions": versions,
-        "Origin": origin,
-    }
 
 
 if __name__ == "__main__":

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from training.command_line import by_default, command_line
-from training.config import RECIPES, ConfigError, TrainConfig, for_more
-from training.provenance import read_config
-from training.run_folder import RunFolderError, newest_run
+from training.config import RECIPES, ConfigError, TrainConfig
+from training.run_folder.config_file import read_config
+from training.run_folder.folder import RunFolderError, newest_run
+from training.run_folder.resume_settings import for_more
 
 if TYPE_CHECKING:
-    from training.class_scores import ClassScore
-    from training.loop import Result
-    from training.ranks import Ranks
+    from training.engine.distributed import Ranks
+    from training.scoring.class_scores import ClassScore
+    from training.train import Result
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def _main_of_many(arguments: Sequence[str]) -> int:
 
     What goes wrong with the command is rank 0's to say and to end with, so they end with 0 then.
     """
-    from training.loop import follow
-    from training.ranks import RankLostError, joined
-    from training.running import TrainingError
+    from training.engine.distributed import RankLostError, joined
+    from training.train import follow
+    from training.training_loop import TrainingError
 
     try:
         with joined() as ranks:
@@ -84,12 +85,14 @@ def _main_of_many(arguments: Sequence[str]) -> int:
 
 
 def _run(command: Command, ranks: "Ranks | None") -> int:
-    from training.checkpoint import CheckpointError  # torch only once the usage is right
-    from training.data import DataError
+    from training.data.images import DataError
+    from training.engine.distributed import ALONE
     from training.interruption import Interrupted
-    from training.loop import train
-    from training.ranks import ALONE
-    from training.running import TrainingError
+    from training.run_folder.sealed_file import (
+        CheckpointError,  # torch only once the usage is right
+    )
+    from training.train import train
+    from training.training_loop import TrainingError
 
     try:
         result = train(
@@ -113,7 +116,7 @@ def _run(command: Command, ranks: "Ranks | None") -> int:
 def _write_report(run_dir: Path) -> None:
     """report.html; it is no part of the training, so where it fails, a line says so."""
     try:
-        from training.report import write_report
+        from training.pages.report import write_report
 
         print(f"look at it: {write_report(run_dir)}")
     except Exception as error:

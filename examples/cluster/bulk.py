@@ -27,9 +27,9 @@ from examples.cluster.shards import (
     read_manifest,
 )
 from inference import ArtifactError, ProviderError, Sampler
-from inference.files import sweep
-from inference.long_job import Progress, Stop, Stopped, stoppable
+from inference.command.long_job import Progress, Stop, Stopped, stoppable
 from inference.noise import check_range
+from inference.writing.files import sweep
 
 # Times that a shard is drawn again whose worker or machine was lost, and shards handed out for each
 # core: one to draw, and one to begin with at once.

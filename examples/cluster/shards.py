@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from inference import Sampler
-from inference.files import atomic_write
-from inference.outputs import Job, writer_for
+from inference.writing.files import atomic_write
+from inference.writing.outputs import Job, writer_for
 
 _MANIFEST = "manifest.json"
 _WRITE_SECONDS = 0.2

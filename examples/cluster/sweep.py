@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from examples.cluster.connection import add_connection_options, connect
-from inference.files import atomic_write
-from training.compare import compare, table, write_comparison
-from training.config import TrainConfig, to_dict
-from training.provenance import read_config
+from inference.writing.files import atomic_write
+from training.config import TrainConfig
+from training.pages.comparison import compare, table, write_comparison
+from training.pages.run_view import RunView, read_run
 from training.run import parse
-from training.run_view import RunView, read_run
+from training.run_folder.config_file import read_config, to_dict
 
 _RETRIES = 3
 """Times that a training goes on whose worker or machine was lost."""
@@ -67,8 +67,8 @@ def train_one(settings: dict[str, str], folder: Path, configs: dict[str, TrainCo
     """In a worker: begin a run, or go on with it; report its excess FCD."""
     from ray import tune
 
-    from training.loop import train
-    from training.report import write_report
+    from training.pages.report import write_report
+    from training.train import train
 
     name = run_name(settings)
     run_dir, config = folder / name, configs[name]

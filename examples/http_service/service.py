@@ -32,7 +32,7 @@ from examples.http_service.contract import (
 from examples.http_service.tiles import TileDrawer
 from inference import ArtifactError, Sampler, __version__
 from inference.label import number_of, typed
-from inference.pictures import grid
+from inference.writing.pictures import grid
 
 
 def create_app(artifact: bytes, *, provider: str = "auto", limits: Limits = DEFAULTS) -> FastAPI:

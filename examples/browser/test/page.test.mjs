@@ -1,4 +1,4 @@
-// The built page in real Chromium, held to what Python draws. tests/test_browser_example.py builds it and says
+// The built page in real Chromium, held to what Python draws. tests/examples/test_browser_example.py builds it and says
 // in EXPECTED, a JSON file, where everything is and what must be seen.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -8,7 +8,7 @@ import { after, before, beforeEach, afterEach, test } from "node:test";
 import { chromium } from "playwright-core";
 import { serve } from "./serve.mjs";
 
-if (!process.env.EXPECTED) throw new Error("run by pytest -m full tests/test_browser_example.py");
+if (!process.env.EXPECTED) throw new Error("run by pytest -m full tests/examples/test_browser_example.py");
 const expected = JSON.parse(await readFile(process.env.EXPECTED, "utf-8"));
 const golden = JSON.parse(await readFile(expected.golden, "utf-8"));
 const SIZE = 3 * golden.image_shape[1] * golden.image_shape[2]; // levels of an image: red, green, blue

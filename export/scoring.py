@@ -1,0 +1,134 @@
+"""Score a run's checkpoints, one checkpoint, or an artifact against real images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference import Sampler
+from training.config import DATASETS, ConfigError, DataConfig
+from training.data.datasets import load_images
+from training.data.images import DataError
+from training.run_folder.checkpoint import load_generator
+from training.run_folder.config_file import read_config
+from training.run_folder.sealed_file import load
+from training.scoring.class_scores import ClassScore, score_classes
+from training.scoring.extractor import extractor_for
+from training.scoring.scores import SELECTION_SEED, Reference, Scores, reference_for
+from training.scoring.subject import Subject
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """What generators are compared with."""
+
+    dataset: str | None = None
+    """A name or a folder; by default what the generator was trained on."""
+    data_dir: Path = Path("data")
+    split: Literal["train", "test"] = "train"
+
+
+class Scored(NamedTuple):
+    """A generator's scores."""
+
+    name: str
+    """Of its file, and where it ran."""
+    scores: Scores
+    classes: list[ClassScore]
+    """Those of each class, of a conditional generator."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        classes = [each.to_dict() for each in self.classes]
+        return self.scores.to_dict() | ({"classes": classes} if classes else {})
+
+
+class _Candidate(NamedTuple):
+    """A generator to score, and what its file says of it."""
+
+    name: str
+    dataset: str
+    image_shape: tuple[int, int, int]
+    subject: Subject
+
+
+def score(target: Path, real: RealImages, seed: int | None = None) -> Iterator[Scored]:
+    """The scores of each generator in `target`: a run, a checkpoint, or an artifact.
+
+    seed: of the noise; by default the one that checkpoints are chosen on.
+
+    Raises:
+        ConfigError: for a data set that nobody knows.
+        ArtifactError, CheckpointError, DataError: for what cannot be read.
+    """
+    seed = SELECTION_SEED if seed is None else seed
+    reference = None
+    for candidate in _candidates(target):
+        if reference is None:  # all generators of a run have one image shape
+            reference = _reference(target, real, candidate)
+        subject = candidate.subject
+        scores = reference.score(subject, seed)
+        yield Scored(candidate.name, scores, score_classes(reference, subject, seed))
+
+
+def trained_on(target: Path, name: str) -> str:
+    """The data set of that name; of a folder's place, the run that `target` is or lies in knows."""
+    if name in DATASETS:
+        return name
+    for folder in (target, *target.parents[:2]):
+        if (folder / "config.json").is_file():
+            dataset = read_config(folder).data.dataset
+            if Path(dataset).name == name:
+                return dataset
+    raise ConfigError(
+        f"{target} was trained on a folder of images called {name}: say where it is with --dataset "
+        f"FOLDER"
+    )
+
+
+def _reference(target: Path, real: RealImages, candidate: _Candidate) -> Reference:
+    channels, height, width = candidate.image_shape
+    if height != width or channels not in {1, 3}:
+        raise DataError(f"images of {candidate.image_shape} have no data set to be compared with")
+    data = DataConfig(
+        dataset=real.dataset or trained_on(target, candidate.dataset),
+        data_dir=real.data_dir,
+        image_size=height,
+        channels=1 if channels == 1 else 3,
+    )
+    images = load_images(data)
+    extractor = extractor_for(images, real.data_dir / "extractors", torch.device("cpu"))
+    test = load_images(data, train=False) if real.split == "test" else None
+    return reference_for(extractor, images, test)
+
+
+def _candidates(target: Path) -> Iterator[_Candidate]:
+    if target.suffix == ".pt":
+        yield _from_checkpoint(target)
+    elif (target / "checkpoints").is_dir():
+        for path in sorted((target / "checkpoints").glob("step-*.pt")):
+            yield _from_checkpoint(path)
+    else:
+        yield _from_artifact(target)
+
+
+def _from_checkpoint(path: Path) -> _Candidate:
+    content = load(path)
+    generator = load_generator(content)
+    return _Candidate(path.name, content["dataset"], generator.image_shape, Subject.of(generator))
+
+
+def _from_artifact(path: Path) -> _Candidate:
+    sampler = Sampler(path)
+    metadata = sampler.metadata
+
+    def draw(*inputs: Tensor) -> Tensor:
+        pixels = torch.from_numpy(sampler.decode(*(tensor.numpy() for tensor in inputs)))
+        return pixels.view(-1, *pixels.shape[1:3], metadata.image_shape[0]).permute(0, 3, 1, 2)
+
+    subject = Subject(draw, metadata.latent_dim, metadata.classes)
+    name = f"{path.name} on {sampler.provider}"
+    return _Candidate(name, metadata.dataset, metadata.image_shape, subject)

@@ -1,0 +1,130 @@
+"""The options of `python -m inference.run`."""
+
+import argparse
+from pathlib import Path
+
+from .. import __version__
+from ..model_files.own import GENERATOR_FILE
+from ..writing.outputs import KINDS
+from ..writing.pictures import ANIMATIONS
+
+# "inference" in a checkout, "ganpack" in the wheel.
+_PACKAGE = __name__.removesuffix(".command.options")
+_DEFAULT_WALK = 8
+_DEFAULT_COUNT = 64
+_DEFAULT_ROW = 10
+
+
+def parser() -> argparse.ArgumentParser:
+    """What reads the command line; `check` the result."""
+    command = f"python -m {_PACKAGE}.run"
+    made = argparse.ArgumentParser(
+        prog=command,
+        usage=f"{command} [ARTIFACT] [OPTIONS]",
+        description=(
+            f"Draw images from an exported generator.\n\n"
+            f"{command} runs/NAME/artifact -n 64 --output samples.png\n"
+            f"{command} runs/NAME/artifact -n 1000000 --seed 7 --output images.npy"
+        ),
+        formatter_class=_Formatter,
+    )
+    made.add_argument(
+        "artifact",
+        nargs="?",
+        metavar="ARTIFACT",
+        help=f"artifact folder or its {GENERATOR_FILE} (default: the newest under runs/)",
+    )
+    add = made.add_argument_group("which images").add_argument
+    add(
+        "-n",
+        "--count",
+        type=int,
+        metavar="N",
+        help=f"number of images (default: {_DEFAULT_COUNT}; with --per-class of each: "
+        f"{_DEFAULT_ROW})",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="which stream of images, 0 to 2^63 - 1")
+    add(
+        "--start",
+        type=int,
+        default=0,
+        metavar="N",
+        help="index of the first image, 0 to 2^63 - COUNT; also to go on with a stopped job",
+    )
+    add(
+        "--label",
+        metavar="NAME|NUMBER",
+        help="the class of all of them (default: drawn for each image; for a walk, for its first)",
+    )
+    add("--per-class", action="store_true", help="a grid with a row of images for each class")
+    add(
+        "--walk",
+        type=int,
+        metavar="N",
+        help="a loop through latent space by way of N images, 2 or more "
+        f"(default: {_DEFAULT_WALK} for .gif and .webp, else none)",
+    )
+    add("--steps", type=int, default=16, metavar="N", help="frames of a walk between two images")
+    add("--fps", type=float, default=20, metavar="X", help="frames of a walk in a second")
+    _add_output(made)
+    add = made.add_argument_group("how it runs").add_argument
+    add("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    add("--threads", type=int, default=1, metavar="N", help="processor threads; 0 for all cores")
+    add("--tf32", action="store_true", help="let CUDA round to 10 bits: faster, a level apart")
+    add = made.add_argument_group("about the artifact").add_argument
+    add("--info", action="store_true", help="print its contract as JSON, and draw nothing")
+    add("--check", action="store_true", help="draw its golden images again and compare")
+    add("--doctor", action="store_true", help="say what this machine draws on, and why")
+    add("--json", action="store_true", help="with --doctor: as JSON, for a bug report")
+    return made
+
+
+def check(command: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a usage error where options do not go together; complete them where they do."""
+    suffix = Path(options.output).suffix.lower()
+    if options.walk is None and suffix in ANIMATIONS.keys() - {".png"}:
+        options.walk = _DEFAULT_WALK
+    if options.walk is not None and suffix not in ANIMATIONS:
+        command.error(f"--walk goes to a {', '.join(ANIMATIONS)} file, got {options.output!r}")
+    if options.captions and (options.walk is not None or suffix != ".png"):
+        command.error("--captions go on a grid, a .png file without --walk")
+    if options.per_class and (options.walk is not None or suffix != ".png" or options.label):
+        command.error("--per-class makes a grid of all classes, a .png file: no --walk, no --label")
+    if options.json and not options.doctor:
+        command.error("--json goes with --doctor")
+    least = {"count": 1, "walk": 2, "steps": 1, "scale": 1}
+    for name, minimum in least.items():
+        value = getattr(options, name)
+        if value is not None and value < minimum:
+            command.error(f"--{name} must be at least {minimum}, got {value}")
+    if options.count is None:
+        options.count = _DEFAULT_ROW if options.per_class else _DEFAULT_COUNT
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Names the defaults that say something, once."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def _add_output(made: argparse.ArgumentParser) -> None:
+    add = made.add_argument_group("where to").add_argument
+    add(
+        "--output",
+        default="samples.png",
+        metavar="PATH",
+        help=f"{KINDS}; .gif, .webp or, with --walk, .png for an animation",
+    )
+    add("--force", action="store_true", help="write over what is there")
+    add("--captions", action="store_true", help="write seed/index below the images of a grid")
+    add(
+        "--scale",
+        type=int,
+        default=1,
+        metavar="N",
+        help="pixels of a picture's side for each of an image",
+    )
+    made.add_argument("--version", action="version", version=__version__)

@@ -1,0 +1,1 @@
+"""Files of generators, none of which is trusted: how they are read, checked and loaded."""

@@ -1,0 +1,163 @@
+"""Plain ONNX generators of other programs: one input z, one image tensor out, no contract.
+
+Nothing vouches for such a file: onnxruntime runs the graph that is in it, whatever it costs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact import ArtifactError, Metadata
+from ..noise import NOISE, latents
+from ..runtime.session import Session, SessionSettings
+from .onnx_file import ModelFile, read_model
+from .reading import looks_like
+
+_TILE = 64
+_RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
+_MOVE_VALUES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Cast"}
+
+
+@dataclass(frozen=True)
+class ForeignOptions:
+    """What a graph may not tell of itself; None to read it from the graph."""
+
+    latent_dim: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+    """(C, H, W)."""
+    value_range: tuple[float, float] | None = None
+    """Values that black and white have."""
+
+
+class ForeignGenerator:
+    """A generator of another program."""
+
+    def __init__(
+        self,
+        model: bytes,
+        path: Path | None,
+        settings: SessionSettings,
+        options: ForeignOptions,
+    ) -> None:
+        """Raise ArtifactError where it is no generator, or the graph leaves something open."""
+        try:
+            file = read_model(model)
+        except ArtifactError:
+            raise ArtifactError(looks_like(model)) from None
+        external = require_weights_inside(file, path)
+        source: bytes | Path = path if external and path else model
+        self.session = Session(source, settings, convolutions=file.has_convolutions)
+        inputs, outputs = self.session.raw.get_inputs(), self.session.raw.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
+            raise ArtifactError(
+                f"a generator has one float32 input and one output, this has "
+                f"{[(value.name, value.type) for value in inputs]} and "
+                f"{[value.name for value in outputs]}"
+            )
+        self._input, self._output = inputs[0].name, outputs[0].name
+        batch, latent_dim, self._ones = _latent_shape(inputs[0].shape, options.latent_dim)
+        self.tile = batch or _TILE
+        self._fixed = batch is not None
+        image = self._images(latents(1, latent_dim))
+        shape, self._channels_last = _image_shape(image.shape[1:], options.image_shape)
+        self._shape = shape
+        self._range = options.value_range or _value_range(file, self._output, image.dtype)
+        if not self._range[0] < self._range[1]:
+            raise ValueError(f"value_range must be (low, high), got {self._range}")
+        self.metadata = Metadata(
+            role="generator", image_shape=shape, latent_dim=latent_dim, noise=NOISE,
+            dataset="unknown", recipe="unknown", step=0, weights_sha256="unknown",
+        )  # fmt: skip
+
+    def draw(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
+    ) -> None:
+        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim)."""
+        channels, height, width = self._shape
+        images = self._images(z)
+        if self._channels_last:
+            images = images.reshape(len(z), height, width, channels)
+        else:
+            images = images.reshape(len(z), channels, height, width).transpose(0, 2, 3, 1)
+        low, high = self._range
+        levels = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+        out[...] = np.nan_to_num(levels.round()).clip(0, 255)
+
+    def _images(self, z: NDArray[np.float32]) -> NDArray[Any]:
+        """What the graph gives, (n, ...); where its batch is fixed, the rest of it is nothing."""
+        whole = z
+        if self._fixed:
+            whole = np.zeros((self.tile, z.shape[1]), np.float32)
+            whole[: len(z)] = z
+        whole = whole.reshape(*whole.shape, *[1] * self._ones)
+        (images,) = self.session.run([self._output], {self._input: whole})
+        if images.ndim < 2 or len(images) != len(whole):
+            raise ArtifactError(f"it gave {images.shape} for {len(whole)} images")
+        return np.asarray(images[: len(z)])
+
+
+def require_weights_inside(file: ModelFile, path: Path | None) -> bool:
+    """Whether weights lie in files beside it; ArtifactError where they lie elsewhere."""
+    names = {tensor.external["location"] for tensor in file.tensors if tensor.external}
+    for name in sorted(names):
+        if path is None:
+            raise ArtifactError(f"its weights are outside of it, in {name!r}: give its path")
+        beside = path.parent / name
+        # One plain name: no folders, drives or links that could lead out.
+        if not name or name in {".", ".."} or set(name) & set("/\\:\0") or beside.is_symlink():
+            raise ArtifactError(f"its weights are said to be in {name!r}, out of its folder")
+        if not beside.is_file():
+            raise ArtifactError(f"its weights are missing: {name!r} should lie beside it")
+    return bool(names)
+
+
+def _latent_shape(shape: list[Any], latent_dim: int | None) -> tuple[int | None, int, int]:
+    """(batch size or None for any, latent_dim, axes of 1 behind) of the input's shape."""
+    ones = len(shape) - 2
+    if ones < 0 or any(axis != 1 for axis in shape[2:]):
+        raise ArtifactError(f"z must be (n, latent_dim) or (n, latent_dim, 1, 1), it is {shape}")
+    batch = shape[0] if isinstance(shape[0], int) else None
+    found = shape[1] if isinstance(shape[1], int) else latent_dim
+    if found is None:
+        raise ArtifactError(f"its graph does not say how long z is ({shape}): pass latent_dim")
+    if latent_dim not in {None, found}:
+        raise ArtifactError(f"its z has {found} values, not {latent_dim}")
+    return batch, found, ones
+
+
+def _image_shape(
+    found: tuple[int, ...], wanted: tuple[int, int, int] | None
+) -> tuple[tuple[int, int, int], bool]:
+    """(C, H, W) of an image of some shape, and whether the channels come last."""
+    if wanted is not None:
+        if np.prod(found) != np.prod(wanted):
+            raise ArtifactError(f"an image of it is {found}, which is not {wanted}")
+        channels, height, width = wanted
+        return wanted, found == (height, width, channels) and found != wanted
+    if len(found) == 2 and min(found) > 1:
+        return (1, *found), False
+    if len(found) == 3 and found[0] in {1, 3}:
+        return (found[0], found[1], found[2]), False
+    if len(found) == 3 and found[2] in {1, 3}:
+        return (found[2], found[0], found[1]), True
+    raise ArtifactError(f"an image of it is {found}: pass image_shape=(C, H, W)")
+
+
+def _value_range(file: ModelFile, output: str, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The range that the last function in the graph has."""
+    if dtype == np.uint8:
+        return 0.0, 255.0
+    makers = {name: node for node in file.nodes for name in node.outputs}
+    for _ in file.nodes:
+        node = makers.get(output)
+        if node is None:
+            break
+        if node.op_type in _RANGES:
+            return _RANGES[node.op_type]
+        if node.op_type not in _MOVE_VALUES or not node.inputs:
+            break
+        output = node.inputs[0]
+    raise ArtifactError("its graph does not say which values are black and white: pass value_range")

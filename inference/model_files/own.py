@@ -1,0 +1,106 @@
+"""An artifact's generator, loaded: z in, pixels out. Nothing in a file is believed unchecked."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verify_seal
+from ..noise import NOISE
+from ..runtime.session import Session, SessionSettings
+from .allowed_graph import widest
+from .onnx_file import read_model
+from .reading import looks_like
+
+GENERATOR_FILE = "generator.onnx"
+
+# Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
+# thousands, and has several such runs to overlap with copies.
+_TILES = {"cpu": 512, "cuda": 4096}
+_MOST_VALUES_IN_A_TILE = 2**22
+_MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
+# Below this, onnxruntime's plain `run` costs less than to bind the arrays.
+_WORTH_BINDING = 64
+
+
+class LoadedGenerator(Protocol):
+    """What `Sampler` draws with."""
+
+    metadata: Metadata
+    """What the file says about itself."""
+    session: Session
+    """What runs it."""
+    tile: int
+    """The most images to draw at once."""
+
+    def draw(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
+    ) -> None:
+        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), n at most `tile`.
+
+        z: C-contiguous; it is not kept.  labels: int64 (n,), where the metadata name classes.
+        """
+
+
+class OwnGenerator:
+    """A generator that ganpack exported."""
+
+    def __init__(self, model: bytes, settings: SessionSettings) -> None:
+        """Raise ArtifactError unless the file is whole, ours, and what its contract says.
+
+        onnxruntime sees no byte of it before its seal and its graph are found to be good.
+        """
+        if SEAL_MARKER not in model:
+            raise ArtifactError(looks_like(model))
+        verify_seal(model)
+        file = read_model(model)
+        if CONTRACT_KEY not in file.metadata:
+            raise ArtifactError("it carries no contract")
+        self.metadata = Metadata.from_json(file.metadata[CONTRACT_KEY])
+        _require_role(self.metadata)
+        values = widest(file, self.metadata.latent_dim, len(self.metadata.classes))
+        if values > _MOST_VALUES_OF_AN_IMAGE:
+            raise ArtifactError(f"its layers are too wide: {values:,} values for one image")
+        self.session = Session(model, settings, convolutions=file.has_convolutions)
+        most = _TILES[self.session.provider.partition(":")[0]]
+        self.tile = max(1, min(most, _MOST_VALUES_IN_A_TILE // values))
+        _require_shapes(self.session.raw, self.metadata)
+
+    def draw(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
+    ) -> None:
+        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), and labels (n,)."""
+        feeds: dict[str, NDArray[Any]] = {"z": z} if labels is None else {"z": z, "labels": labels}
+        if len(z) >= _WORTH_BINDING and out.flags.c_contiguous:
+            self.session.run_into(feeds, "pixels", out)
+            return
+        (pixels,) = self.session.run(["pixels"], feeds)
+        if pixels.shape != out.shape:
+            raise ArtifactError(f"it drew pixels of {pixels.shape}, not what its contract says")
+        out[...] = pixels
+
+
+def _require_role(metadata: Metadata) -> None:
+    if metadata.role != "generator":
+        raise ArtifactError(f"this is its {metadata.role} file, Python draws from {GENERATOR_FILE}")
+    if metadata.noise != NOISE:
+        raise ArtifactError(f"its noise is {metadata.noise}, this version draws {NOISE}")
+
+
+def _require_shapes(session: Any, metadata: Metadata) -> None:
+    """Raise ArtifactError unless the graph takes and gives what the contract says."""
+    channels, height, width = metadata.image_shape
+    expected: dict[str, tuple[str, list[int]]] = {
+        "z": ("tensor(float)", [metadata.latent_dim]),
+        "images": ("tensor(float)", [channels, height, width]),
+        "pixels": ("tensor(uint8)", [height, width, channels]),
+    }
+    if metadata.classes:
+        expected["labels"] = ("tensor(int64)", [])
+    values = [*session.get_inputs(), *session.get_outputs()]
+    found = {value.name: (value.type, list(value.shape[1:])) for value in values}
+    batches = [value.shape[0] for value in values if value.shape]
+    if found != expected or any(isinstance(batch, int) for batch in batches):
+        raise ArtifactError(
+            f"its graph is not what its contract says: {found}, expected {expected}"
+        )

@@ -1,0 +1,80 @@
+"""Files that are no artifacts: how to read them safely, and what they look like."""
+
+import stat
+from pathlib import Path
+
+from ..artifact import CONTRACT_KEY, ArtifactError
+from .onnx_file import CutShortError, read_model
+
+_LARGEST = 2**29
+"""Bytes of the largest file that is read: a hundred times a generator's."""
+
+_BEGINNINGS = {
+    b"version https://git-lfs": "a git-LFS pointer, not the file itself: `git lfs pull` gets it",
+    b"PK\x03\x04": "a zip archive, such as TorchScript (generator.ts) or a PyTorch checkpoint: "
+    "Python draws from generator.onnx",
+    b"\x80": "a Python pickle, such as an old PyTorch checkpoint",
+    b"\x89PNG": "a picture",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"GGUF": "a GGUF file",
+    b"{": "JSON",
+}
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file that may be an artifact.
+
+    Raises:
+        ArtifactError: where there is none, it is no plain file, or absurdly large.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ArtifactError("it is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactError("it is no plain file")
+        if status.st_size > _LARGEST:
+            raise ArtifactError(
+                f"{status.st_size:,} bytes are absurd: an artifact has at most {_LARGEST:,}"
+            )
+        return path.read_bytes()
+    except ValueError as error:  # a NUL in the name
+        raise ArtifactError(str(error)) from None
+    except OSError as error:
+        raise ArtifactError(
+            f"{error.strerror}. Expected an artifact folder, or its generator.onnx; "
+            f"`python -m export.run` makes one"
+        ) from None
+
+
+def looks_like(file: bytes) -> str:
+    """In words, what a file without a seal is instead of an artifact."""
+    if not file:
+        return "empty: the copy or download of it failed"
+    for beginning, words in _BEGINNINGS.items():
+        if file.startswith(beginning):
+            return f"not written by ganpack: it looks like {words}"
+    head = file[:512].lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        return (
+            "not written by ganpack: it looks like an HTML page, as a server sends it in place of "
+            "a file that it will not give or does not have"
+        )
+    return _without_seal(file)
+
+
+def _without_seal(file: bytes) -> str:
+    try:
+        model = read_model(file)
+    except CutShortError as error:
+        return str(error)
+    except ArtifactError:
+        return "not written by ganpack: it looks like no ONNX file"
+    if CONTRACT_KEY in model.metadata:
+        return "damaged: it has a contract and no seal"
+    outside = any(tensor.external for tensor in model.tensors)
+    return (
+        "not written by ganpack: it looks like another program's ONNX model, without a contract"
+        f"{' and its weights outside the file' if outside else ''}. "
+        "Sampler(..., allow_foreign=True) draws from it, if it is a generator that you trust"
+    )

@@ -1,0 +1,1 @@
+"""onnxruntime and the CUDA driver: the only modules that touch either."""

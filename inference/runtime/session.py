@@ -1,0 +1,234 @@
+"""The one place that touches onnxruntime: sessions on a provider that is what it says.
+
+onnxruntime answers a request for CUDA that it cannot fulfil with a session on the CPU and no
+error. Here a CUDA session is created strictly and its provider is read back.
+"""
+
+import ctypes
+import os
+import re
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..artifact import ArtifactError
+from .cuda import ProviderError, require_cuda
+
+# "inference" in a checkout, "ganpack" in the wheel.
+_PACKAGE = __name__.removesuffix(".runtime.session")
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How a session runs."""
+
+    provider: str = "auto"
+    """"auto", "cpu", "cuda" (device 0) or "cuda:N"."""
+    threads: int = 1
+    """Processor threads; 0 means all cores. On CUDA they draw the noise."""
+    spinning: bool = False
+    """Let idle threads spin for work: quicker, and as busy as at work."""
+    tf32: bool = False
+    """Let CUDA round the factors of products to 10 bits: faster, images up to a level apart."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a provider or a number of threads that does not exist."""
+        if self.threads < 0:
+            raise ValueError(f"threads must be 0 (all cores) or more, got {self.threads}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.provider):
+            raise ValueError(
+                f'provider must be "auto", "cpu", "cuda" or "cuda:N", got {self.provider!r}'
+            )
+
+    @property
+    def device(self) -> int:
+        """Number of the CUDA device that is asked for."""
+        return int(self.provider.partition(":")[2] or 0)
+
+    @property
+    def cores(self) -> int:
+        """The threads as a number of them."""
+        # Named, so that onnxruntime binds no thread to a core: containers may forbid that.
+        return self.threads or _cores()
+
+
+class Session:
+    """An onnxruntime session that many threads may use, and a process forked from its own."""
+
+    provider: str
+    """Where it really runs: "cpu" or "cuda:N"."""
+
+    def __init__(
+        self, model: bytes | Path, settings: SessionSettings, *, convolutions: bool = False
+    ) -> None:
+        """Raise ProviderError or ArtifactError where it cannot be had, see `open_session`."""
+        self._model, self._settings, self._convolutions = model, settings, convolutions
+        self._session, self.provider = open_session(model, settings, convolutions=convolutions)
+        self._process = os.getpid()
+        self._bound = _Bound()
+
+    @property
+    def raw(self) -> Any:
+        """The onnxruntime session of this process."""
+        if self._process != os.getpid():
+            # The threads of a session stay behind in the process that was forked, and its end
+            # would wait for them: it is left as it is, for good.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            settings = replace(self._settings, provider=self.provider)
+            self._session, _ = open_session(self._model, settings, convolutions=self._convolutions)
+            self._process = os.getpid()
+        return self._session
+
+    def run(self, outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
+        """What it gives for some inputs.
+
+        Raises:
+            ArtifactError: where onnxruntime cannot run the graph.
+        """
+        session = self.raw
+        try:
+            results: list[Any] = session.run(outputs, feeds)
+        except Exception as error:  # as in _open
+            raise _cannot_run(error) from None
+        return results
+
+    def run_into(self, feeds: dict[str, NDArray[Any]], output: str, out: NDArray[Any]) -> None:
+        """Write one output for some inputs into an array of its very shape, C-contiguous.
+
+        On CUDA, too, onnxruntime copies straight into that array, after the last node.
+
+        Raises:
+            ArtifactError: as `run`, and where the output has another shape.
+        """
+        session, bound = self.raw, self._bound
+        try:
+            if bound.session is not session:
+                bound.session, bound.binding = session, session.io_binding()
+            for name, value in feeds.items():
+                bound.binding.bind_cpu_input(name, value)
+            bound.binding.bind_output(
+                output, "cpu", 0, out.dtype.type, out.shape, out.__array_interface__["data"][0]
+            )
+            session.run_with_iobinding(bound.binding)
+        except Exception as error:  # as in _open
+            raise _cannot_run(error) from None
+
+
+class _Bound(threading.local):
+    """A thread's binding, used again and again, and the session that it belongs to."""
+
+    session: Any = None
+    binding: Any = None
+
+
+def open_session(
+    model: bytes | Path, settings: SessionSettings | str = "auto", *, convolutions: bool = False
+) -> tuple[Any, str]:
+    """An onnxruntime session for an ONNX file or its bytes, and where it really runs.
+
+    settings: or a provider alone.  convolutions: whether the graph has operations for which
+    onnxruntime needs cuDNN on CUDA.  Returns the session and "cpu" or "cuda:N".
+
+    Raises:
+        ProviderError: where "cuda" was asked for and cannot be had.
+        ArtifactError: where onnxruntime cannot read the model.
+    """
+    if isinstance(settings, str):
+        settings = SessionSettings(settings)
+    if settings.provider != "cpu":
+        try:
+            session = _open_cuda(model, settings, convolutions)
+        except ProviderError as error:
+            if settings.provider != "auto":
+                raise
+            _say("drawing on the CPU, as CUDA cannot be had: %s", error)
+        else:
+            if settings.provider == "auto":
+                _say(
+                    "drawing on CUDA device %d: driver and libraries are there, and each node of "
+                    "the graph is on it", settings.device,
+                )  # fmt: skip
+            return session, f"cuda:{settings.device}"
+    return _open(model, _native(settings), ["CPUExecutionProvider"]), "cpu"
+
+
+def _open_cuda(model: bytes | Path, settings: SessionSettings, convolutions: bool) -> Any:
+    """A session with every node on CUDA, or ProviderError."""
+    require_cuda(runtime(), settings.device, convolutions=convolutions)
+    native = _native(SessionSettings("cuda"))
+    native.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    native.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    cuda = {"use_tf32": str(int(settings.tf32))}
+    if settings.device:  # onnxruntime 1.26 and later print a warning wherever it is named
+        cuda["device_id"] = str(settings.device)
+    try:
+        session = _open(model, native, [("CUDAExecutionProvider", cuda)])
+    except ArtifactError as error:
+        _open(model, _native(settings), ["CPUExecutionProvider"])  # raises if the file is at fault
+        raise ProviderError(
+            f"onnxruntime cannot run on CUDA device {settings.device}: {error}"
+        ) from None
+    providers = set(session.get_providers()[:1])
+    if hasattr(session, "get_provider_graph_assignment_info"):
+        providers |= {part.ep_name for part in session.get_provider_graph_assignment_info()}
+    if providers != {"CUDAExecutionProvider"}:
+        raise ProviderError(f"onnxruntime would run on {sorted(providers)} instead of CUDA alone")
+    return session
+
+
+def _native(settings: SessionSettings) -> Any:
+    native = runtime().SessionOptions()
+    native.intra_op_num_threads = settings.cores
+    # Threads that spin for work burn ten times the work itself in an idle host.
+    native.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
+    native.log_severity_level = 4  # a guest does not write to its host's stderr; errors are raised
+    return native
+
+
+def _open(model: bytes | Path, native: Any, providers: list[Any]) -> Any:
+    onnxruntime = runtime()
+    try:
+        source = str(model) if isinstance(model, Path) else model
+        # Without its fallback, which prints and takes another provider.
+        return onnxruntime.InferenceSession(source, native, providers=providers, enable_fallback=0)
+    except Exception as error:  # onnxruntime's own exceptions share no narrower class
+        raise ArtifactError(f"onnxruntime {onnxruntime.__version__}: {error}") from None
+
+
+def _say(text: str, *values: object) -> None:
+    import logging  # takes milliseconds, and a host that names its provider needs none
+
+    logging.getLogger(_PACKAGE).info(text, *values)
+
+
+def _cannot_run(error: Exception) -> ArtifactError:
+    return ArtifactError(f"onnxruntime {version()} cannot run it: {error}")
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def version() -> str:
+    """The installed onnxruntime's version."""
+    return str(runtime().__version__)
+
+
+def runtime() -> Any:
+    """The module `onnxruntime`.
+
+    Raises:
+        ProviderError: where it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise ProviderError(
+            "onnxruntime is not installed: pip install 'ganpack[cpu]', or 'ganpack[gpu]' for CUDA"
+        ) from None
+    return onnxruntime

@@ -1,0 +1,1 @@
+"""Images to files: pictures, arrays and folders, each written whole or not at all."""

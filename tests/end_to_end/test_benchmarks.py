@@ -1,0 +1,161 @@
+"""What ours is measured against, and by, must itself be sound."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision import datasets
+
+from benchmarks import gpu_check, textbook, time_to_quality
+from benchmarks.curves import Curve, read_curve
+from benchmarks.footprint import wheel_bytes
+from benchmarks.time_to_quality import seconds_until
+from benchmarks.training import BenchmarkConfig, measure, products, table
+from inference import ProviderError
+from tests.conftest import TINY
+from training.config import RECIPES
+from training.data.batches import Batches
+from training.data.datasets import load_images
+from training.engine.engine import Engine
+from training.gan.state import TrainState
+
+
+def fake_mnist(root: Path, *, train: bool, download: bool, transform: Any) -> datasets.FakeData:
+    assert train
+    assert download
+    return datasets.FakeData(130, (1, 28, 28), transform=transform)
+
+
+def test_the_textbook_loop_trains_and_is_scored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits = replace(load_images(replace(TINY.data, image_size=28)), labels=None, classes=())
+    monkeypatch.setitem(textbook._DATASETS, "mnist", fake_mnist)
+    monkeypatch.setattr(textbook, "load_images", lambda config: digits)
+    arguments = ["textbook", "--run-dir", str(tmp_path / "run"), "--epochs", "2"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--data-dir", str(TINY.data.data_dir)])
+    textbook.main()
+    assert capsys.readouterr().out.count("D loss") == 2 * 3
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    first, second = map(json.loads, lines)
+    assert (first["step"], second["step"]) == (3, 6)
+    assert first["scores"] == {}
+    assert second["scores"]["excess"] > 0.5  # it has seen noise, not digits
+    assert second["loss_d"] < first["loss_d"] < 0.75
+
+
+def test_the_textbook_generator_has_the_eps_of_its_copies() -> None:
+    generator, _ = textbook.textbook_networks()
+    norms = [layer for layer in generator.layers if isinstance(layer, nn.BatchNorm1d)]
+    assert [norm.eps for norm in norms] == [0.8] * 3
+
+
+@pytest.fixture
+def no_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits in MNIST's size, and noise for the textbook's data loader."""
+    digits = load_images(replace(TINY.data, image_size=28))
+    monkeypatch.setitem(textbook._DATASETS, "mnist", fake_mnist)
+    monkeypatch.setattr("benchmarks.training.load_images", lambda config: digits)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_mnist")
+def test_training_is_measured_beside_the_textbook_and_its_limits() -> None:
+    config = BenchmarkConfig(device="cpu", rounds=3, iterations=2, engines=("plain",))
+    figures = measure(config)
+    rates = figures["iterations_per_second"]
+    ours = [f"{r}, {p}, plain" for r in ("bce", "r3gan") for p in ("highest", "medium")]
+    assert list(rates) == ["textbook", *ours]
+    assert all(len(values) == 3 and min(values) > 0 for values in rates.values())
+    limits = figures["limits_iterations_per_second"]
+    assert [f"{name}, plain" for name in limits] == ours
+    assert all(limit["matrix products alone"] > 0 for limit in limits.values())
+    assert figures["machine"]["torch"] in torch.__version__
+    lines = table(figures).splitlines()
+    assert lines[1].startswith("textbook")
+    assert lines[1].endswith("1.00")
+    assert "limit of r3gan, medium: matrix products alone" in table(figures)
+    json.dumps(figures, allow_nan=False)
+
+
+def test_the_products_of_a_step_are_all_counted() -> None:
+    """Of a generator of g and a discriminator of d layers, by the rules of backpropagation."""
+    config = replace(TINY, recipe=RECIPES["hinge"])  # no penalties
+    state = TrainState.create(config.network, config.recipe, (1, 8, 8), torch.device("cpu"), 0)
+    engine = Engine(state, Batches(load_images(config.data), config.recipe.batch_size, 0), config)
+    g, d = 3, 3
+    forward = g + d
+    backward = (2 * g - 1) + d + (2 * d - 1)  # dD/dx; then weights, and inputs but the first
+    assert len(products(engine)) == forward + backward
+
+
+def test_a_curve_knows_minutes_and_scores(tiny_run: Path) -> None:
+    curve = read_curve(tiny_run)
+    assert (curve.dataset, curve.recipe, curve.seed) == ("digits", "bce", 0)
+    assert curve.steps == [4, 11, 22, 32, 43]
+    assert curve.minutes == sorted(curve.minutes)
+    assert min(curve.minutes) > 0
+    best = json.loads((tiny_run / "best.json").read_text())
+    assert curve.steps[curve.best()] == best["choices"]["fcd"]["step"]
+
+
+def test_a_curve_of_convolutions_says_so(conv_run: Path) -> None:
+    assert read_curve(conv_run).recipe == "bce, conv"
+
+
+def test_the_seconds_until_a_score_are_those_of_the_first_below() -> None:
+    scores = [{"fcd": value} for value in (9.0, 4.0, 2.0, 5.0)]
+    curve = Curve("a", "mnist", "bce", 0, [1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0], scores)
+    assert [seconds_until(curve, value) for value in (10, 4.5, 4, 1)] == [60, 120, 180, None]
+
+
+def test_runs_are_compared_by_time(
+    tiny_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", str(tiny_run), "--fcd", "1e9", "1e-9"])
+    time_to_quality.main()
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["seconds", "until", "FCD", "<", "1e+09", "1e-09"]
+    assert row.startswith("digits, bce, tiny ")
+    assert row.endswith("-")
+
+
+def test_the_wheel_is_small() -> None:
+    assert wheel_bytes() < 300_000
+
+
+def test_sampling_is_not_measured_on_cuda_without_a_cuda_build(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(runtime: Any, device: int) -> None:
+        raise ProviderError("no CUDA provider: pip install")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu_check, "require_cuda", refuse)
+    parts = {part.name: part for part in gpu_check.parts(gpu_check.CheckConfig(), tmp_path)}
+    assert parts["images per second"].skip == "no CUDA provider: pip install"
+    assert "benchmarks.sampling" in parts["images per second"].arguments
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="would run the whole check")
+def test_the_gpu_check_says_what_it_skips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "results" / "check.json"
+    monkeypatch.setattr(sys, "argv", ["x", "--json", str(file)])
+    assert gpu_check.main() == 0
+    parts = json.loads(file.read_text())["parts"]
+    assert len(parts) == 7
+    assert {part["skipped"] for part in parts.values()} == {"PyTorch finds no GPU"}
+    assert capsys.readouterr().out.count("skipped: PyTorch finds no GPU") == 7
+
+
+def test_a_part_of_the_gpu_check_brings_its_figures(tmp_path: Path) -> None:
+    code = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('[1]'); sys.exit(3)"
+    result = gpu_check.run_part(gpu_check.Part("a", ["-c", code, "JSON"], None), tmp_path)
+    assert (result["figures"], result["exit_code"]) == ([1], 3)

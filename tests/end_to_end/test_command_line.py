@@ -1,0 +1,85 @@
+"""The help of all commands: what it says, and how soon."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from tests.end_to_end.test_boundaries import ROOT
+
+COMMANDS = ("training.run", "training.report", "training.compare", "export.run", "export.score")
+
+
+def help_of(module: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80", "PYTHONUTF8": "1"},
+    ).stdout
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_begins_with_an_example_and_names_every_default(module: str) -> None:
+    text = help_of(module)
+    top, *groups = text.split("╭─ ")
+    assert f"\npython -m {module}" in top
+    assert groups
+    options = re.split(r"\n│ (?=-|[A-Z]{3})", text)[1:]
+    assert len(options) >= 2
+    for option in map(unframed, options):
+        assert "(default: " in option or "(required)" in option or option.startswith("-h"), option
+        assert len(option.split("(")[0]) > 20, option  # says what it is
+
+
+def test_the_help_of_the_sampler_has_examples_groups_and_each_default_once() -> None:
+    text = help_of("inference.run")
+    top, *groups = re.split(r"\n(?=which images:|where to:|how it runs:|about the artifact:)", text)
+    assert len(re.findall(r"^python -m inference\.run \S+/artifact -n ", top, re.MULTILINE)) == 2
+    assert [group.partition(":")[0] for group in groups] == [
+        "which images", "where to", "how it runs", "about the artifact"
+    ]  # fmt: skip
+    assert not re.search(r"default: (None|False)", text)
+    options = re.split(r"\n  (?=-|[A-Z]{3})", text)[1:]
+    assert len(options) == 22
+    assert max(option.count("(default: ") for option in options) == 1
+    (start,) = [" ".join(o.split()) for o in options if o.startswith("--start")]
+    assert start.startswith("--start N index of the first image, 0 to 2^63 - COUNT")
+
+
+def test_settings_are_in_groups_and_in_units() -> None:
+    text = help_of("training.run")
+    groups = {group.split(" ─")[0]: unframed(group) for group in text.split("╭─ ")[1:]}
+    assert list(groups) == ["options", "data options", "network options", "recipe options"]
+    assert (
+        "--latent-dim INT Length of the noise vector z. (default: 100)" in groups["network options"]
+    )
+    assert "pixels" in groups["data options"]
+    assert "(default: runs/DATASET-DATE-TIME)" in groups["options"]
+    # A paragraph flows: it does not break where the source does.
+    assert "or a folder of images, its subfolders as labels." in groups["data options"]
+    broken = [line for line in text.splitlines() if re.fullmatch(r"│ {23}\S.{1,30}[a-z,] +│", line)]
+    assert broken == []
+
+
+@pytest.mark.parametrize(("module", "seconds"), [("training.run", 1.5), ("inference.run", 0.3)])
+def test_help_comes_at_once(module: str, seconds: float) -> None:
+    """In seconds of the processor, which other programs do not lengthen."""
+    taken = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", module, "--help"]
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(taken) < seconds
+
+
+def unframed(text: str) -> str:
+    """The words of a box."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())

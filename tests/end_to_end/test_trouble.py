@@ -1,0 +1,404 @@
+"""What goes wrong outside, or in the numbers: said clearly, and nothing half written is left."""
+
+import pickle
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from inference import ArtifactError, Sampler
+from tests.conftest import TINY
+from tests.end_to_end.test_survival import ARGUMENTS
+from tests.training.test_training import assert_same_state, read_lines, without_timing
+from training import training_loop
+from training.data.datasets import load_images
+from training.data.images import DataError
+from training.divergence import Diverged, check_classes, check_losses, check_weights
+from training.engine.engine import Engine
+from training.gan.state import TrainState
+from training.run import main
+from training.run_folder.checkpoint import load_generator
+from training.run_folder.history import EpochRecord
+from training.run_folder.sealed_file import CheckpointError, DamagedError, load, save
+from training.scoring.extractor import extractor_for
+from training.train import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system of its own, with options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=10)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("mounting a small file system is not allowed here")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], check=False, capture_output=True, timeout=10)
+
+
+def fill(folder: Path, leave: int) -> None:
+    free = shutil.disk_usage(folder).free
+    (folder / "filler").write_bytes(b"\0" * (free - leave))
+
+
+def whole_files(run_dir: Path) -> None:
+    """Everything that has a name is whole."""
+    assert not list(run_dir.rglob("*.tmp"))
+    for path in run_dir.rglob("*.pt"):
+        load(path)
+
+
+def at(step: int, action: Callable[[], Any]) -> Callable[[Engine, int], Any]:
+    """An `Engine.run` that does something once the step is reached."""
+    run = Engine.run
+
+    def acting(self: Engine, count: int) -> Any:
+        losses = run(self, count)
+        if self._state.step >= step:
+            action()
+        return losses
+
+    return acting
+
+
+@pytest.fixture
+def saves_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_loop, "_SAVE_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("leave", [0, 90_000])  # room for nothing, or for a part of a save
+@pytest.mark.usefixtures("saves_often")
+def test_a_full_disk_ends_a_run_with_what_was_saved(
+    leave: int,
+    small_disk: Callable[[str], Path],
+    tiny_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    disk = small_disk("size=4m")
+    run_dir = disk / "run"
+
+    def fill_once() -> None:
+        if not (disk / "filler").exists():
+            fill(disk, leave)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "run", at(20, fill_once))
+        assert (
+            main([*ARGUMENTS, "--epochs", "12", "--score-every", "10", "--run-dir", str(run_dir)])
+            == 1
+        )
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in error
+    whole_files(run_dir)
+    step = load(run_dir / "last.pt")["step"]
+    assert 15 <= step < 43
+    assert f"iteration {step} is saved and whole: go on from it with --resume {run_dir}" in error
+    (disk / "filler").unlink()
+    train(TINY, run_dir, resume=True)
+    assert_same_state(tiny_run, run_dir)
+    assert len(read_lines(run_dir, "iteration")) == 43
+
+
+def test_a_disk_full_from_the_start_is_said(
+    small_disk: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = small_disk("size=64k")
+    fill(disk, 0)
+    assert main([*ARGUMENTS, "--epochs", "2", "--run-dir", str(disk / "run")]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in error
+    assert error.endswith("nothing of the run is saved")
+
+
+@pytest.mark.usefixtures("saves_often")
+def test_a_read_only_folder_is_said(
+    small_disk: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = small_disk("size=4m")
+    run_dir = disk / "run"
+    train(replace(TINY, epochs=2), run_dir)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=10)
+    assert main(["--resume", str(run_dir), "--epochs", "3"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "Read-only file system" in error
+    assert f"iteration 8 is saved and whole: go on from it with --resume {run_dir}" in error
+    assert main([*ARGUMENTS, "--run-dir", str(disk / "new")]) == 1
+    assert "nothing of the run is saved" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("saves_often")
+def test_a_folder_deleted_under_the_run_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    monkeypatch.setattr(Engine, "run", at(20, lambda: shutil.rmtree(run_dir, ignore_errors=True)))
+    assert main([*ARGUMENTS, "--epochs", "12", "--run-dir", str(run_dir)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "No such file or directory" in error
+    assert str(run_dir) in error
+    assert error.endswith("nothing of the run is saved")
+    assert not run_dir.exists()
+
+
+def test_an_unwritable_tensorboard_is_said(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(tiny_run, run_dir)
+    shutil.rmtree(run_dir / "tensorboard")
+    (run_dir / "tensorboard").touch()
+    assert main(["--resume", str(run_dir), "--epochs", "13"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "tensorboard/iterations" in error
+    assert "iteration 43 is saved and whole" in error
+    (run_dir / "tensorboard").unlink()
+    assert main(["--resume", str(run_dir), "--epochs", "13"]) == 0
+
+
+def test_out_of_gpu_memory_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(self: Engine, count: int) -> Any:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has a total capacity of 8 GiB."
+            "\nSee documentation"
+        )
+
+    monkeypatch.setattr(Engine, "run", run)
+    assert main([*ARGUMENTS, "--run-dir", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "out of GPU memory: 20.50 GiB asked for" in error
+    assert "--batch-size (now 512)" in error
+    assert "--image-size (now 8)" in error
+
+
+def nan_at(
+    step: int,
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: Callable[[TrainState], None] | None,
+) -> None:
+    """Make the weights, or without `wrong` a loss, wrong at a step, so many times."""
+    run, left = Engine.run, [times]
+
+    def broken(self: Engine, count: int) -> Any:
+        first = self._state.step
+        losses = run(self, count)
+        if first < step <= self._state.step and left[0]:
+            left[0] -= 1
+            if wrong is None:
+                losses[step - first - 1 :, 0] = np.nan
+            else:
+                wrong(self._state)
+        return losses
+
+    monkeypatch.setattr(Engine, "run", broken)
+
+
+def spoil(state: TrainState) -> None:
+    next(state.discriminator.parameters()).data[0, 0] = float("inf")
+
+
+@pytest.mark.parametrize("wrong", [None, spoil], ids=["loss", "weight"])
+@pytest.mark.usefixtures("saves_often")
+def test_a_run_that_goes_wrong_goes_back_with_new_noise(
+    wrong: Any,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run_dir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        nan_at(30, 1, patch, wrong)
+        assert train(TINY, run_dir).step == 43
+    assert "Back to iteration 22 with new noise, try 1 of 3" in caplog.text
+    evidence = "loss_g nan, loss_g" if wrong is None else "discriminator.layers"
+    assert evidence in caplog.text
+    # Up to there as if nothing had been, then other images; each recorded once.
+    found, expected = (read_lines(run, "iteration") for run in (run_dir, tiny_run))
+    assert [record["step"] for record in found] == list(range(1, 44))
+    assert found[:22] == expected[:22]
+    assert found[22]["loss_g"] != expected[22]["loss_g"]
+    history = load(run_dir / "last.pt")["history"]
+    assert len(history["divergences"]) == 1
+
+
+@pytest.mark.usefixtures("saves_often")
+def test_a_resume_after_going_back_is_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, stop in (("whole", 14), ("halves", 10)):
+        with monkeypatch.context() as patch:
+            nan_at(8, 2, patch, spoil)
+            train(replace(TINY, iterations=stop), tmp_path / name)
+    train(replace(TINY, iterations=14), tmp_path / "halves", resume=True)
+    assert len(load(tmp_path / "whole" / "last.pt")["history"]["divergences"]) == 2
+    assert_same_state(tmp_path / "halves", tmp_path / "whole")
+    found, expected = (read_lines(tmp_path / name, "epoch") for name in ("halves", "whole"))
+    assert without_timing(found) == without_timing(expected)
+
+
+def test_a_run_that_goes_wrong_again_and_again_stops_with_the_evidence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run_dir = tmp_path / "run"
+    nan_at(9, 99, monkeypatch, None)
+    assert main([*ARGUMENTS, "--epochs", "12", "--run-dir", str(run_dir)]) == 1
+    assert caplog.text.count("Back to iteration 0 with new noise, try") == 3
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(
+        "error: the run has gone wrong 4 times (iteration 9: loss_g nan, loss_g"
+    )
+    assert error.count("iteration 9: loss_g nan") == 4
+    assert "iteration 0 is saved and whole" in error
+    assert "--override lr" in error
+    whole_files(run_dir)
+
+
+def test_what_is_not_finite_is_named() -> None:
+    losses = np.ones((3, 4), np.float32)
+    check_losses(losses, 11)
+    losses[2, 1] = np.inf
+    with pytest.raises(Diverged, match=r"^iteration 13: loss_d inf, loss_g 1, .* before$"):
+        check_losses(losses, 11)
+    state = TrainState.create(TINY.network, TINY.recipe, (1, 8, 8), CPU, 0)
+    check_weights(state)
+    for network in (state.generator, state.ema):
+        next(network.buffers())[0] = float("nan")  # a statistic of BatchNorm
+    with pytest.raises(Diverged, match=r"iteration 0: ema\..*running_mean, generator.*not finite$"):
+        check_weights(state)
+
+
+def test_a_collapsed_class_histogram_is_noticed() -> None:
+    def record(epoch: int, class_tv: float | None) -> EpochRecord:
+        scores = {} if class_tv is None else {"class_tv": class_tv, "fcd": 9.0}
+        return EpochRecord(epoch, 10 * epoch, 0, 0, 0, 0, 1, scores)
+
+    for shares in ([0.9], [0.9, 0.8], [0.9, 0.1, None, 0.3], [0.25, 0.6]):
+        check_classes([record(i, share) for i, share in enumerate(shares, 1)])
+    with pytest.raises(Diverged, match=r"iteration 40: .* 0\.60 off .* 0\.10 before"):
+        check_classes([record(i, share) for i, share in enumerate([0.9, 0.1, None, 0.6], 1)])
+
+
+def test_a_collapsed_generator_takes_the_run_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shares = iter([0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1])
+    scores = training_loop.Run._scores
+
+    def collapsing(self: training_loop.Run, *arguments: Any, **options: Any) -> dict[str, Any]:
+        found = scores(self, *arguments, **options)
+        return found | {"class_tv": next(shares)} if found else found
+
+    monkeypatch.setattr(training_loop.Run, "_scores", collapsing)
+    monkeypatch.setattr(training_loop, "_SAVE_SECONDS", 0.0)
+    train(TINY, tmp_path / "run")
+    # Scored are steps 4, 11, 22, …: the save of step 11 is the last sound one, those after it,
+    # at ends of epochs and grids, were not looked at.
+    assert "iteration 22: the class shares of the images are 0.90 off" in caplog.text
+    assert "Back to iteration 11 with new noise" in caplog.text
+    assert [record["epoch"] for record in read_lines(tmp_path / "run", "epoch")] == [*range(1, 13)]
+
+
+class Malicious:
+    """Creates a file where it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+def write_malicious(path: Path, target: Path) -> None:
+    """In the way in which `path` would be written."""
+    payload = {"format_version": 1, "payload": Malicious(target)}
+    if path.suffix == ".pt":
+        save(payload, path)
+    else:
+        path.write_bytes(pickle.dumps(payload))
+
+
+def test_a_malicious_pickle_is_refused_and_does_nothing(
+    tiny_run: Path, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    owned, run_dir = tmp_path / "owned", tmp_path / "run"
+    pickle.loads(pickle.dumps(Malicious(owned)))
+    assert owned.exists()  # it works
+    owned.unlink()
+    shutil.copytree(tiny_run, run_dir)
+    shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    (checkpoint, *_) = sorted((run_dir / "checkpoints").iterdir())
+    for path in (checkpoint, run_dir / "last.pt", run_dir / "previous.pt"):
+        path.unlink(missing_ok=True)
+        write_malicious(path, owned)
+        with pytest.raises(DamagedError, match=f"{path.name} cannot be read.*or not ours"):
+            load(path)
+        path.write_bytes(pickle.dumps(Malicious(owned)))
+        with pytest.raises(DamagedError, match=f"{path.name} cannot be read.*or not ours"):
+            load(path)
+    with pytest.raises(CheckpointError, match="both are damaged"):
+        train(TINY, run_dir, resume=True)
+    model = tmp_path / "artifact" / "generator.onnx"
+    write_malicious(model, owned)
+    with pytest.raises(ArtifactError):
+        Sampler(tmp_path / "artifact", provider="cpu")
+    images = load_images(TINY.data)
+    write_malicious(tmp_path / f"{images.sha256()}.safetensors", owned)
+    with pytest.raises(DataError, match="is damaged"):
+        extractor_for(images, tmp_path, CPU)
+    assert not owned.exists()
+
+
+def test_a_file_of_the_other_kind_is_refused_by_name(tiny_run: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(tiny_run, run_dir)
+    with pytest.raises(CheckpointError, match="no checkpoints: take one of checkpoints/"):
+        load_generator(load(run_dir / "last.pt"))
+    (checkpoint, *_) = (run_dir / "checkpoints").iterdir()
+    shutil.copy(checkpoint, run_dir / "last.pt")
+    with pytest.raises(CheckpointError, match=r"last\.pt is a checkpoint"):
+        train(TINY, run_dir, resume=True)
+
+
+def test_networks_that_do_not_fit_the_save_are_refused(tiny_run: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(tiny_run, run_dir)
+    other = replace(TINY, network=replace(TINY.network, latent_dim=11))
+    with pytest.raises(CheckpointError, match=r"other networks than config\.json"):
+        train(other, run_dir, resume=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("saves_often")
+def test_a_cuda_graph_goes_back_with_new_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(TINY, device="cuda", engine="graph", iterations=14)
+    for name, stop in (("whole", 14), ("halves", 10)):
+        with monkeypatch.context() as patch:
+            nan_at(8, 2, patch, spoil)
+            train(replace(config, iterations=stop), tmp_path / name)
+    train(config, tmp_path / "halves", resume=True)
+    assert len(load(tmp_path / "whole" / "last.pt")["history"]["divergences"]) == 2
+    assert_same_state(tmp_path / "halves", tmp_path / "whole")

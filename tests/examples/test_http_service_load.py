@@ -1,0 +1,116 @@
+"""The HTTP service under load, and under requests that nobody would think of."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.http_service import put_load_on, resident_mib, service
+from tests.end_to_end.test_survival import wait_for
+
+pytest.importorskip("fastapi")
+
+needs_wrk = pytest.mark.skipif(
+    shutil.which("wrk") is None, reason="wrk is not installed: apt-get install wrk"
+)
+
+
+@pytest.mark.full
+def test_random_requests_get_nothing_but_2xx_and_4xx(golden_artifact: Path, tmp_path: Path) -> None:
+    """Schemathesis, with all its checks, against the service's own OpenAPI document."""
+    pytest.importorskip("schemathesis")
+    har = tmp_path / "requests.har"
+    with service(golden_artifact) as (address, _):
+        tool = str(Path(sys.executable).with_name("schemathesis"))
+        command = [tool, "run", f"{address}/openapi.json", "--checks", "all", "--seed", "9"]
+        command += ["--max-examples", "500", "--warnings", "off", "--report-har-path", str(har)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
+        )
+    assert done.returncode == 0, done.stdout
+    entries = json.loads(har.read_text(encoding="utf-8"))["log"]["entries"]
+    statuses = Counter(entry["response"]["status"] for entry in entries)
+    print(dict(statuses))
+    assert all(status // 100 in {2, 4} for status in statuses)
+    assert statuses[200] > 100
+    assert statuses[422] > 100
+
+
+def answers(url: str) -> bool:
+    """Whether it is not refused for want of room."""
+    try:
+        with urllib.request.urlopen(url, timeout=20):
+            return True
+    except urllib.error.HTTPError as error:
+        if error.code != 429:
+            raise
+        return False
+
+
+@contextmanager
+def memory_of(process_id: int, every: float) -> Iterator[list[float]]:
+    """What a process holds, in MiB, again and again."""
+    seen, over = [], threading.Event()
+
+    def look() -> None:
+        while not over.wait(every):
+            seen.append(resident_mib(process_id))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def saturate(artifact: Path, seconds: int) -> None:
+    """All connections busy with what takes all its time: no error, and memory stays."""
+    with service(artifact) as (address, process_id):
+        # Warm: buffers and threads are there once they were needed.
+        put_load_on(address, "count=64&format=png", connections=64, seconds=5)
+        with memory_of(process_id, every=seconds / 20) as seen:
+            load = put_load_on(address, "count=64&format=png", connections=64, seconds=seconds)
+    print(f"{load}, memory {min(seen):.0f} to {max(seen):.0f} MiB")
+    assert (load.refused, load.broken) == (0, 0)
+    assert load.requests > 10 * seconds
+    third = len(seen) // 3
+    assert max(seen[-third:]) < max(seen[:third]) + 16
+    assert max(seen) < 600
+
+
+@needs_wrk
+@pytest.mark.full
+def test_a_few_seconds_of_saturation(golden_artifact: Path) -> None:
+    saturate(golden_artifact, 15)
+
+
+@needs_wrk
+@pytest.mark.torture
+def test_five_minutes_of_saturation(golden_artifact: Path) -> None:
+    saturate(golden_artifact, 300)
+
+
+@needs_wrk
+@pytest.mark.full
+def test_more_than_it_can_take_is_refused_and_nothing_breaks(golden_artifact: Path) -> None:
+    with service(golden_artifact, "--most-waiting", "1024") as (address, _):
+        load = put_load_on(address, "count=512&format=png", connections=32, seconds=5)
+        # What callers who are gone had asked for is drawn still: this has no room until none waits.
+        wait_for(lambda: answers(f"{address}/images?count=1024"))
+        after = put_load_on(address, "count=1&format=png", connections=1, seconds=1)
+    print(load)
+    assert load.broken == 0
+    assert 0 < load.refused < load.requests
+    assert (after.refused, after.broken) == (0, 0)
+    assert after.requests > 50

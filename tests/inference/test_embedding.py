@@ -1,0 +1,62 @@
+"""The programs in docs/embedding.md run as they stand, and give the images of `Sampler`."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference import Sampler
+from tests.support.golden_file import require_same_pixels
+from tests.support.node import ROOT, installed, needs_node, run
+
+TEXT = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+
+
+def programs(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+@pytest.fixture
+def folder(golden_artifact: Path, tmp_path: Path) -> Path:
+    (tmp_path / "artifact").symlink_to(golden_artifact)
+    return tmp_path
+
+
+def test_python(folder: Path, golden_artifact: Path) -> None:
+    drawn = Sampler(golden_artifact, provider="cpu").sample(64, seed=7)
+    ours, plain = programs("python")
+    ours = ours.replace("from ganpack", "from inference")  # as it is called in the checkout
+    for program, result in ((ours, "images"), (plain, "pixels[..., 0]")):
+        save = f"\nnp.save('drawn.npy', {result})\n"
+        command = [sys.executable, "-c", f"import numpy as np\n{program}{save}"]
+        subprocess.run(command, check=True, cwd=folder, env={"PYTHONPATH": str(ROOT)})
+        require_same_pixels(np.load(folder / "drawn.npy"), drawn)
+
+
+@needs_node
+@pytest.mark.full
+def test_javascript(
+    folder: Path, golden_artifact: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (program,) = programs("javascript")
+    example = installed("node", tmp_path_factory)
+    (example / "artifact").symlink_to(golden_artifact)
+    save = """
+import { writeFile } from "node:fs/promises";
+await writeFile("drawn.bin", pixels.data);
+console.log(JSON.stringify(pixels.dims));
+"""
+    (example / "program.mjs").write_text(program + save, encoding="utf-8")
+    assert run("node", "program.mjs", cwd=example).strip() == "[64,16,16,1]"
+    drawn = np.fromfile(example / "drawn.bin", np.uint8).reshape(64, 16, 16)
+    require_same_pixels(drawn, Sampler(golden_artifact, provider="cpu").sample(64, seed=7))
+
+
+def test_what_is_not_run_here_is_said_to_be_so() -> None:
+    sections = dict(re.findall(r"## (C\+\+|C#)\n(.*?)```", TEXT, flags=re.DOTALL))
+    assert sections.keys() == {"C++", "C#"}
+    for section in sections.values():
+        assert "not compiled or run here" in section

@@ -1,0 +1,184 @@
+"""Generators of other programs: `Sampler(path, allow_foreign=True)`."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from inference import ArtifactError, Sampler
+from training.gan.networks import to_pixels
+
+
+@pytest.fixture(scope="module")
+def dcgan() -> nn.Module:
+    """Transposed convolutions from z (n, 12, 1, 1) to images (n, 3, 8, 8), as DCGAN has them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.ConvTranspose2d(12, 16, 4), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1), nn.Tanh(),
+        ).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_what_pytorch_exports_by_default(dcgan: nn.Module, tmp_path: Path, dynamo: bool) -> None:
+    """Weights in a second file, one batch size, whatever names and opset it chooses."""
+    path = tmp_path / "dcgan.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(dcgan, (torch.randn(2, 12, 1, 1),), path, dynamo=dynamo)
+    assert (tmp_path / "dcgan.onnx.data").exists() == dynamo
+    sampler = Sampler(path, allow_foreign=True, provider="cpu")
+    assert (sampler.metadata.latent_dim, sampler.metadata.image_shape) == (12, (3, 8, 8))
+    images = sampler.sample(5, seed=3)
+    z = torch.from_numpy(sampler.latents(5, seed=3))[..., None, None]
+    with torch.inference_mode():
+        expected = to_pixels(dcgan(z)).numpy()
+    assert images.shape == (5, 8, 8, 3)
+    assert np.abs(images.astype(int) - expected).max() <= 1
+    assert len(np.unique(images)) > 50
+    with pytest.raises(ArtifactError, match=r"another program's.*allow_foreign=True"):
+        Sampler(path)
+
+
+def model(
+    *nodes: tuple[str, dict[str, Any]],
+    z: tuple[str | int, ...] = ("n", 6),
+    out: int = 12,
+    out_type: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    """z times weights (6, out), then some operations."""
+    weights = np.random.default_rng(0).normal(size=(6, out)).astype(np.float32)
+    made = [helper.make_node("MatMul", ["z", "w"], ["0"])]
+    for i, (kind, attributes) in enumerate(nodes):
+        extra = [attributes.pop("with")] if "with" in attributes else []
+        made.append(helper.make_node(kind, [str(i), *extra], [str(i + 1)], **attributes))
+    graph = helper.make_graph(
+        made, "", [helper.make_tensor_value_info("z", TensorProto.FLOAT, z)],
+        [helper.make_tensor_value_info(str(len(nodes)), out_type, None)],
+        [numpy_helper.from_array(weights, "w"),
+         numpy_helper.from_array(np.array([-1, 2, 2, 3]), "nhwc"),
+         numpy_helper.from_array(np.array([-1, 3, 2, 2]), "nchw")],
+    )  # fmt: skip
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def drawn(graph: onnx.ModelProto, **options: Any) -> Any:
+    return Sampler(graph.SerializeToString(), allow_foreign=True, provider="cpu", **options)
+
+
+def linear(sampler: Sampler) -> Any:
+    weights = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
+    return sampler.latents(70) @ weights  # more than a tile
+
+
+def levels(images: Any, low: float, high: float) -> Any:
+    return ((images - low) / (high - low) * 255).round().clip(0, 255)
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("function", ["Sigmoid", "Tanh"])
+def test_layout_and_range_come_from_the_graph(layout: str, function: str) -> None:
+    sampler = drawn(model((function, {}), ("Reshape", {"with": layout})))
+    assert sampler.metadata.image_shape == (3, 2, 2)
+    x = linear(sampler)
+    expected = (
+        levels(np.tanh(x), -1, 1) if function == "Tanh" else levels(1 / (1 + np.exp(-x)), 0, 1)
+    )
+    expected = expected.reshape((70, 2, 2, 3) if layout == "nhwc" else (70, 3, 2, 2))
+    expected = expected if layout == "nhwc" else expected.transpose(0, 2, 3, 1)
+    assert np.abs(sampler.sample(70).astype(int) - expected).max() <= 1
+
+
+def test_what_the_graph_leaves_open_is_asked_for() -> None:
+    bare = model()
+    with pytest.raises(ArtifactError, match=r"\(12,\): pass image_shape"):
+        drawn(bare)
+    with pytest.raises(ArtifactError, match="which is not"):
+        drawn(bare, image_shape=(1, 5, 5), value_range=(0, 1))
+    with pytest.raises(ArtifactError, match="pass value_range"):
+        drawn(bare, image_shape=(1, 3, 4))
+    with pytest.raises(ValueError, match="value_range must be"):
+        drawn(bare, image_shape=(1, 3, 4), value_range=(1, 0))
+    with pytest.raises(ArtifactError, match="pass latent_dim"):
+        drawn(model(z=("n", "d")), image_shape=(1, 3, 4), value_range=(-3, 3))
+    with pytest.raises(ArtifactError, match="6 values, not 7"):
+        drawn(bare, latent_dim=7, image_shape=(1, 3, 4), value_range=(-3, 3))
+    sampler = drawn(model(z=("n", "d")), latent_dim=6, image_shape=(1, 3, 4), value_range=(-3, 3))
+    expected = levels(linear(sampler), -3, 3).reshape(70, 3, 4)
+    assert np.abs(sampler.sample(70).astype(int) - expected).max() <= 1
+
+
+def test_uint8_is_taken_as_it_is() -> None:
+    cast = ("Cast", {"to": TensorProto.UINT8})
+    sampler = drawn(
+        model(("Relu", {}), cast, ("Reshape", {"with": "nchw"}), out_type=TensorProto.UINT8)
+    )
+    expected = linear(sampler).clip(0).astype(np.uint8).reshape(70, 3, 2, 2)
+    difference = sampler.sample(70).astype(int) - expected.transpose(0, 2, 3, 1)
+    assert np.abs(difference).max() <= 1
+
+
+def test_what_is_no_generator_is_refused() -> None:
+    two = model(("Tanh", {}))
+    two.graph.input.add().CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2]))
+    with pytest.raises(ArtifactError, match="one float32 input"):
+        drawn(two)
+    with pytest.raises(ArtifactError, match=r"z must be \(n, latent_dim\)"):
+        drawn(model(("Tanh", {}), z=(3, 4, 6)))
+    with pytest.raises(ArtifactError, match="onnxruntime"):
+        drawn(model(("Nonsense", {})))
+    with pytest.raises(ArtifactError, match="HTML"):
+        Sampler(b"<html>", allow_foreign=True)
+
+
+@pytest.mark.parametrize(
+    ("location", "complaint"),
+    [
+        ("../weights.data", "out of its folder"),
+        ("/etc/passwd", "out of its folder"),
+        ("..", "out of its folder"),
+        ("", "out of its folder"),
+        ("link.data", "out of its folder"),
+        ("none.data", "missing"),
+    ],
+)
+def test_weights_out_of_the_folder_are_not_read(
+    tmp_path: Path, location: str, complaint: str
+) -> None:
+    graph = model(("Tanh", {}))
+    tensor = graph.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (tmp_path / "weights.data").write_bytes(b"\0" * 288)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link.data").symlink_to(tmp_path / "weights.data")
+    (folder / "model.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(ArtifactError, match=complaint):
+        Sampler(folder / "model.onnx", allow_foreign=True, image_shape=(1, 3, 4))
+    with pytest.raises(ArtifactError, match="give its path"):
+        drawn(graph)
+
+
+def test_our_own_files_stay_our_own(tiny_artifact: Path) -> None:
+    sampler = Sampler(tiny_artifact, allow_foreign=True)
+    assert sampler.metadata.dataset == "digits"
+    file = (tiny_artifact / "generator.onnx").read_bytes()
+    with pytest.raises(ArtifactError, match="damaged"):
+        Sampler(file[:999] + b"x" + file[1000:], allow_foreign=True)
+    with pytest.raises(ValueError, match="go with allow_foreign"):
+        Sampler(tiny_artifact, latent_dim=10)
+
+
+def test_there_is_nothing_to_check_in_them() -> None:
+    sampler = drawn(model(("Tanh", {}), ("Reshape", {"with": "nchw"})))
+    with pytest.raises(ArtifactError, match="no golden images"):
+        sampler.check()

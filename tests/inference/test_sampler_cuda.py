@@ -1,0 +1,386 @@
+"""CUDA is a promise: what is missing is said by name, and what runs is read back.
+
+Without a GPU, the driver and onnxruntime's CUDA provider are played by fakes at the two seams,
+`cuda._load` and `session.runtime`; what only a GPU can show is marked `gpu`.
+"""
+
+import ctypes
+import logging
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from inference import ProviderError, Sampler
+from inference.command import doctor
+from inference.runtime import cuda, session
+from inference.runtime.cuda import Library, require_cuda
+
+PROVIDERS = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+LIBRARIES = ["libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libcurand.so.10"]
+
+
+class FakeDriver:
+    """The functions of libcuda.so.1 that are called, with their documented signatures."""
+
+    def __init__(self, version: int = 13000, count: int = 1, init: int = 0) -> None:
+        self.version, self.count, self.init = version, count, init
+
+    def cuDriverGetVersion(self, number: Any) -> int:
+        number._obj.value = self.version
+        return 0
+
+    def cuInit(self, flags: int) -> int:
+        return self.init
+
+    def cuGetErrorString(self, code: int, text: Any) -> int:
+        text._obj.value = b"system not yet initialized"
+        return 0
+
+    def cuDeviceGetCount(self, number: Any) -> int:
+        number._obj.value = self.count
+        return 0
+
+    def cuDeviceGet(self, handle: Any, ordinal: int) -> int:
+        handle._obj.value = ordinal
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: int, handle: ctypes.c_int) -> int:
+        name.value = f"GPU {handle.value}".encode()
+        return 0
+
+    def cuDeviceTotalMem_v2(self, memory: Any, handle: ctypes.c_int) -> int:
+        memory._obj.value = 80 * 2**30
+        return 0
+
+    def cuDeviceGetAttribute(self, number: Any, attribute: int, handle: ctypes.c_int) -> int:
+        number._obj.value = {75: 9, 76: 0}[attribute]
+        return 0
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What can be loaded, by name; paths count as their last part."""
+    there: dict[str, Any] = {name: object() for name in LIBRARIES} | {"libcuda.so.1": FakeDriver()}
+    monkeypatch.setattr(cuda, "_load", lambda name, mode=0: there.get(Path(name).name))
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    return there
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Any:
+    """The module onnxruntime of the package onnxruntime-gpu, in a folder of its own."""
+    (tmp_path / "onnxruntime_gpu-1.31.1.dist-info").mkdir()
+    (tmp_path / "onnxruntime_extensions-0.14.dist-info").mkdir()
+    return SimpleNamespace(
+        __version__="1.31.1",
+        __file__=str(tmp_path / "onnxruntime" / "__init__.py"),
+        cuda_version="13.0",
+        get_available_providers=lambda: PROVIDERS,
+    )
+
+
+def problem(runtime: Any, device: int = 0) -> str:
+    with pytest.raises(ProviderError) as info:
+        require_cuda(runtime, device)
+    return str(info.value)
+
+
+def test_nothing_is_wrong_where_all_is_there(loaded: dict[str, Any], fake: Any) -> None:
+    require_cuda(fake, 0)
+
+
+def test_missing_libraries_are_named_with_their_pip_line(loaded: dict[str, Any], fake: Any) -> None:
+    del loaded["libcurand.so.10"]
+    text = "libcurand.so.10 cannot be loaded: pip install 'nvidia-curand~=10.0'"
+    assert problem(fake) == text
+    del loaded["libcublas.so.13"], loaded["libcublasLt.so.13"]
+    assert problem(fake) == (
+        "libcublasLt.so.13, libcublas.so.13, libcurand.so.10 cannot be loaded: "
+        "pip install 'nvidia-cublas~=13.0' 'nvidia-curand~=10.0'"
+    )
+
+
+def test_cudnn_is_wanted_for_convolutions_alone(
+    loaded: dict[str, Any],
+    fake: Any,
+    tiny_artifact: Path,
+    conv_artifact: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "runtime", lambda: fake)
+    missing = "libcudnn.so.9 cannot be loaded: pip install 'nvidia-cudnn-cu13~=9.0'"
+    with pytest.raises(ProviderError, match=re.escape(missing)):
+        Sampler(conv_artifact, provider="cuda")
+    with pytest.raises(AttributeError, match="SessionOptions"):  # it went on to onnxruntime
+        Sampler(tiny_artifact, provider="cuda")
+    loaded["libcudnn.so.9"] = object()
+    with pytest.raises(AttributeError, match="SessionOptions"):
+        Sampler(conv_artifact, provider="cuda")
+
+
+def test_an_old_driver_is_told_with_what_it_can_run(loaded: dict[str, Any], fake: Any) -> None:
+    loaded["libcuda.so.1"] = FakeDriver(version=12040)
+    text = problem(fake)
+    assert "driver is too old: it runs CUDA 12.4 at most, onnxruntime 1.31.1 needs 13.0" in text
+    assert text.endswith("pip install 'onnxruntime-gpu[cuda,cudnn]<1.27'")
+    loaded["libcuda.so.1"] = FakeDriver(version=13020)  # newer ones run what was built for older
+    require_cuda(fake, 0)
+
+
+def test_two_onnxruntimes_over_one_another_are_told(
+    loaded: dict[str, Any], fake: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "onnxruntime-1.30.0.dist-info").mkdir()
+    assert problem(fake) == (
+        "onnxruntime 1.30.0 and onnxruntime-gpu 1.31.1 are installed over one another: "
+        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'ganpack[gpu]'"
+    )
+
+
+def test_the_build_for_the_cpu_is_told(loaded: dict[str, Any], fake: Any) -> None:
+    fake.get_available_providers = lambda: ["CPUExecutionProvider"]
+    assert "no CUDA provider: pip uninstall -y onnxruntime && pip install 'ganpack[gpu]'" in (
+        problem(fake)
+    )
+
+
+def test_drivers_and_devices_that_are_not_there_are_told(loaded: dict[str, Any], fake: Any) -> None:
+    loaded["libcuda.so.1"] = FakeDriver(count=2)
+    require_cuda(fake, 1)
+    assert problem(fake, 2) == "there is no CUDA device 2, this machine shows 2: cuda:0 to cuda:1"
+    loaded["libcuda.so.1"] = FakeDriver(init=100)
+    assert problem(fake) == "there is no CUDA device 0, this machine shows 0"
+    loaded["libcuda.so.1"] = FakeDriver(init=3)
+    assert "forked" in problem(fake)
+    loaded["libcuda.so.1"] = FakeDriver(init=802)
+    assert "cuInit says 802, system not yet initialized" in problem(fake)
+    del loaded["libcuda.so.1"]
+    assert problem(fake) == "no NVIDIA driver: libcuda.so.1 cannot be loaded"
+
+
+def test_each_onnxruntime_needs_its_own_libraries(
+    fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    assert [library.name for library in cuda.libraries(fake)] == LIBRARIES
+    fake.cuda_version, fake.__version__ = "12.8", "1.26.0"
+    assert cuda.libraries(fake) == [
+        Library("libcublasLt.so.12", "nvidia-cublas-cu12~=12.0"),
+        Library("libcublas.so.12", "nvidia-cublas-cu12~=12.0"),
+        Library("libcudart.so.12", "nvidia-cuda-runtime-cu12~=12.0"),
+        Library("libcurand.so.10", "nvidia-curand-cu12~=10.0"),
+        Library("libcufft.so.11", "nvidia-cufft-cu12~=11.0"),
+        Library("libcudnn.so.9", "nvidia-cudnn-cu12~=9.0"),
+    ]
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    fake.cuda_version, fake.__version__ = "13.0", "1.31.1"
+    names = [library.name for library in cuda.libraries(fake)]
+    assert names == ["cublasLt64_13.dll", "cublas64_13.dll", "cudart64_13.dll"]
+
+
+def test_libraries_that_pip_installed_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "nvidia" / "cu13" / "lib" / "libcurand.so.10"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path / name)]),
+    )
+    monkeypatch.setattr(cuda, "_load", lambda name, mode=0: name == str(file))
+    assert cuda.find(Library("libcurand.so.10", "-")) == str(file)
+    assert cuda.find(Library("libcublas.so.13", "-")) is None
+
+
+class FakeRuntime:
+    """onnxruntime with a CUDA provider, which is its CPU provider by another name."""
+
+    def __init__(self, base: Any) -> None:
+        self.__dict__.update(vars(base))
+        self.asked: list[tuple[Any, Any, dict[str, Any]]] = []
+        self.settings: list[tuple[str, str]] = []
+        self.assigned = {"CUDAExecutionProvider"}
+
+    def SessionOptions(self) -> Any:
+        real, settings = onnxruntime.SessionOptions(), self.settings
+
+        class Options:
+            log_severity_level = intra_op_num_threads = 0
+
+            def add_session_config_entry(self, key: str, value: str) -> None:
+                settings.append((key, value))
+
+        options = Options()
+        options.real = real  # type: ignore[attr-defined]
+        return options
+
+    def InferenceSession(self, model: bytes, options: Any, providers: Any, **others: Any) -> Any:
+        self.asked.append((providers, options, others))
+        real = onnxruntime.InferenceSession(
+            model, options.real, providers=["CPUExecutionProvider"], **others
+        )
+        if providers != ["CPUExecutionProvider"]:
+            real.get_providers = lambda: ["CUDAExecutionProvider"]
+            parts = [SimpleNamespace(ep_name=name) for name in self.assigned]
+            real.get_provider_graph_assignment_info = lambda: parts
+        return real
+
+
+@pytest.fixture
+def runtime(loaded: dict[str, Any], fake: Any, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
+    played = FakeRuntime(fake)
+    monkeypatch.setattr(session, "runtime", lambda: played)
+    return played
+
+
+def test_a_session_on_cuda_is_asked_for_strictly(
+    runtime: FakeRuntime, loaded: dict[str, Any], tiny_artifact: Path
+) -> None:
+    loaded["libcuda.so.1"] = FakeDriver(count=2)
+    sampler = Sampler(tiny_artifact, provider="cuda:1")
+    assert sampler.provider == "cuda:1"
+    ((providers, options, others),) = runtime.asked
+    assert providers == [("CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"})]
+    assert others == {"enable_fallback": 0}
+    assert options.log_severity_level == 4
+    assert ("session.disable_cpu_ep_fallback", "1") in runtime.settings
+    Sampler(tiny_artifact, provider="cuda", tf32=True)
+    # Without "device_id": naming it makes onnxruntime print a warning.
+    assert runtime.asked[1][0][0][1] == {"use_tf32": "1"}
+
+
+def test_a_node_on_the_cpu_breaks_the_promise(runtime: FakeRuntime, tiny_artifact: Path) -> None:
+    runtime.assigned.add("CPUExecutionProvider")
+    with pytest.raises(ProviderError, match=r"CPUExecutionProvider.*instead of CUDA alone"):
+        Sampler(tiny_artifact, provider="cuda")
+    assert Sampler(tiny_artifact).provider == "cpu"
+
+
+def test_auto_takes_cuda_if_all_holds_and_says_why_in_one_line(
+    runtime: FakeRuntime,
+    loaded: dict[str, Any],
+    tiny_artifact: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert Sampler(tiny_artifact).provider == "cuda:0"
+    del loaded["libcurand.so.10"]
+    assert Sampler(tiny_artifact).provider == "cpu"
+    Sampler(tiny_artifact, provider="cpu")  # was told, needs no reason
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        (
+            "inference",
+            "drawing on CUDA device 0: driver and libraries are there, and each node of the "
+            "graph is on it",
+        ),
+        (
+            "inference",
+            "drawing on the CPU, as CUDA cannot be had: libcurand.so.10 cannot be loaded: pip "
+            "install 'nvidia-curand~=10.0'",
+        ),
+    ]
+
+
+def test_tiles_in_threads_are_the_same_images(runtime: FakeRuntime, tiny_artifact: Path) -> None:
+    """As on CUDA: 4,096 images a tile, drawn in threads that run ahead."""
+    expected = Sampler(tiny_artifact, provider="cpu").sample(30_000, seed=2, start=5)
+    with Sampler(tiny_artifact, provider="cuda", threads=3) as sampler:
+        assert sampler._open().tile == 4096
+        np.testing.assert_array_equal(sampler.sample(30_000, seed=2, start=5), expected)
+        stream = sampler.stream(30_000, seed=2, start=5, batch_size=999)
+        first = next(stream)
+        np.testing.assert_array_equal(np.concatenate([first, *stream]), expected)
+        dropped = sampler.stream(10**12, seed=2, start=5, batch_size=999)
+        np.testing.assert_array_equal(next(dropped), expected[:999])
+        del dropped  # leaves nothing running
+        np.testing.assert_array_equal(sampler.sample(9000, seed=2, start=5), expected[:9000])
+    with pytest.raises(ValueError, match="closed"):
+        sampler.sample(1)
+
+
+def test_the_doctor_names_all_that_is_missing(
+    runtime: FakeRuntime, loaded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "runtime", lambda: runtime)
+    report = doctor.examine()
+    assert report["cuda"]["problem"] is None
+    assert report["cuda"]["driver_runs_cuda"] == "13.0"
+    assert report["cuda"]["devices"] == [
+        {"name": "GPU 0", "compute_capability": "9.0", "memory_bytes": 80 * 2**30}
+    ]
+    assert report["onnxruntime"]["packages"] == {"onnxruntime-gpu": "1.31.1"}
+    del loaded["libcuda.so.1"], loaded["libcurand.so.10"]
+    report = doctor.examine()
+    assert "no NVIDIA driver" in report["cuda"]["problem"]
+    assert report["cuda"]["libraries"]["libcurand.so.10"] == "missing"
+    assert report["cuda"]["libraries"]["libcublas.so.13"] != "missing"
+    text = doctor.describe(report)
+    assert "    libcurand.so.10: missing" in text
+    assert "  problem: no NVIDIA driver" in text
+
+
+@pytest.fixture
+def on_gpu(tiny_artifact: Path) -> Sampler:
+    try:
+        return Sampler(tiny_artifact, provider="cuda", threads=4)
+    except ProviderError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_any_call_is_within_one_level(on_gpu: Sampler, tiny_artifact: Path) -> None:
+    expected = Sampler(tiny_artifact, provider="cpu").sample(20_000, seed=3).astype(int)
+    out = np.empty((20_000, 8, 8), np.uint8)
+    drawn = [
+        on_gpu.sample(20_000, seed=3),
+        on_gpu.sample(20_000, seed=3, out=out),
+        np.concatenate(list(on_gpu.stream(20_000, seed=3, batch_size=777))),
+        on_gpu.decode(on_gpu.latents(20_000, seed=3)),
+        np.concatenate([on_gpu.sample(1, seed=3, start=i) for i in range(300)]),
+    ]
+    for images in drawn:
+        difference = np.abs(images - expected[: len(images)])
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 1e-3
+    assert on_gpu.check().passed
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_sixteen_threads_draw_what_one_draws(on_gpu: Sampler) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    expected = on_gpu.sample(9000, seed=3).astype(int)
+    with ThreadPoolExecutor(16) as pool:
+        for images in pool.map(lambda i: on_gpu.sample(9000 - i, seed=3), range(64)):
+            assert np.abs(images - expected[: len(images)]).max() <= 1
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_nothing_is_written_to_stderr(
+    tiny_artifact: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Sampler(tiny_artifact, provider="cuda") as sampler:
+        sampler.sample(9000)
+        assert sampler.check().passed
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_tf32_is_near(on_gpu: Sampler, tiny_artifact: Path) -> None:
+    rounded = Sampler(tiny_artifact, provider="cuda", tf32=True).sample(5000).astype(int)
+    difference = np.abs(rounded - on_gpu.sample(5000))
+    assert difference.max() <= 2
+    assert (difference > 0).mean() < 0.05
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_doctor_sees_it(on_gpu: Sampler) -> None:
+    report = doctor.examine()["cuda"]
+    assert report["problem"] is None
+    assert report["devices"][0]["memory_bytes"] > 2**30

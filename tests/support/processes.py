@@ -1,0 +1,136 @@
+"""Training in processes of its own, to be killed."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.config import TrainConfig
+
+_context = multiprocessing.get_context("forkserver")
+# Imported once, so that a process is in the middle of training within a second.
+_context.set_forkserver_preload(
+    ["training.train", "training.run", "sklearn.datasets", "torchvision.transforms.v2.functional"]
+)
+
+
+def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    process = _context.Process(target=target, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def run(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
+    """`python -m training.run`, with saves every so often; what it prints goes to run_dir.log."""
+    from training import run, training_loop
+
+    training_loop._SAVE_SECONDS = save_seconds
+    # What a shell starts in the background ignores SIGINT, and so would this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with run_dir.with_suffix(".log").open("a", encoding="utf-8") as log:
+        sys.stdout = sys.stderr = log
+        sys.exit(run.main(arguments))
+
+
+def run_slowly(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
+    """The same, with steps that take minutes once something is saved."""
+    import time
+
+    from training.engine.engine import Engine
+
+    quick = Engine.run
+
+    def slow(self: Engine, count: int) -> Any:
+        if self._state.step > 20:
+            run_dir.with_suffix(".slow").touch()
+            time.sleep(300)
+        return quick(self, count)
+
+    Engine.run = slow  # type: ignore[method-assign]
+    run(run_dir, arguments, save_seconds)
+
+
+def hold(run_dir: Path) -> None:
+    """Hold the lock of a run folder until killed."""
+    import time
+
+    from training.run_folder.folder import locked
+
+    with locked(run_dir):
+        run_dir.with_suffix(".held").touch()
+        time.sleep(300)
+
+
+def start_ranks(target: Callable[..., None], *arguments: object) -> list[BaseProcess]:
+    """Two processes that train together, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [start(as_rank, rank, port, target, *arguments) for rank in range(2)]
+
+
+def as_rank(rank: int, port: int, target: Callable[..., None], *arguments: object) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in values.items()})
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    target(*arguments)
+
+
+def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | None) -> None:
+    """Steps one by one; what each has led to goes to a file for each rank.
+
+    broken: the rank on which nothing can be compiled.
+    """
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    from tests.training.test_engine import tiny
+    from training.engine import engine
+    from training.engine.distributed import joined
+    from training.interruption import Interruption
+
+    with joined() as ranks:
+        # Traced and run as traced: compiling takes seconds.
+        def compiled(function: Callable[..., Any], example: tuple[Any, ...]) -> Any:
+            assert ranks.rank != broken
+            return make_fx(partial(function))(*example)
+
+        engine.compiled = compiled  # type: ignore[attr-defined]
+        state, batches, _ = tiny(config)
+        fast = engine.Engine.create(state, batches, config, count, ranks)
+        seen = []
+        for _ in range(count):
+            losses = torch.from_numpy(fast.run(1))
+            seen.append(state.snapshot().tensors | {"losses": losses})
+        torch.save({"engine": fast.kind, "steps": seen}, folder / f"{ranks.rank}.pt")
+        if ranks.rank:
+            assert not list(ranks.orders(Interruption()))
+
+
+def run_with_nan(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
+    """`run`, where the ninth gradients of rank 1, and of no other, are not finite."""
+    from training.engine import engine
+    from training.gan.step import adversarial_gradients
+
+    calls = 0
+
+    def spoiled(*given: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        found = adversarial_gradients(*given, **options)
+        if calls == 9 and os.environ["RANK"] == "1":
+            found = found._replace(losses=found.losses * float("nan"))
+        return found
+
+    engine.adversarial_gradients = spoiled  # type: ignore[attr-defined]
+    run(run_dir, arguments, save_seconds)

@@ -1,0 +1,166 @@
+"""Settings: JSON and back, what is refused, and the command line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import TINY
+from training.config import (
+    RECIPES,
+    ConfigError,
+    DataConfig,
+    NetworkConfig,
+    RecipeConfig,
+    TrainConfig,
+    differences,
+)
+from training.run import main, parse
+from training.run_folder.config_file import from_dict, to_dict
+from training.run_folder.resume_settings import for_more
+
+
+def test_json_gives_back_the_same_settings() -> None:
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(TINY)))) == TINY
+
+
+def test_the_defaults_are_the_exercise() -> None:
+    config = TrainConfig()
+    assert config.network == NetworkConfig(100, (128, 256, 512, 1024), (512, 256))
+    assert config.recipe.recipe == "bce"
+    assert (config.recipe.lr, config.recipe.batch_size) == (2e-4, 64)
+    assert config.epochs == 200
+
+
+def test_gamma_and_the_learning_rate_fall_until_the_burn_in_ends() -> None:
+    recipe = RecipeConfig(lr=0.8, lr_end=0.2, gamma=2, gamma_end=0.5, burn_in=1000)
+    assert [recipe.lr_at(n) for n in (0, 500, 1000, 5000)] == pytest.approx([0.8, 0.5, 0.2, 0.2])
+    assert RecipeConfig(lr=0.8, burn_in=1000).lr_at(10**9) == 0.8
+    assert [recipe.gamma_at(n) for n in (0, 500, 1000, 5000)] == [2, 1.25, 0.5, 0.5]
+    assert recipe.gamma_at(100) > 1.9  # slowly at first
+    assert RecipeConfig(gamma=2, burn_in=0).gamma_at(10**9) == 2
+
+
+def test_settings_of_another_version_are_refused() -> None:
+    with pytest.raises(ConfigError, match="novelty"):
+        from_dict(TrainConfig, {"novelty": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--lr", "-1"], "--lr must be positive, got -1.0"),
+        (["--lr", "nan"], "--lr must be positive"),
+        (["--batch-size", "0"], "--batch-size must be at least 2"),
+        (["--batch-size", "1"], "BatchNorm needs two images"),
+        (["--dataset", "nonsense"], "one of mnist, fashion-mnist, kmnist, digits"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--iterations", "0"], "--iterations must be at least 1"),
+        (["--latent-dim", "0"], "--latent-dim must be at least 1"),
+        (["--image-size", "0"], "--image-size must be at least 1"),
+        (["--betas", "0.5", "1"], "--betas must lie in [0, 1)"),
+        (["--generator-dims", "64", "0"], "--generator-dims"),
+        (["--gamma", "-1"], "--gamma must be 0 or more"),
+        (["--lr-end", "-1"], "--lr-end must be 0 or more"),
+        (["--gamma-end", "nan"], "--gamma-end must be 0 or more"),
+        (["--burn-in", "-1"], "--burn-in must be 0 or more"),
+        (["--ema-half-life", "-1"], "--ema-half-life"),
+        (["--seed", "-1"], "--seed must be in 0"),
+        (["--recipe", "nonsense"], "invalid choice: 'nonsense'"),
+        (["--resume", "nowhere"], "nowhere holds no run"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert complaint in error
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense", "1"], ["--epochs", "x"], ["--channels", "2"]])
+def test_what_cannot_be_parsed_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_every_setting_is_an_option(tmp_path: Path) -> None:
+    command = parse(
+        f"--dataset {tmp_path} --data-dir d --image-size 32 --channels 3 --latent-dim 5 "
+        "--generator-dims 6 7 --discriminator-dims 8 --recipe hinge --batch-size 9 --lr 0.1 "
+        "--lr-end 0.05 --engine plain --deterministic "
+        "--betas 0.2 0.3 --gamma 0.5 --gamma-end 0.4 --burn-in 3 --ema-half-life 4 --epochs 10 "
+        "--iterations 11 --seed 12 --device cpu --matmul-precision high --select g-loss "
+        "--score-every 13 --run-dir r".split()
+    )
+    assert command.run_dir == Path("r")
+    assert command.config == TrainConfig(
+        data=DataConfig(str(tmp_path), Path("d"), 32, 3),
+        network=NetworkConfig(5, (6, 7), (8,)),
+        recipe=RecipeConfig("hinge", 9, 0.1, 0.05, (0.2, 0.3), 0.5, 0.4, 3, 4),
+        epochs=10,
+        iterations=11,
+        seed=12,
+        device="cpu",
+        matmul_precision="high",
+        engine="plain",
+        deterministic=True,
+        select="g-loss",
+        score_every=13,
+    )
+
+
+def test_a_recipe_brings_its_own_defaults() -> None:
+    recipe = parse(["--recipe", "r3gan", "--lr", "0.001"]).config.recipe
+    assert recipe == replace(RECIPES["r3gan"], lr=0.001)
+    assert recipe.batch_size == 128
+
+
+def test_differences_are_named() -> None:
+    other = replace(TINY, seed=1, recipe=replace(TINY.recipe, lr=1.0))
+    assert sorted(differences(TINY, other)) == ["lr", "seed"]
+
+
+@pytest.mark.parametrize("change", [{"epochs": 20}, {"iterations": 99}])
+def test_a_resumed_run_may_be_longer(change: dict[str, Any]) -> None:
+    asked = replace(TINY, **change)
+    assert for_more(TINY, asked) == asked
+
+
+def test_epochs_asked_for_replace_iterations_saved() -> None:
+    saved = replace(TINY, iterations=50)
+    assert for_more(saved, replace(saved, epochs=20)).iterations is None
+
+
+def test_a_resumed_run_keeps_everything_else(
+    tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse(["--resume", str(tiny_run)]).config == TINY
+    with pytest.raises(SystemExit) as exit_info:
+        parse(["--resume", str(tiny_run), "--lr", "0.1", "--seed", "4"])
+    assert exit_info.value.code == 2
+    error = capsys.readouterr().err
+    assert "--lr 0.0002 -> 0.1" in error
+    assert "--seed 0 -> 4" in error
+
+
+def test_a_folder_of_images_may_have_moved() -> None:
+    """Its images are compared when they are there; a run can be read without them."""
+    saved, moved, other = (
+        TrainConfig(data=DataConfig(place)) for place in ("a/birds", "b/birds", "mnist")
+    )
+    assert for_more(saved, moved) == moved
+    with pytest.raises(ConfigError, match="--dataset a/birds -> mnist"):
+        for_more(saved, other)
+    with pytest.raises(ConfigError, match="'a/birds' is neither a folder nor one of mnist"):
+        saved.data.require_there()

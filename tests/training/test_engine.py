@@ -1,0 +1,221 @@
+"""Many steps at once, by each engine."""
+
+import logging
+import re
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.conftest import CONDITIONAL, CONV, TINY
+from training.config import RECIPES, NetworkConfig, TrainConfig
+from training.data.batches import Batches
+from training.data.datasets import load_images
+from training.engine import compiled, engine
+from training.engine.engine import Engine, resolve
+from training.engine.precision import float32_products
+from training.gan.state import TrainState
+from training.gan.step import adversarial_gradients
+
+CPU = torch.device("cpu")
+HINGE = replace(RECIPES["hinge"], batch_size=64)  # no penalties
+# oneDNN lays the gradients of convolutions as wide as these out in another order than the weights.
+WIDE = replace(CONV, data=replace(CONV.data, image_size=28), network=NetworkConfig(network="conv"))
+R3GAN = replace(RECIPES["r3gan"], batch_size=64, lr_end=1e-4, burn_in=500.0)
+
+
+def tiny(
+    config: TrainConfig = TINY, device: torch.device = CPU
+) -> tuple[TrainState, Batches, TrainConfig]:
+    images = load_images(config.data).to(device)
+    state = TrainState.create(
+        config.network, config.recipe, images.image_shape, device, 0, images.classes
+    )
+    conditional = config.network.conditional
+    return state, Batches(images, config.recipe.batch_size, 0, conditional=conditional), config
+
+
+def losses_of(config: TrainConfig, count: int) -> NDArray[np.float32]:
+    return Engine(*tiny(config)).run(count)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_the_matmul_precision_is_that_of_the_steps_alone(
+    precision: Literal["highest", "high", "medium"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def observed(*arguments: Any, **options: Any) -> Any:
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return adversarial_gradients(*arguments, **options)
+
+    monkeypatch.setattr(engine, "adversarial_gradients", observed)
+    with float32_products():
+        with pytest.raises(KeyboardInterrupt):
+            losses_of(replace(TINY, matmul_precision=precision), 3)
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+    assert seen == [(precision, precision != "highest")] * 2 + [("highest", False)]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_steps_alone_are_held_to_deterministic_algorithms(
+    asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def observed(*arguments: Any, **options: Any) -> Any:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return adversarial_gradients(*arguments, **options)
+
+    monkeypatch.setattr(engine, "adversarial_gradients", observed)
+    losses = losses_of(replace(TINY, deterministic=asked), 2)
+    assert seen == [asked, asked]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("recipe", [HINGE, R3GAN])
+def test_less_precision_trains_alike(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_cpu_has_bfloat16", lambda device: device.type == "cpu")
+    exact = replace(TINY, recipe=recipe, matmul_precision="highest")
+    rounded = replace(exact, matmul_precision="medium")
+    assert Engine(*tiny(rounded)).bfloat16
+    assert not np.array_equal(losses_of(rounded, 3), losses_of(exact, 3))
+    np.testing.assert_allclose(losses_of(rounded, 20), losses_of(exact, 20), rtol=0.05, atol=0.01)
+
+
+def test_bfloat16_leaves_weights_and_gradients_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_cpu_has_bfloat16", lambda device: True)
+    state, batches, config = tiny()
+    Engine(state, batches, config).run(1)
+    assert {tensor.dtype for tensor in state.tensors().values()} == {torch.float32, torch.int64}
+    assert {p.grad.dtype for p in state.generator.parameters() if p.grad is not None} == {
+        torch.float32
+    }
+
+
+def test_each_step_has_its_own_learning_rate() -> None:
+    state, batches, config = tiny(replace(TINY, recipe=replace(R3GAN, lr=0.5, lr_end=1e-3)))
+    Engine(state, batches, config).run(1)
+    assert state.optimizer.param_groups[0]["lr"] == 0.5
+    Engine(state, batches, config).run(10)
+    assert state.optimizer.param_groups[0]["lr"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "total", "expected"),
+    [
+        ("auto", "cpu", 9_999, "plain"),
+        ("auto", "cpu", 10_000, "compiled"),
+        ("auto", "cuda", 10, "graph"),
+        ("plain", "cuda", 10**6, "plain"),
+        ("compiled", "cpu", 1, "compiled"),
+    ],
+)
+def test_auto_takes_what_pays(asked: Any, device: str, total: int, expected: str) -> None:
+    assert resolve(replace(TINY, engine=asked), torch.device(device), total) == expected
+
+
+def test_auto_takes_convolutions_as_they_are() -> None:
+    assert resolve(replace(CONV, engine="auto"), CPU, 10**6) == "plain"
+    assert resolve(replace(CONV, engine="auto"), torch.device("cuda"), 10**6) == "graph"
+    assert resolve(replace(CONV, engine="compiled"), CPU, 1) == "compiled"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # compilers warn of what is theirs
+@pytest.mark.parametrize(
+    ("usual", "recipe", "precision"),
+    [
+        (TINY, HINGE, "highest"),
+        (CONDITIONAL, R3GAN, "medium"),
+        pytest.param(WIDE, R3GAN, "medium", marks=pytest.mark.full),
+    ],
+)
+def test_the_compiled_engine_trains_as_the_plain_one(
+    usual: Any, recipe: Any, precision: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(usual, recipe=recipe, engine="compiled", matmul_precision=precision)
+    state, batches, _ = tiny(config)
+    before = state.snapshot()
+    with caplog.at_level(logging.INFO):
+        fast = Engine.create(state, batches, config, total=20)
+    assert fast.kind == "compiled"
+    assert "compared with the plain one" in caplog.text
+    # The comparison has left no trace.
+    for name, tensor in state.tensors().items():
+        assert torch.equal(tensor, before.tensors.get(name, torch.zeros_like(tensor)))
+    assert state.step == 0
+    fast_losses, plain_losses = fast.run(20), losses_of(replace(config, engine="plain"), 20)
+    rtol, atol = (0.05, 0.02) if fast.bfloat16 else (1e-3, 1e-4)
+    np.testing.assert_allclose(fast_losses, plain_losses, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            lambda real, z: (-real, z),
+            "compiled engine cannot be used.*the discriminator moved by",
+        ),
+        (lambda real, z: 1 / 0, "cannot be used.*ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_fast_engine_that_goes_wrong_is_not_used(
+    broken: Any, message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def other(step: Any, example: Any) -> Any:
+        return lambda weights, real, z, *others: step(weights, *broken(real, z), *others)
+
+    monkeypatch.setattr(compiled, "compiled", other)
+    state, batches, config = tiny(replace(TINY, engine="compiled"))
+    created = Engine.create(state, batches, config, total=20)
+    assert created.kind == "plain"
+    assert caplog.messages
+    assert re.search(message, caplog.text)
+    np.testing.assert_array_equal(created.run(5), losses_of(TINY, 5))
+
+
+def test_a_step_that_does_not_move_the_generator_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its losses hardly differ in the first steps."""
+
+    def other(step: Any, example: Any) -> Any:
+        def frozen(weights: Any, *others: Any) -> Any:
+            return step(({k: v.clone() for k, v in weights[0].items()}, weights[1]), *others)
+
+        return frozen
+
+    monkeypatch.setattr(compiled, "compiled", other)
+    created = Engine.create(*tiny(replace(TINY, engine="compiled")), total=20)
+    assert created.kind == "plain"
+    assert "the generator moved by" in caplog.text
+
+
+def test_graphs_without_a_gpu_are_said_not_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    created = Engine.create(*tiny(replace(TINY, engine="graph")), total=20)
+    assert created.kind == "plain"
+    assert "the graph engine cannot be used, the plain one runs: RuntimeError" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", ["graph", "compiled"])
+@pytest.mark.parametrize("recipe", [HINGE, R3GAN])
+@pytest.mark.parametrize("usual", [TINY, CONDITIONAL, CONV])
+def test_a_cuda_graph_trains_as_the_plain_engine(usual: Any, recipe: Any, kind: Any) -> None:
+    cuda = torch.device("cuda")
+    config = replace(usual, recipe=recipe, engine=kind, device="cuda", matmul_precision="highest")
+    state, batches, _ = tiny(config, cuda)
+    fast = Engine.create(state, batches, config, total=33)
+    assert fast.kind == kind
+    losses = [fast.run(23), fast.run(10)]
+    expected = Engine(*tiny(config, cuda)).run(33)
+    np.testing.assert_allclose(np.concatenate(losses), expected, rtol=1e-2, atol=1e-3)
+    assert state.step == 33

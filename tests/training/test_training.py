@@ -1,0 +1,322 @@
+"""A run, from its folder to its resume."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from inference import Sampler
+from inference.writing.pictures import grid
+from tests.conftest import TINY
+from training.config import TrainConfig
+from training.records.progress import ProgressBar
+from training.records.samples import grid_steps
+from training.run import main
+from training.run_folder.config_file import read_config
+from training.run_folder.sealed_file import CheckpointError, load
+from training.train import train
+
+STEPS = 43  # ceil(12 epochs * 1797 images / 512)
+
+
+def read_lines(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def events(run_dir: Path, stream: str) -> Any:
+    """All that TensorBoard has of one of the two event streams."""
+    everything = {"scalars": 0, "images": 0}
+    return EventAccumulator(str(run_dir / "tensorboard" / stream), everything).Reload()
+
+
+def without_timing(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in records]
+
+
+def tensors(content: Any) -> Iterator[torch.Tensor]:
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from tensors(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from tensors(value)
+
+
+def assert_same_state(a: Path, b: Path) -> None:
+    """Bit for bit: networks, average, optimizers, random state."""
+    first, second = list(tensors(load(a / "last.pt"))), list(tensors(load(b / "last.pt")))
+    assert len(first) == len(second) > 40
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+def test_a_run_leaves_what_the_design_promises(tiny_run: Path) -> None:
+    assert read_config(tiny_run) == TINY
+    config = json.loads((tiny_run / "config.json").read_text())
+    assert config["versions"].keys() >= {"python", "torch", "ganpack"}
+    assert len(config["data_sha256"]) == 64
+    assert load(tiny_run / "last.pt")["step"] == STEPS
+    best = json.loads((tiny_run / "best.json").read_text())
+    assert (tiny_run / best["checkpoint"]).exists()
+    steps = sorted(grid_steps(STEPS))
+    assert len(steps) == 10
+    assert sorted(p.name for p in (tiny_run / "samples").iterdir()) == [
+        f"step-{step:07d}.png" for step in steps
+    ]
+    assert not list(tiny_run.rglob("*.tmp"))
+
+
+def test_every_iteration_and_epoch_is_recorded_once(tiny_run: Path) -> None:
+    iterations, epochs = read_lines(tiny_run, "iteration"), read_lines(tiny_run, "epoch")
+    assert [record["step"] for record in iterations] == list(range(1, STEPS + 1))
+    assert [record["epoch"] for record in epochs] == list(range(1, 13))
+    assert [record["step"] for record in epochs] == [-(-e * 1797 // 512) for e in range(1, 13)]
+    first = epochs[0]
+    for name in ("loss_g", "loss_d", "d_real", "d_fake"):
+        mean = np.mean([record[name] for record in iterations[: first["step"]]])
+        assert first[name] == pytest.approx(mean)
+    assert all(record["images_per_second"] > 0 for record in epochs)
+
+
+def test_tensorboard_holds_the_same_numbers(tiny_run: Path) -> None:
+    iterations = events(tiny_run, "iterations")
+    for tag, name in (
+        ("each iteration/generator loss", "loss_g"),
+        ("each iteration/discriminator loss", "loss_d"),
+        ("each iteration/D(real), of real images", "d_real"),
+        ("each iteration/D(fake), of generated images", "d_fake"),
+    ):
+        scalars = iterations.Scalars(tag)
+        records = read_lines(tiny_run, "iteration")
+        assert [event.step for event in scalars] == [record["step"] for record in records]
+        expected = [record[name] for record in records]
+        np.testing.assert_allclose([event.value for event in scalars], expected, rtol=1e-6)
+    assert iterations.Scalars("each iteration/images per second")
+    grids = iterations.Images("samples/images 0 to 63 of seed 0")
+    assert [event.step for event in grids] == sorted(grid_steps(STEPS))
+    epochs = events(tiny_run, "epochs")
+    for name in ("generator loss", "discriminator loss", "D(real)", "D(fake)", "images per second"):
+        scalars = epochs.Scalars(f"epoch mean/{name}")
+        assert [event.step for event in scalars] == list(range(1, 13))
+    scored = [record for record in read_lines(tiny_run, "epoch") if record["scores"]]
+    events_of_fcd = iterations.Scalars("at each scoring/FCD (lower is better)")
+    assert [event.step for event in events_of_fcd] == [record["step"] for record in scored]
+    expected = [record["scores"]["fcd"] for record in scored]
+    np.testing.assert_allclose([event.value for event in events_of_fcd], expected, rtol=1e-6)
+
+
+def test_tensorboard_sorts_runs_by_their_settings(tiny_run: Path) -> None:
+    iterations = events(tiny_run, "iterations")
+    contents = {
+        tag.rpartition("/")[2]: HParamsPluginData.FromString(content)
+        for tag, content in iterations.PluginTagToContent("hparams").items()
+    }
+    settings = contents["session_start_info"].session_start_info.hparams
+    assert settings["dataset"].string_value == "digits"
+    assert settings["batch-size"].number_value == 512
+    assert settings["betas"].string_value == "0.0 0.99"
+    assert contents["session_end_info"].session_end_info.status == STATUS_SUCCESS
+    judged = {metric.name.tag for metric in contents["experiment"].experiment.metric_infos}
+    assert "at each scoring/FCD (lower is better)" in judged
+    assert judged <= set(iterations.Tags()["scalars"])
+
+
+def test_checkpoints_are_scored_as_often_as_asked(tiny_run: Path) -> None:
+    epochs = read_lines(tiny_run, "epoch")
+    steps = [record["step"] for record in epochs if record["scores"]]
+    # Epochs end at 4, 8, 11, 15, …: scored are the first, those that pass a ten, and the last.
+    assert steps == [4, 11, 22, 32, 43]
+    scores = epochs[-1]["scores"]
+    assert (scores["images"], scores["split"], scores["extractor"]) == (898, "train", "trained")
+    assert len(scores["extractor_sha256"]) == 64
+    assert scores["excess"] == (scores["fcd"] - scores["floor"]) / scores["trace"]
+
+
+def test_the_best_is_shown_by_both_rules(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epochs = read_lines(tiny_run, "epoch")
+    best = json.loads((tiny_run / "best.json").read_text())
+    assert best["rule"] == "fcd"
+    assert {key: best[key] for key in best["choices"]["fcd"]} == best["choices"]["fcd"]
+    scored = [record for record in epochs if record["scores"]]
+    assert best["score"] == min(record["scores"]["fcd"] for record in scored)
+    g_loss = best["choices"]["g-loss"]
+    assert g_loss["score"] == min(record["loss_g"] for record in epochs[1:])
+    for rule, choice in best["choices"].items():
+        assert load(tiny_run / choice["checkpoint"])["step"] == choice["step"]
+        final = best["final"][rule]
+        assert final["fcd"] != choice["score"]  # on noise that it was not chosen on
+        assert final["images"] == 898
+    assert best["nearest"]["generated"] > 1
+    assert 1 < best["nearest"]["real"] < 100
+    with Image.open(tiny_run / "nearest.png") as image:
+        assert image.size == (8 * 10 + 2, 4 * 10 + 2)
+    shutil.copytree(tiny_run, tmp_path / "run")
+    assert main(["--resume", str(tmp_path / "run"), "--select", "g-loss"]) == 0
+    output = capsys.readouterr().out
+    for rule in ("fcd", "g-loss"):
+        final = best["final"][rule]
+        assert f"best by {rule}: epoch {best['choices'][rule]['epoch']}" in output
+        assert f"FCD {final['fcd']:.3f}, excess {final['excess']:.2%}" in output
+    again = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert again["checkpoint"] == g_loss["checkpoint"]
+    assert again["choices"] == best["choices"]
+
+
+def test_grids_are_drawn_when_the_exercise_drew_them() -> None:
+    every_10000 = [1000, *range(10_000, 187_501, 10_000), 187_000, 187_500]
+    assert sorted(grid_steps(187_500)) == every_10000
+    assert len(grid_steps(89_999)) == 11
+    for total in (10, 43, 999, 18_750, 89_998 // 2):
+        steps = sorted(grid_steps(total))
+        assert len(steps) >= 10
+        assert steps[-1] == total
+        gaps = np.diff([0, *steps])
+        assert gaps.max() - gaps.min() <= 1
+    assert sorted(grid_steps(3)) == [1, 2, 3]
+
+
+def test_the_sampler_draws_the_sample_grid(tiny_run: Path, tmp_path: Path) -> None:
+    from export.artifact_folder import export
+
+    last = f"step-{STEPS:07d}"
+    export(tiny_run / "checkpoints" / f"{last}.pt", tmp_path / "artifact")
+    with Image.open(tiny_run / "samples" / f"{last}.png") as image:
+        drawn = np.asarray(image).astype(int)
+    sampled = grid(Sampler(tmp_path / "artifact", provider="cpu").sample(64, seed=0))
+    assert np.abs(sampled - drawn).max() <= 1
+    assert (sampled != drawn).mean() < 1e-3
+
+
+def test_one_seed_gives_one_run(tiny_run: Path, tmp_path: Path) -> None:
+    train(TINY, tmp_path / "same")
+    assert_same_state(tiny_run, tmp_path / "same")
+    for name in (p.name for p in (tiny_run / "samples").iterdir()):
+        same = (tmp_path / "same" / "samples" / name).read_bytes()
+        assert same == (tiny_run / "samples" / name).read_bytes()
+    train(replace(TINY, seed=1), tmp_path / "other")
+    losses = [read_lines(run, "iteration")[-1]["loss_g"] for run in (tiny_run, tmp_path / "other")]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    "half", [replace(TINY, epochs=3), replace(TINY, iterations=20)], ids=["epoch", "mid-epoch"]
+)
+def test_a_resumed_run_is_as_if_it_had_never_stopped(
+    half: TrainConfig, tiny_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    train(half, run_dir)
+    assert load(run_dir / "last.pt")["step"] < STEPS
+    train(TINY, run_dir, resume=True)
+    assert_same_state(tiny_run, run_dir)
+    for kind in ("iteration", "epoch"):
+        resumed, whole = read_lines(run_dir, kind), read_lines(tiny_run, kind)
+        assert without_timing(resumed) == without_timing(whole)
+    assert (run_dir / "best.json").read_bytes() == (tiny_run / "best.json").read_bytes()
+    for stream, tag in (
+        ("iterations", "each iteration/generator loss"),
+        ("epochs", "epoch mean/generator loss"),
+    ):
+        resumed, whole = (events(run, stream).Scalars(tag) for run in (run_dir, tiny_run))
+        assert [(e.step, e.value) for e in resumed] == [(e.step, e.value) for e in whole]
+
+
+def test_a_resume_goes_back_to_the_last_save(tiny_run: Path, tmp_path: Path) -> None:
+    """What was written after last.pt, by a run that was then killed, is done again."""
+    run_dir = tmp_path / "run"
+    train(replace(TINY, epochs=3), run_dir)
+    saved = {name: (run_dir / name).read_bytes() for name in ("last.pt", "config.json")}
+    train(replace(TINY, epochs=8), run_dir, resume=True)
+    for name, content in saved.items():
+        (run_dir / name).write_bytes(content)
+    with (run_dir / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"kind": "iter')  # cut short by the kill
+    train(TINY, run_dir, resume=True)
+    assert_same_state(tiny_run, run_dir)
+    assert without_timing(read_lines(run_dir, "epoch")) == without_timing(
+        read_lines(tiny_run, "epoch")
+    )
+    assert len(read_lines(run_dir, "iteration")) == STEPS
+
+
+def test_a_finished_run_resumes_to_itself(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(tiny_run, run_dir)
+    assert main(["--resume", str(run_dir)]) == 0
+    assert f"{STEPS} iterations done" in capsys.readouterr().out
+    assert_same_state(tiny_run, run_dir)
+
+
+def test_other_images_are_refused_on_resume(tiny_run: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(tiny_run, run_dir)
+    other = replace(TINY, data=replace(TINY.data, image_size=9))
+    with pytest.raises(CheckpointError, match="trained on other images"):
+        train(other, run_dir, resume=True)
+
+
+def test_a_folder_in_use_is_left_alone(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (tiny_run / "last.pt").stat().st_mtime_ns
+    assert main(["--dataset", "digits", "--run-dir", str(tiny_run)]) == 1
+    assert f"--resume {tiny_run}" in capsys.readouterr().err
+    assert (tiny_run / "last.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_a_gpu_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["--dataset", "digits", "--device", "cuda", "--run-dir", str(tmp_path / "run")]
+    assert main(arguments) == 1
+    assert "--device cpu" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", ["plain", "graph"])
+def test_training_on_cuda_resumes_and_repeats(
+    tmp_path: Path, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    config = replace(TINY, device="cuda", engine=engine, deterministic=True)
+    train(config, tmp_path / "a")
+    train(replace(config, epochs=5), tmp_path / "b")
+    train(config, tmp_path / "b", resume=True)
+    assert_same_state(tmp_path / "a", tmp_path / "b")
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ProgressBar(step=0, total=1000) as bar:
+        for step in range(1, 1001):
+            bar.update(step, 1, 0.5, 0.25)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1  # the end; the next would have come after 30 seconds
+    for part in ("epoch 1", "1000/1000", "loss_g 0.500", "loss_d 0.250", "it/s", "00:00 left"):
+        assert part in lines[0]
+
+
+def test_progress_on_a_terminal_is_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with ProgressBar(step=10, total=20) as bar:
+        bar.update(20, 2, 0.5, 0.25)
+    shown = capsys.readouterr().err
+    for part in ("epoch 2", "20/20", "loss_g 0.500", "loss_d 0.250", "it/s"):
+        assert part in shown

@@ -1,0 +1,1 @@
+"""Data sets in memory, and endless batches of them. No networks."""

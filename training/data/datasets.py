@@ -1,0 +1,91 @@
+"""The named data sets, and folders of images, as `Images`."""
+
+import gzip
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from training.config import DataConfig
+from training.data.images import DataError, Images
+
+
+def load_images(config: DataConfig, *, train: bool = True) -> Images:
+    """The training images, or with `train=False` the test images, on the CPU.
+
+    Raises:
+        ConfigError: for a data set that is neither ours nor a folder.
+        DataError: where they cannot be had; the message says what to do.
+    """
+    config.require_there()
+    if config.dataset in _TORCHVISION:
+        images = _load_torchvision(config, train)
+    elif not train:
+        raise DataError(f"{config.dataset} has no test images of its own")
+    elif config.dataset == "digits":
+        images = _load_digits(config)
+    else:
+        from training.data.image_folder import load_folder
+
+        return load_folder(Path(config.dataset), config.image_size, config.channels)
+    pixels = images.pixels
+    if pixels.shape[2:] != (config.image_size, config.image_size):
+        from torchvision.transforms.v2.functional import resize
+
+        pixels = resize(pixels, [config.image_size, config.image_size], antialias=True)
+    return replace(images, pixels=pixels.expand(-1, config.channels, -1, -1).contiguous())
+
+
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
+
+
+def _load_torchvision(config: DataConfig, train: bool) -> Images:
+    from torchvision import datasets
+
+    dataset_class = getattr(datasets, _TORCHVISION[config.dataset])
+    folder = config.data_dir / dataset_class.__name__ / "raw"
+    for name, md5 in dataset_class.resources:
+        _verify(folder / name, md5)
+    try:
+        dataset = dataset_class(config.data_dir, train=train, download=True)
+    except (OSError, RuntimeError, EOFError, ValueError, AssertionError) as error:
+        files = ", ".join(name for name, _ in dataset_class.resources)
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise DataError(
+            f"{config.dataset} is not in --data-dir {config.data_dir} and cannot be downloaded "
+            f"({reason}). Put {files} into {folder}, or use --dataset digits, which needs no "
+            f"download"
+        ) from error
+    return Images(dataset.data.unsqueeze(1), dataset.targets, tuple(map(str, dataset.classes)))
+
+
+def _verify(packed: Path, md5: str) -> None:
+    """Raise DataError if a downloaded file, or what was unpacked from it, is not as published.
+
+    torchvision checks only what it downloads itself, and never what it unpacked.
+    """
+    if not packed.exists():
+        return  # torchvision will fetch it
+    content = packed.read_bytes()
+    again = "delete it, and it is downloaded again"
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise DataError(f"{packed} is truncated or changed, its md5 is not {md5}: {again}")
+    unpacked = packed.with_suffix("")
+    if unpacked.exists() and unpacked.read_bytes() != gzip.decompress(content):
+        raise DataError(
+            f"{unpacked} is truncated or changed, it is not what {packed.name} holds: "
+            f"delete it, and it is unpacked again"
+        )
+
+
+def _load_digits(config: DataConfig) -> Images:
+    """scikit-learn's 1,797 handwritten digits of 8×8, values 0 … 16."""
+    from sklearn.datasets import load_digits
+    from torchvision.transforms.v2.functional import resize
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = torch.from_numpy(images).float().mul_(255 / 16).view(-1, 1, 8, 8)
+    # Resized as float32: rounding to whole levels comes last.
+    pixels = resize(pixels, [config.image_size, config.image_size], antialias=True)
+    return Images(pixels.round().byte(), torch.from_numpy(labels), tuple("0123456789"))

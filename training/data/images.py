@@ -1,0 +1,53 @@
+"""Images in memory as one uint8 tensor, and the error of a data set that cannot be had."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+class DataError(Exception):
+    """A data set cannot be had; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set in memory."""
+
+    pixels: Tensor
+    """uint8 (N, C, H, W)."""
+    labels: Tensor | None
+    """int64 (N,), indices into `classes`; None for unlabelled images."""
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        _, channels, height, width = self.pixels.shape
+        return channels, height, width
+
+    def sha256(self) -> str:
+        """Of the pixels and labels, in order: tells data sets apart."""
+        digest = hashlib.sha256(self.pixels.cpu().numpy().data)  # no copy of it
+        if self.labels is not None:
+            digest.update(self.labels.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def take(self, indices: Tensor) -> "Images":
+        """The images at `indices`."""
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, pixels=self.pixels[indices], labels=labels)
+
+    def to(self, device: torch.device) -> "Images":
+        """The same images, held on `device`."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """uint8 0 … 255 to float32 in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1)

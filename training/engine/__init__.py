@@ -1,0 +1,1 @@
+"""How steps are run: plain, compiled, in CUDA graphs, by several processes."""

@@ -1,0 +1,105 @@
+"""The two networks, of fully connected layers or convolutions: see `layers`."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inference.noise import labels as drawn_labels
+from inference.noise import latents
+from training.gan.layers import DISCRIMINATORS, GENERATORS
+
+
+class Conditional(nn.Module):
+    """A network that is given the labels of images, if there are classes."""
+
+    one_hot: Tensor
+    """(classes, classes): the vector of each label. No weight, so no file of a run holds it."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        vectors = torch.eye(classes) if classes else None
+        self.register_buffer("one_hot", vectors, persistent=False)
+
+
+class Generator(Conditional):
+    """Maps noise z ~ N(0, I), and the label if there are classes, to images in [-1, 1].
+
+    image_shape: (C, H, W).  hidden_dims: widths, or channels, of the layers that `network` names.
+    classes: the names of the labels that it takes; none for an unconditional generator.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        hidden_dims: tuple[int, ...],
+        image_shape: tuple[int, int, int],
+        classes: tuple[str, ...] = (),
+        network: str = "mlp",
+    ) -> None:
+        super().__init__(len(classes))
+        self.latent_dim = latent_dim
+        self.hidden_dims = hidden_dims
+        self.image_shape = image_shape
+        self.classes = classes
+        self.network = network
+        self.layers = GENERATORS[network](latent_dim + len(classes), hidden_dims, image_shape)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """labels: int64 (B,), of a conditional generator."""
+        if labels is not None:
+            z = torch.cat([z, F.embedding(labels, self.one_hot)], 1)  # (B, latent_dim + classes)
+        x: Tensor = self.layers(z).tanh()  # (B, C*H*W)
+        images: Tensor = x.unflatten(1, self.image_shape)  # (B, C, H, W)
+        return images
+
+    def drawn(self, count: int, *, seed: int = 0, start: int = 0) -> tuple[Tensor, ...]:
+        """Its inputs for images of a seed, as the sampler has them, on its device."""
+        device = next(self.parameters()).device
+        inputs = drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed, start=start)
+        return tuple(tensor.to(device) for tensor in inputs)
+
+
+class Discriminator(Conditional):
+    """Tells real images from generated ones. No BatchNorm: an image's logit is its own.
+
+    With classes it has a logit for each, of which the label's counts: a projection discriminator
+    (Miyato and Koyama 2018, arXiv 1802.05637) whose two terms are one, as labels are one-hot.
+    """
+
+    def __init__(
+        self,
+        hidden_dims: tuple[int, ...],
+        image_shape: tuple[int, int, int],
+        classes: int = 0,
+        network: str = "mlp",
+    ) -> None:
+        super().__init__(classes)
+        self.layers = DISCRIMINATORS[network](image_shape, hidden_dims, max(1, classes))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits, (B,), of images (B, C, H, W) in [-1, 1].  labels: int64 (B,), with classes."""
+        logits: Tensor = self.layers(images)  # (B, 1 or classes)
+        if labels is None:
+            return logits.squeeze(1)
+        return (logits * F.embedding(labels, self.one_hot)).sum(1)
+
+    def probability(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The probability, (B,), that images are real."""
+        logits: Tensor = self(images, labels)
+        return logits.sigmoid()
+
+
+def drawn_inputs(
+    latent_dim: int, classes: int, count: int, *, seed: int = 0, start: int = 0
+) -> tuple[Tensor, ...]:
+    """z of images of a seed, and with classes their drawn labels: what a generator is given."""
+    z = torch.from_numpy(latents(count, latent_dim, seed=seed, start=start))
+    if classes == 0:
+        return (z,)
+    return z, torch.from_numpy(drawn_labels(count, classes, seed=seed, start=start))
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """float (n, C, H, W) in [-1, 1] -> uint8 (n, H, W, C), rounded half to even."""
+    levels = ((images + 1) * 127.5).round().clamp(0, 255)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,0 +1,1 @@
+"""report.html and compare.html: their content, charts and templates. Measures nothing."""

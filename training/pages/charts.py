@@ -1,0 +1,244 @@
+"""The charts of a run as SVG that takes its colours, light or dark, from the page it stands in."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from training.pages.run_view import LOSSES, RunView
+
+_BINS = 240
+_WIDE, _NARROW = (9.6, 3.8), (3.9, 3.5)  # inches: for a desk and paper, for a phone
+
+# Colours that stand for those of the page, which knows whether it is dark.
+_INK, _FAINT, _GRID = "#010101", "#020202", "#030303"
+_HUES = {
+    "generator": "#0000a1", "discriminator": "#0000a2", "real": "#0000a3",
+    "fcd": "#0000a4", "g-loss": "#0000a5",
+}  # fmt: skip
+_RUNS = [f"#0000b{i}" for i in range(6)]
+_PAGE_COLOURS = (
+    {_INK: "var(--ink)", _FAINT: "var(--faint)", _GRID: "var(--line)"}
+    | {colour: f"var(--{name})" for name, colour in _HUES.items()}
+    | {colour: f"var(--run-{i})" for i, colour in enumerate(_RUNS)}
+)
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9.5,
+    "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "axes.edgecolor": _FAINT, "grid.color": _GRID, "grid.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "axes.axisbelow": True, "axes.xmargin": 0.015, "lines.linewidth": 1.6,
+    "legend.frameon": False, "legend.handlelength": 1.8, "path.simplify_threshold": 0.4,
+}  # fmt: skip
+# Dashes of lines that may lie upon one another.
+_DASHES = {"fcd": (0, (3, 3)), "g-loss": (3, (3, 3))}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart in two shapes."""
+
+    title: str
+    note: str
+    wide: str
+    """SVG, for more than about 600 pixels, and for paper."""
+    narrow: str
+    """SVG, for a phone."""
+
+
+def loss_chart(run: RunView) -> Chart:
+    """The losses of both networks."""
+    unit = "loss" if run.config.recipe.recipe == "hinge" else "loss (nats)"
+
+    def draw(axes: Axes) -> None:
+        columns = [("generator", "loss_g"), ("discriminator", "loss_d")]
+        top = _bands(axes, run, [(label, label, name) for label, name in columns])
+        _mark_choices(axes, run)
+        axes.set_ylim(min(0.0, axes.get_ylim()[0]), top)
+        axes.set_ylabel(unit)
+
+    return _chart("Losses of both networks", _band_note(run), draw)
+
+
+def probability_chart(run: RunView) -> Chart:
+    """What the discriminator makes of real and of generated images."""
+
+    def draw(axes: Axes) -> None:
+        columns = [("real", "D(real)", "d_real"), ("generator", "D(fake)", "d_fake")]
+        _bands(axes, run, columns)
+        axes.axhline(0.5, color=_INK, lw=0.8, ls=":")
+        axes.set_ylim(0, 1)
+        axes.set_ylabel("mean probability")
+
+    note = (
+        f"{_band_note(run)} D(real) is how real the discriminator finds real images, D(fake) how "
+        f"real it finds generated ones."
+    )
+    if run.config.recipe.recipe == "r3gan":
+        note += (
+            " With r3gan it only compares the two, so their difference counts, not where they lie."
+        )
+    return _chart("What the discriminator believes", note, draw)
+
+
+def fcd_chart(run: RunView) -> Chart:
+    """The FCD of the scored checkpoints, and what both rules chose."""
+    steps = [record.step for record in run.scored]
+    values = [record.scores["fcd"] for record in run.scored]
+    floor = run.scored[0].scores["floor"]
+
+    def draw(axes: Axes) -> None:
+        axes.plot(steps, values, "o-", color=_HUES["generator"], ms=3, label="FCD")
+        axes.axhline(floor, color=_HUES["real"], lw=1.2, label=f"floor {floor:.3g}")
+        _mark_choices(axes, run, dict(zip(steps, values, strict=True)))
+        if 0 < 20 * floor < max(values):
+            _log_axis(axes)
+        else:
+            axes.set_ylim(0, None)
+        axes.set_xlabel("iteration")
+        axes.set_ylabel("FCD (squared feature distance)")
+
+    images = run.scored[0].scores["images"]
+    return _chart(
+        "Distance from real images",
+        f"FCD of every scored checkpoint on one noise, {images:,} images, lower is better. The "
+        f"floor is what other real images have. Dashed: what each rule chose.",
+        draw,
+    )
+
+
+def class_chart(
+    names: Sequence[str], generated: Sequence[int], real: Sequence[int], of: str
+) -> Chart:
+    """Shares of the classes among generated and real images."""
+
+    def draw(axes: Axes) -> None:
+        places = np.arange(len(names))
+        shares = [("generated", "generator", generated), ("real", "real", real)]
+        for i, (label, hue, counts) in enumerate(shares):
+            heights = 100 * np.array(counts) / sum(counts)
+            axes.bar(places + 0.4 * i - 0.2, heights, 0.36, color=_HUES[hue], label=label)
+        long = max(map(len, names)) > 3
+        axes.set_xticks(places, names, rotation=40 if long else 0, ha="right" if long else "center")
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("class, as the classifier of the scores sees it")
+        axes.set_ylabel("share of the images (%)")
+
+    note = f"{sum(generated):,} generated images {of} beside as many real ones."
+    return _chart("Does it draw all classes alike?", note, draw, thousands=False)
+
+
+def comparison_chart(runs: Sequence[RunView], names: Sequence[str]) -> Chart:
+    """Excess FCD of several runs over the time of training."""
+
+    def draw(axes: Axes) -> None:
+        for i, (run, name) in enumerate(zip(runs, names, strict=True)):
+            minutes = dict(zip([r.step for r in run.epochs], run.minutes(), strict=True))
+            axes.plot(
+                [minutes[record.step] for record in run.scored],
+                [100 * record.scores["excess"] for record in run.scored],
+                marker="o", ms=3, color=_RUNS[i % len(_RUNS)], label=name,
+                ls="-" if i < len(_RUNS) else "--",
+            )  # fmt: skip
+        if all(record.scores["excess"] > 0 for run in runs for record in run.scored):
+            _log_axis(axes)
+        axes.set_xlabel("training (minutes)")
+        axes.set_ylabel("excess FCD (%)")
+
+    note = "Real images have 0 %. Minutes are those of the training steps alone."
+    return _chart("Quality over time", note, draw, thousands=False)
+
+
+def _chart(title: str, note: str, draw: Callable[[Axes], None], *, thousands: bool = True) -> Chart:
+    wide, narrow = (_svg(title, draw, size, thousands) for size in (_WIDE, _NARROW))
+    return Chart(title, note, wide, narrow)
+
+
+def _svg(
+    title: str, draw: Callable[[Axes], None], size: tuple[float, float], thousands: bool
+) -> str:
+    narrow = size == _NARROW
+    # The salt keeps the names of what is used within a chart apart in one page.
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": f"{title} {size}"}):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        if thousands:
+            ticks = MaxNLocator(4 if narrow else 8, integer=True, steps=[1, 2, 2.5, 5, 10])
+            axes.xaxis.set_major_locator(ticks)
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        handles, _ = axes.get_legend_handles_labels()
+        figure.legend(handles=handles, loc="outside upper left", ncols=2 if narrow else 5)
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata={**nothing, "Title": title})
+    return _for_page(file.getvalue())
+
+
+def _for_page(svg: str) -> str:
+    """matplotlib's file as a part of a page: its colours, its font, its width, no name twice."""
+    svg = svg[svg.index("<svg") :]
+    for own, pages in _PAGE_COLOURS.items():
+        svg = svg.replace(own, pages)
+    svg = re.sub(r"(font: [^';\"]*px) [^;\"]*", r"\1 system-ui, sans-serif", svg)
+    used = set(re.findall(r"#([^\")]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    return re.sub(r' (?:width|height)="[\d.]+pt"', "", svg)
+
+
+def _bands(axes: Axes, run: RunView, columns: list[tuple[str, str, str]]) -> float:
+    """Median and 5 to 95 % of (hue, label, column) in bins of iterations; a top that shows them."""
+    tops = []
+    for hue, label, name in columns:
+        values = run.losses[:, LOSSES.index(name)]
+        x, low, median, high = binned(run.steps, values)
+        axes.fill_between(x, low, high, color=_HUES[hue], alpha=0.22, lw=0)
+        axes.plot(x, median, color=_HUES[hue], label=label)
+        tops.append(max(median.max(), np.quantile(high, 0.98)))
+    axes.set_xlabel("iteration")
+    return 1.08 * float(max(tops))
+
+
+def binned(
+    steps: NDArray[np.int64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean step, and 5 %, median and 95 % of the values, in at most 240 bins of equal length."""
+    count = min(_BINS, len(steps))
+    parts = zip(np.array_split(steps, count), np.array_split(values, count), strict=True)
+    rows = [(part.mean(), *np.quantile(own, (0.05, 0.5, 0.95))) for part, own in parts]
+    x, low, median, high = np.array(rows).T
+    return x, low, median, high
+
+
+def _band_note(run: RunView) -> str:
+    if len(run.steps) <= _BINS:
+        return "Every iteration."
+    each = len(run.steps) / _BINS
+    return f"Line: the median of each {each:,.0f} iterations; band: 5 to 95 % of them."
+
+
+def _mark_choices(axes: Axes, run: RunView, curve: dict[int, float] | None = None) -> None:
+    """Upright lines where the rules chose; points where a curve is known there."""
+    for rule, choice in run.choices.items():
+        step, hue = choice["step"], _HUES[rule]
+        label = f"chosen by {rule}: {step:,}"
+        axes.axvline(step, color=hue, lw=1.3, ls=_DASHES[rule], label=label)
+        if curve and step in curve:
+            axes.plot(step, curve[step], "o", color=hue, ms=7, mfc="none", mew=1.6)
+
+
+def _log_axis(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,59 @@
+"""Pages of one self-contained file each: templates, pictures inside, and their colours."""
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from inference.writing.files import atomic_write
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Render one of training/pages/templates into a file, whole or not at all."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = Markup
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    page = environment.get_template(template).render(**values)
+    with atomic_write(path) as file:
+        file.write(page.encode())
+
+
+def embedded(picture: Path | NDArray[np.uint8]) -> str:
+    """A PNG file, or uint8 (H, W[, 3]), as a URL that holds it."""
+    if isinstance(picture, Path):
+        content = picture.read_bytes()
+    else:
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, format="PNG", optimize=True)
+        content = file.getvalue()
+    return f"data:image/png;base64,{b64encode(content).decode()}"
+
+
+def evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of the items, the first and the last among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]
+
+
+def minutes(value: float) -> str:
+    """A duration, in words."""
+    if value < 1:
+        return f"{60 * value:.0f} s"
+    return f"{value:.1f} min" if value < 90 else f"{value / 60:.1f} h"

@@ -1,0 +1,133 @@
+"""What a run folder says of its run, while that goes on as well. No torch."""
+
+import json
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config import ConfigError, TrainConfig
+from training.run_folder.config_file import read_config
+from training.run_folder.history import EpochRecord
+
+LOSSES = ("loss_g", "loss_d", "d_real", "d_fake")
+"""The columns of `RunView.losses`, as metrics.jsonl names them."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as its folder has it at one moment."""
+
+    run_dir: Path
+    config: TrainConfig
+    facts: dict[str, Any]
+    """All of config.json."""
+    steps: NDArray[np.int64]
+    """Of the recorded iterations, (n,)."""
+    losses: NDArray[np.float64]
+    """(n, 4), the columns `LOSSES`."""
+    epochs: list[EpochRecord]
+    best: dict[str, Any]
+    """best.json; empty before there is one."""
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.run_dir.resolve().name
+
+    @property
+    def step(self) -> int:
+        """The last recorded iteration."""
+        return int(self.steps[-1]) if len(self.steps) else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: then its choices were scored on fresh noise."""
+        return "final" in self.best
+
+    @property
+    def choices(self) -> dict[str, dict[str, Any]]:
+        """The checkpoint that each rule takes."""
+        choices: dict[str, dict[str, Any]] = self.best.get("choices", {})
+        return choices
+
+    @cached_property
+    def scored(self) -> list[EpochRecord]:
+        """The epochs whose checkpoints have scores."""
+        return [record for record in self.epochs if record.scores]
+
+    def scores_of(self, rule: str) -> dict[str, Any]:
+        """Of the choice by a rule: on fresh noise once finished, else as it was chosen by.
+
+        Empty where its checkpoint was not scored.
+        """
+        if self.finished:
+            final: dict[str, Any] = self.best["final"][rule]
+            return final
+        step = self.choices[rule]["step"]
+        return next((record.scores for record in self.scored if record.step == step), {})
+
+    def minutes(self) -> NDArray[np.float64]:
+        """Of training until each epoch's end; without scoring, saving, drawing and compiling."""
+        steps = np.array([0, *(record.step for record in self.epochs)])
+        speeds = np.array([record.images_per_second for record in self.epochs])
+        seconds = np.diff(steps) * self.config.recipe.batch_size / speeds
+        return np.cumsum(seconds) / 60
+
+    def minutes_at(self, step: int) -> float:
+        """The same until a step that ends an epoch."""
+        return float(self.minutes()[[record.step for record in self.epochs].index(step)])
+
+    def iterations_per_second(self) -> float:
+        """Median over the epochs; NaN before the first has ended."""
+        speeds = [record.images_per_second for record in self.epochs]
+        return float(np.median(speeds)) / self.config.recipe.batch_size if speeds else np.nan
+
+    def grids(self) -> dict[int, Path]:
+        """The sample grids, all of the same noise, by step."""
+        paths = sorted((self.run_dir / "samples").glob("step-*.png"))
+        return {int(path.stem.removeprefix("step-")): path for path in paths}
+
+
+def read_run(run_dir: Path) -> RunView:
+    """What a folder holds now.
+
+    Raises:
+        ConfigError: where that is no run, or one that has recorded nothing yet.
+    """
+    config = read_config(run_dir)
+    facts = json.loads((run_dir / "config.json").read_text("utf-8"))
+    try:  # before the metrics, which a run writes first
+        best = json.loads((run_dir / "best.json").read_text("utf-8"))
+    except FileNotFoundError:
+        best = {}
+    steps, losses, epochs = _read_metrics(run_dir / "metrics.jsonl")
+    if not steps:
+        raise ConfigError(f"{run_dir} has recorded no iteration yet: wait a few seconds")
+    known = {record.step for record in epochs}
+    if any(choice["step"] not in known for choice in best.get("choices", {}).values()):
+        best = {}  # of before the run went back
+    return RunView(run_dir, config, facts, np.array(steps), np.array(losses), epochs, best)
+
+
+def _read_metrics(path: Path) -> tuple[list[int], list[list[float]], list[EpochRecord]]:
+    steps: list[int] = []
+    losses: list[list[float]] = []
+    epochs: list[EpochRecord] = []
+    known = {f.name for f in fields(EpochRecord)}
+    if not path.exists():
+        return steps, losses, epochs
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.endswith("\n"):
+                break  # still being written
+            record = json.loads(line)
+            if record["kind"] == "iteration":
+                steps.append(record["step"])
+                losses.append([record[name] for name in LOSSES])
+            else:
+                epochs.append(EpochRecord(**{k: v for k, v in record.items() if k in known}))
+    return steps, losses, epochs

@@ -1,0 +1,148 @@
+"""metrics.jsonl and TensorBoard: what a run records while it goes on."""
+
+import json
+import os
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard.summary import hparams, image
+
+from inference.writing.files import atomic_write
+from inference.writing.pictures import grid, save_png
+from training.gan.networks import Generator
+from training.records.event_file import EventFile
+from training.records.samples import GRID_IMAGES, draw
+from training.run_folder.history import EpochRecord
+
+# Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard. That makes groups of what
+# comes before the slash, sorts them, and shows the first two of them opened.
+_TAGS = {
+    "loss_g": "each iteration/generator loss",
+    "loss_d": "each iteration/discriminator loss",
+    "d_real": "each iteration/D(real), of real images",
+    "d_fake": "each iteration/D(fake), of generated images",
+}
+_SPEED_TAG = "each iteration/images per second"
+_SCORE_TAGS = {
+    "fcd": "at each scoring/FCD (lower is better)",
+    "excess": "at each scoring/excess FCD (0 is real, 1 far away)",
+    "kid": "at each scoring/KID (lower is better)",
+    "precision": "at each scoring/precision (higher is better)",
+    "recall": "at each scoring/recall (higher is better)",
+    "coverage": "at each scoring/coverage (higher is better)",
+    "class_tv": "at each scoring/class shares off (lower is better)",
+}
+_EPOCH_TAGS = {
+    "loss_g": "epoch mean/generator loss",
+    "loss_d": "epoch mean/discriminator loss",
+    "d_real": "epoch mean/D(real)",
+    "d_fake": "epoch mean/D(fake)",
+    "images_per_second": "epoch mean/images per second",
+}
+_SAMPLES_TAG = "samples/images 0 to 63 of seed 0"
+
+
+class Records:
+    """Writes the records of a run from a step and epoch on; what came after them is dropped.
+
+    TensorBoard gets two event streams, so that each can be cut at its own place on a resume: one
+    counted in iterations, one in epochs.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        step: int,
+        epoch: int,
+        settings: dict[str, str | int | float | bool | None],
+    ) -> None:
+        """settings: what TensorBoard shows and sorts runs by under HPARAMS."""
+        self._samples = run_dir / "samples"
+        self._samples.mkdir(exist_ok=True)
+        metrics = run_dir / "metrics.jsonl"
+        _cut_back(metrics, step, epoch)
+        board = run_dir / "tensorboard"
+        with ExitStack() as stack:
+            self._metrics = stack.enter_context(metrics.open("a", encoding="utf-8"))
+            self._iterations = stack.enter_context(
+                closing(EventFile(board / "iterations", step + 1))
+            )
+            self._epochs = stack.enter_context(closing(EventFile(board / "epochs", epoch + 1)))
+            self._open = stack.pop_all()
+        # What a run is judged by there, beside its settings.
+        judged = dict.fromkeys([*_SCORE_TAGS.values(), _TAGS["loss_g"], _TAGS["loss_d"]])
+        columns, start, self._end = hparams(settings, judged)
+        self._iterations.add(step, columns)
+        self._iterations.add(step, start)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def iterations(
+        self, last_step: int, losses: NDArray[np.float32], images_per_second: float
+    ) -> None:
+        """The steps up to `last_step`; losses: (steps, 4) in the order of `Losses`."""
+        first = last_step - len(losses) + 1
+        for step, row in enumerate(losses.tolist(), start=first):
+            self._line({"kind": "iteration", "step": step, **dict(zip(_TAGS, row, strict=True))})
+            self._iterations.scalars(step, dict(zip(_TAGS.values(), row, strict=True)))
+        self._iterations.scalars(last_step, {_SPEED_TAG: images_per_second})
+
+    def epoch(self, record: EpochRecord) -> None:
+        """The means of an epoch."""
+        values = asdict(record)
+        self._line({"kind": "epoch", **values})
+        means = {tag: values[name] for name, tag in _EPOCH_TAGS.items()}
+        self._epochs.scalars(record.epoch, means)
+        scores = {
+            tag: record.scores[name] for name, tag in _SCORE_TAGS.items() if name in record.scores
+        }
+        self._iterations.scalars(record.step, scores)
+
+    def samples(self, step: int, generator: Generator) -> None:
+        """The grid of images 0 to 63 of seed 0, the same that the sampler draws."""
+        picture = grid(draw(generator, GRID_IMAGES))
+        save_png(picture, self._samples / f"step-{step:07d}.png")
+        layout = "HW" if picture.ndim == 2 else "HWC"
+        self._iterations.add(step, image(_SAMPLES_TAG, picture, dataformats=layout))
+
+    def finish(self) -> None:
+        """The run has come to its end."""
+        self._iterations.add(0, self._end)
+        self.sync()
+
+    def sync(self) -> None:
+        """Put everything on the disk."""
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+        self._iterations.sync()
+        self._epochs.sync()
+
+    def _line(self, values: dict[str, Any]) -> None:
+        self._metrics.write(json.dumps(values, allow_nan=False) + "\n")
+
+
+def _cut_back(metrics: Path, step: int, epoch: int) -> None:
+    """Keep the lines up to `step` and `epoch`; from a line that was cut short on all goes."""
+    if not metrics.exists():
+        return
+    kept = []
+    with metrics.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith("\n"):
+                break
+            if record["step"] <= step and record.get("epoch", 0) <= epoch:
+                kept.append(line)
+    with atomic_write(metrics) as file:
+        file.writelines(line.encode() for line in kept)

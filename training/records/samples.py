@@ -1,0 +1,52 @@
+"""Grids of samples: of which steps, and how their images are drawn."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.writing.pictures import grid, save_png
+from training.data.images import Images
+from training.gan.networks import Generator, to_pixels
+
+GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
+_CLASS_IMAGES = 10  # in the row of a class
+
+
+def save_real_images(run_dir: Path, images: Images) -> None:
+    """real.png: as many real images, of all classes, as a sample grid has generated ones."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    pixels = images.pixels[order[:GRID_IMAGES]].permute(0, 2, 3, 1).cpu().numpy()
+    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), run_dir / "real.png")
+
+
+def grid_steps(total: int) -> set[int]:
+    """When to draw sample grids: 1000, 10000, 20000, … and the end, but at least ten in a run.
+
+    The last whole 1000 as well: the exercise's last grid was of iteration 187,000 of 187,500.
+    """
+    steps = {1000, *range(10_000, total + 1, 10_000), total}
+    if total < 1000 or len(steps) < 10:
+        return {-(-total * i // 10) for i in range(1, 11)}
+    return steps | {total // 1000 * 1000}
+
+
+def class_grid(generator: Generator) -> NDArray[np.uint8]:
+    """A row for each class of a conditional generator, all of the same noise."""
+    rows = [draw(generator, _CLASS_IMAGES, label) for label in range(len(generator.classes))]
+    return grid(np.concatenate(rows), _CLASS_IMAGES)
+
+
+@torch.no_grad()
+def draw(generator: Generator, count: int, label: int | None = None) -> NDArray[np.uint8]:
+    """Images 0 to `count` of seed 0 as the sampler gives them: uint8 (count, H, W[, 3]).
+
+    label: of all of them, instead of drawn ones.
+    """
+    inputs = generator.drawn(count)
+    if label is not None:
+        inputs = inputs[0], torch.full_like(inputs[1], label)
+    images: torch.Tensor = generator(*inputs)
+    pixels: NDArray[np.uint8] = to_pixels(images).cpu().numpy()
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels

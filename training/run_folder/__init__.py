@@ -1,0 +1,1 @@
+"""The files of a run, from its settings to its training state: written, read and checked."""

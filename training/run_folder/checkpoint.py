@@ -1,0 +1,79 @@
+"""The generator of one step: the files in checkpoints/."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from training.gan.networks import Generator
+from training.gan.state import TrainState
+from training.run_folder.sealed_file import FORMAT_VERSION, CheckpointError, save
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """Where the generator of a step is kept."""
+    return run_dir / "checkpoints" / f"step-{step:07d}.pt"
+
+
+def save_checkpoint(
+    run_dir: Path,
+    state: TrainState,
+    averaged: Generator,
+    scores: dict[str, float],
+    provenance: dict[str, Any],
+) -> None:
+    """Keep the generator of this step: its raw weights, and the average that is used."""
+    network = {
+        "latent_dim": averaged.latent_dim,
+        "hidden_dims": list(averaged.hidden_dims),
+        "image_shape": list(averaged.image_shape),
+        "classes": list(averaged.classes),
+        "network": averaged.network,
+    }
+    content = {
+        "format_version": FORMAT_VERSION,
+        "step": state.step,
+        "network": network,
+        "generator": state.generator.state_dict(),
+        "ema": averaged.state_dict(),
+        "scores": scores,
+        **provenance,
+    }
+    save(content, checkpoint_path(run_dir, state.step))
+
+
+def load_generator(content: dict[str, Any]) -> Generator:
+    """The averaged generator of a loaded checkpoint, on the CPU, in eval mode.
+
+    Raises:
+        CheckpointError: if it is not a checkpoint, but what a run goes on from.
+    """
+    if "network" not in content:
+        raise CheckpointError(
+            "last.pt and previous.pt are no checkpoints: take one of checkpoints/"
+        )
+    network = content["network"]
+    generator = Generator(
+        network["latent_dim"],
+        tuple(network["hidden_dims"]),
+        tuple(network["image_shape"]),
+        tuple(network.get("classes", ())),  # the first checkpoints of this format had none
+        network.get("network", "mlp"),  # nor this
+    )
+    generator.load_state_dict(content["ema"])
+    return generator.eval()
+
+
+def weights_sha256(generator: Generator) -> str:
+    """Of the names, shapes and values of all tensors, in their order."""
+    digest = hashlib.sha256()
+    for name, tensor in generator.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def remove_newer(run_dir: Path, step: int) -> None:
+    """Remove checkpoints and sample grids from after `step`: a resumed run makes them again."""
+    for path in [*run_dir.glob("checkpoints/step-*.pt"), *run_dir.glob("samples/step-*.png")]:
+        if int(path.stem.removeprefix("step-")) > step:
+            path.unlink()

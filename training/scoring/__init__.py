@@ -1,0 +1,1 @@
+"""How good images are, which checkpoint is best, and the verdict at a run's end."""

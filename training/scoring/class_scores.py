@@ -1,0 +1,64 @@
+"""How well a conditional generator draws each class: its own FCD, and whether it is recognised."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from training.scoring.distances import frechet_distance, mean_and_covariance
+from training.scoring.scores import Reference
+from training.scoring.subject import Subject
+
+_FEWEST = 2  # images that a covariance needs
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Generated images of one label against the real images of that class."""
+
+    name: str
+    fcd: float
+    """Between them, in the extractor's features."""
+    excess: float
+    """(FCD - floor) / trace, both of this class: what real images of it have from one another."""
+    recognised: float
+    """Share of the generated images that the extractor takes for this class."""
+    real_recognised: float
+    """The same of the real images."""
+    images: int
+    """Generated images, and real ones; few of them make FCD and floor larger."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def score_classes(reference: Reference, subject: Subject, seed: int) -> list[ClassScore]:
+    """The scores of each label of a conditional generator, on images 0 and on of a seed.
+
+    Empty where the real images have no labels, or those of other classes.
+    """
+    real, others = reference.real, reference.others
+    if real.labels is None or others.labels is None or reference.classes != len(subject.classes):
+        return []
+    scores = []
+    for label, name in enumerate(subject.classes):
+        mine = (real.labels[: reference.count] == label).nonzero()[:, 0]
+        theirs = (others.labels[: reference.count] == label).nonzero()[:, 0]
+        count = min(len(mine), len(theirs))
+        if count < _FEWEST:
+            continue
+        fake, fake_predicted = reference.extractor(subject.images_of(label, count, seed))
+        statistics = mean_and_covariance(real.features[mine[:count]])
+        others_of_it = mean_and_covariance(others.features[theirs[:count]])
+        floor = frechet_distance(others_of_it, statistics)
+        fcd = frechet_distance(mean_and_covariance(fake), statistics)
+        scores.append(
+            ClassScore(
+                name=name,
+                fcd=fcd,
+                excess=(fcd - floor) / float(statistics[1].trace()),
+                recognised=float((fake_predicted == label).double().mean()),
+                real_recognised=float((real.predicted[mine] == label).double().mean()),
+                images=count,
+            )
+        )
+    return scores

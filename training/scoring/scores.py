@@ -1,0 +1,165 @@
+"""Scores that say how good generated images are, in the features of an extractor.
+
+Every score names what it was measured with; two scores compare only if that is the same. The
+excess, (FCD - floor) / trace of the real features' covariance, compares across extractors too.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.data.images import DataError, Images
+from training.scoring.distances import (
+    NEIGHBOURS,
+    ROWS,
+    frechet_distance,
+    kernel_distance,
+    kernel_within,
+    mean_and_covariance,
+    neighbour_distances,
+)
+from training.scoring.extractor import Extractor
+from training.scoring.subject import Subject
+
+IMAGES = 10_000
+"""Generated, and real, images in a score, where the data set has twice as many."""
+SELECTION_SEED = 2**62
+"""Noise that checkpoints are compared on; the one chosen is scored again on the next seed's."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How near generated images are to real ones, and how that was measured."""
+
+    fcd: float
+    """Fréchet classifier distance, as Heusel et al. 2017 (arXiv 1706.08500) in other features."""
+    excess: float
+    """(FCD - floor) / trace: 0 for real images, 1 for far away."""
+    kid: float
+    """Unbiased squared MMD with a cubic kernel. Bińkowski et al. 2018, arXiv 1801.01401."""
+    precision: float
+    """Share of generated images within the real ones. Kynkäänniemi et al. 2019, k = 5."""
+    recall: float
+    """Share of real images within the generated ones. Kynkäänniemi et al. 2019, k = 5."""
+    coverage: float
+    """Share of real images with a generated one near. Naeem et al. 2020, k = 5."""
+    class_tv: float
+    """Total variation between the predicted classes of generated and real images, 0 … 1."""
+    class_counts: list[int]
+    """Generated images by predicted class."""
+    real_class_counts: list[int]
+    """The same of real images."""
+    images: int
+    """Generated images, and real ones."""
+    split: str
+    """Which real ones: "train" or "test"."""
+    floor: float
+    """FCD of as many other real images."""
+    trace: float
+    """Of the covariance of the real images' features."""
+    extractor: str
+    """"shipped", "trained" or "random"."""
+    extractor_sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+class Seen(NamedTuple):
+    """Images as the extractor sees them."""
+
+    features: Tensor
+    """(n, 128)."""
+    predicted: Tensor
+    """The classes that it takes them for, (n,)."""
+    labels: Tensor | None
+    """Their own, (n or more,)."""
+
+
+class Reference:
+    """Real images to compare generated ones with, their features taken once."""
+
+    def __init__(self, extractor: Extractor, real: Images, others: Images, split: str) -> None:
+        """real, others: real images without a common one; as many are used of both, at most 10,000.
+
+        others: for the floor, the distance that real images have from one another.
+        """
+        count = min(IMAGES, len(real), len(others))
+        self.count = count
+        self.classes = len(real.classes)
+        self.split = split
+        self.extractor = extractor
+        self._features, classes = extractor(real.pixels[:count])
+        self._classes = classes.bincount(minlength=max(self.classes, 1))
+        self._statistics = mean_and_covariance(self._features)
+        self._radii = neighbour_distances(self._features)
+        self._within = kernel_within(self._features)
+        other_features, other_classes = extractor(others.pixels[:count])
+        self.floor = frechet_distance(mean_and_covariance(other_features), self._statistics)
+        self.real = Seen(self._features, classes, real.labels)
+        self.others = Seen(other_features, other_classes, others.labels)
+        self.trace = float(self._statistics[1].trace())
+
+    def score(self, subject: Subject, seed: int) -> Scores:
+        """The scores of images 0 to `count` of a seed."""
+        fake, predicted = self.extractor(subject.images(self.count, seed))
+        fcd = frechet_distance(mean_and_covariance(fake), self._statistics)
+        precision, recall, coverage = self._manifolds(fake)
+        counts = predicted.bincount(minlength=len(self._classes))
+        return Scores(
+            fcd=fcd,
+            excess=(fcd - self.floor) / self.trace,
+            kid=kernel_distance(fake, self._features, self._within),
+            precision=precision,
+            recall=recall,
+            coverage=coverage,
+            class_tv=float((counts - self._classes).abs().sum() / (2 * self.count)),
+            class_counts=counts.tolist(),
+            real_class_counts=self._classes.tolist(),
+            images=self.count,
+            split=self.split,
+            floor=self.floor,
+            trace=self.trace,
+            extractor=self.extractor.kind,
+            extractor_sha256=self.extractor.sha256,
+        )
+
+    def _manifolds(self, fake: Tensor) -> tuple[float, float, float]:
+        """Precision, recall and coverage."""
+        fake_radii = neighbour_distances(fake)
+        precise = 0
+        recalled = torch.zeros(self.count, dtype=torch.bool, device=fake.device)
+        covered = recalled.clone()
+        for rows, radii in zip(fake.split(ROWS), fake_radii.split(ROWS), strict=True):
+            distances = torch.cdist(rows, self._features)  # (rows, real)
+            within = distances <= self._radii
+            precise += int(within.any(1).sum())
+            covered |= within.any(0)
+            recalled |= (distances <= radii[:, None]).any(0)
+        share = 1 / self.count
+        return precise * share, int(recalled.sum()) * share, int(covered.sum()) * share
+
+
+def reference_for(extractor: Extractor, images: Images, test: Images | None) -> Reference:
+    """The reference to score against: the test images, or without them half of the others.
+
+    Raises:
+        DataError: for too few images.
+    """
+    if len(images) < 2 * (NEIGHBOURS + 1):
+        raise DataError(f"{len(images)} images are too few to score by, at least 12 are needed")
+    half, other_half = split_reals(images, IMAGES)
+    if test is None:
+        return Reference(extractor, half, other_half, "train")
+    return Reference(extractor, test, half, "test")
+
+
+def split_reals(images: Images, most: int | None = None) -> tuple[Images, Images]:
+    """Two disjoint halves of the images, in an order of their own, or the first `most` of each."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    half = len(images) // 2
+    count = half if most is None else min(half, most)
+    return images.take(order[:count]), images.take(order[half : half + count])

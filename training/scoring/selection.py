@@ -1,0 +1,111 @@
+"""Which checkpoint of a run is best, by which rule, and why."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.writing.files import atomic_write
+from training.run_folder.checkpoint import checkpoint_path
+from training.run_folder.history import EpochRecord
+
+RULES = ("fcd", "g-loss")
+
+# A generator that has collapsed can have a passable FCD: it is passed over if there is another.
+_LEAST_COVERAGE = 0.5  # of the best coverage in the run
+_MOST_CLASS_TV = 0.3
+
+_KEEP_EVERY = 10  # epochs
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The checkpoint that a rule takes."""
+
+    rule: str
+    checkpoint: str
+    """Relative to the run folder."""
+    epoch: int
+    step: int
+    score: float
+    """What the rule goes by."""
+    runner_up: dict[str, Any] | None
+    """The next best: its epoch, step and score."""
+    why: str
+
+
+def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
+    """The best checkpoint by a rule, of epochs among which one at least has scores.
+
+    fcd: lowest FCD. g-loss, the rule of the exercise: lowest mean generator loss of an epoch; the
+    first epoch's is low because the discriminator has learned nothing yet, so it counts only if
+    it is the only one.
+    """
+    if rule == "fcd":
+        candidates, why = _sound(epochs)
+        ranked = sorted((record.scores["fcd"], record.step, record.epoch) for record in candidates)
+    else:
+        candidates = list(epochs[1:] or epochs)
+        why = f"lowest mean generator loss of {len(candidates)} epochs"
+        why += ", the first excepted" if len(epochs) > 1 else ""
+        ranked = sorted((record.loss_g, record.step, record.epoch) for record in candidates)
+    (score, step, epoch), *rest = ranked
+    runner_up = dict(zip(("score", "step", "epoch"), rest[0], strict=True)) if rest else None
+    checkpoint = checkpoint_path(Path(), step).as_posix()
+    return Choice(rule, checkpoint, epoch, step, score, runner_up, why)
+
+
+def write_best(run_dir: Path, rule: str, choices: Mapping[str, Choice], **findings: Any) -> None:
+    """Write best.json: the choice by `rule`, those by all rules, and further findings."""
+    content = {
+        **asdict(choices[rule]),
+        "choices": {name: asdict(choice) for name, choice in choices.items()},
+        **findings,
+    }
+    with atomic_write(run_dir / "best.json") as file:
+        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def prune(run_dir: Path, epochs: Sequence[EpochRecord], earlier: int = 0) -> None:
+    """Remove checkpoints but the best by each rule, the last and every tenth epoch's.
+
+    earlier: keep those as well that were the best when there were so many epochs.
+    """
+    keep = {record.step for record in epochs if record.epoch % _KEEP_EVERY == 0}
+    keep |= {known[-1].step for known in (epochs, epochs[:earlier]) if known}
+    # A resume may open the last epoch again, and then goes by those before it.
+    for known in (epochs, epochs[:-1], epochs[:earlier]):
+        if any(record.scores for record in known):
+            keep |= {choose(rule, known).step for rule in RULES} | _best_yet_to_be(known)
+    for path in (run_dir / "checkpoints").glob("step-*.pt"):
+        if path not in {checkpoint_path(run_dir, step) for step in keep}:
+            path.unlink()
+
+
+def _best_yet_to_be(epochs: Sequence[EpochRecord]) -> set[int]:
+    """Steps that `choose` may come to take by fcd once there is a better coverage: see `_sound`."""
+    ranked = sorted((r for r in epochs if r.scores), key=lambda r: (r.scores["fcd"], r.step))
+    steps, most = {ranked[0].step}, -1.0
+    for record in ranked:
+        if record.scores["class_tv"] <= _MOST_CLASS_TV and record.scores["coverage"] > most:
+            steps.add(record.step)
+            most = record.scores["coverage"]
+    return steps
+
+
+def _sound(epochs: Sequence[EpochRecord]) -> tuple[list[EpochRecord], str]:
+    """The scored epochs without a collapsed one, and how that was found out."""
+    scored = [record for record in epochs if record.scores]
+    least = _LEAST_COVERAGE * max(record.scores["coverage"] for record in scored)
+    sound = [
+        record
+        for record in scored
+        if record.scores["coverage"] >= least and record.scores["class_tv"] <= _MOST_CLASS_TV
+    ]
+    why = f"lowest FCD of {len(scored)} scored checkpoints"
+    if not sound:
+        return scored, f"{why}, though each has poor coverage or class shares"
+    if len(sound) < len(scored):
+        why += f", {len(scored) - len(sound)} passed over for poor coverage or class shares"
+    return sound, why

@@ -1,0 +1,52 @@
+"""The generator that is scored: how many numbers and which classes it takes, and how it draws."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from inference.noise import latents
+from training.gan.networks import Generator, drawn_inputs, to_pixels
+
+Draw = Callable[..., Tensor]
+"""z float32 (n, latent_dim), and int64 labels (n,) if it takes them -> uint8 (n, C, H, W), on the
+extractor's device."""
+
+_PART = 1000  # images drawn at once
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A generator to score."""
+
+    draw: Draw
+    latent_dim: int
+    classes: tuple[str, ...] = ()
+    """The names of the labels that it takes; none for an unconditional one."""
+
+    @classmethod
+    def of(cls, generator: Generator) -> Self:
+        """A generator of ours, where its weights are."""
+        device = next(generator.parameters()).device
+
+        @torch.no_grad()
+        def draw(*inputs: Tensor) -> Tensor:
+            images = generator(*(tensor.to(device) for tensor in inputs))
+            return to_pixels(images).permute(0, 3, 1, 2)
+
+        return cls(draw, generator.latent_dim, generator.classes)
+
+    def images(self, count: int, seed: int) -> Tensor:
+        """Images 0 to `count` of a seed, of drawn labels if it takes some: uint8 (n, C, H, W)."""
+        return self._drawn(*drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed))
+
+    def images_of(self, label: int, count: int, seed: int) -> Tensor:
+        """Images 0 to `count` of a seed, all of one label: uint8 (n, C, H, W)."""
+        z = torch.from_numpy(latents(count, self.latent_dim, seed=seed))
+        return self._drawn(z, torch.full((count,), label))
+
+    def _drawn(self, *inputs: Tensor) -> Tensor:
+        parts = zip(*(tensor.split(_PART) for tensor in inputs), strict=True)
+        return torch.cat([self.draw(*part) for part in parts])

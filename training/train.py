@@ -1,0 +1,208 @@
+"""`train`: step, record, save, stop."""
+
+import logging
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from inference.writing.files import sweep
+from training.config import TrainConfig
+from training.data.batches import Batches
+from training.data.datasets import load_images
+from training.data.images import Images
+from training.engine.distributed import ALONE, RankLostError, Ranks
+from training.engine.engine import Engine
+from training.engine.precision import known_settings
+from training.gan.state import Snapshot, TrainState
+from training.interruption import Interruption
+from training.records.samples import save_real_images
+from training.run_folder.config_file import write_config
+from training.run_folder.folder import locked, new_run_dir, refuse_used
+from training.run_folder.origin import describe, describe_machine
+from training.run_folder.resume import Saves, whole
+from training.scoring.extractor import extractor_for
+from training.scoring.scores import reference_for
+from training.scoring.verdict import Verdict, judge
+from training.training_loop import Run, TrainingError
+
+CPU = torch.device("cpu")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left behind."""
+
+    run_dir: Path
+    step: int
+    verdict: Verdict
+
+
+class Start(NamedTuple):
+    """What rank 0 tells the others first."""
+
+    config: TrainConfig
+    device: str
+    total: int
+    images: Images
+    state: Snapshot
+
+
+def train(
+    config: TrainConfig,
+    run_dir: Path | None = None,
+    *,
+    resume: bool = False,
+    override: frozenset[str] = frozenset(),
+    ranks: Ranks = ALONE,
+) -> Result:
+    """Train in a new folder, or continue the run in `run_dir` to the length `config` asks for.
+
+    run_dir: by default runs/DATASET-DATE-TIME.
+    override: settings in which `config` may differ from the run's own.
+    ranks: with others than this one, rank 0, they `follow`.
+
+    Raises:
+        DataError, CheckpointError, RunFolderError, TrainingError: with a message that says what to
+            do.
+        Interrupted: after a SIGINT or SIGTERM, once the run is saved.
+    """
+    device = _device(config.device, ranks)
+    _refuse_uneven(config.recipe.batch_size, ranks.count)
+    run_dir = run_dir or new_run_dir(config)
+    if not resume:
+        refuse_used(run_dir)
+    try:
+        # The engine has its own precision for steps.
+        with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
+            return _train(config, run_dir, device, resume, override, ranks)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(_out_of_memory(config, error)) from None
+    except RankLostError as error:
+        raise TrainingError(f"{error}; {whole(run_dir)}") from error
+    except OSError as error:
+        reason = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        raise TrainingError(f"{run_dir}: {reason}; {whole(run_dir)}") from error
+
+
+def _train(
+    config: TrainConfig,
+    run_dir: Path,
+    device: torch.device,
+    resume: bool,
+    override: frozenset[str],
+    ranks: Ranks,
+) -> Result:
+    images = load_images(config.data).to(device)
+    state, batches = _beginning(config, images)
+    saves = Saves(run_dir, images.sha256())
+    total = config.iterations or batches.epoch_end(config.epochs)
+    with locked(run_dir):
+        if not resume:
+            refuse_used(run_dir)
+        history = saves.resume(state, config.seed, other_device="device" in override)
+        if override:
+            history.divergences.clear()
+        if "device" in override and "engine" not in override:
+            config = replace(config, engine="auto")
+        start = Start(config, device.type, total, images.to(CPU), state.snapshot(CPU))
+        with ranks.order(start):
+            engine = Engine.create(state, batches, config, total, ranks)
+        machine = describe_machine(device)
+        if ranks.count == 1:
+            config = replace(config, engine=engine.kind)  # a resume goes on with it
+        else:
+            machine["processes"] = str(ranks.count)
+            share = config.recipe.batch_size // ranks.count
+            _log.info("%d processes, %d images of each batch to each", ranks.count, share)
+        provenance = describe(config, saves.data_sha256)
+        (run_dir / "checkpoints").mkdir(exist_ok=True)
+        write_config(run_dir, config, provenance, machine=machine, class_names=images.classes)
+        save_real_images(run_dir, images)
+        cache = config.data.data_dir / "extractors"
+        sweep(cache, seconds=3600)  # other runs share it: leave them time
+        extractor = extractor_for(images, cache, device)
+        reference = reference_for(extractor, images, test=None)
+        with Interruption() as interruption:
+            run = Run(
+                config, provenance, saves, state, batches, engine, history, reference, interruption,
+                ranks,
+            )  # fmt: skip
+            run.go(total)
+        ranks.leave()
+        verdict = judge(config, run_dir, run.history.epochs, images, extractor)
+    return Result(run_dir, state.step, verdict)
+
+
+def follow(ranks: Ranks) -> None:
+    """Train as rank 0 says, until it leaves.
+
+    Raises:
+        RankLostError, TrainingError: with a message that says what to do.
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with known_settings(deterministic=deterministic), Interruption(quiet=True) as interruption:
+        for order in ranks.orders(interruption):
+            if isinstance(order, Start):
+                images = order.images.to(_device(order.device, ranks))
+                state, batches = _beginning(order.config, images)
+                state.restore(order.state)
+                engine = Engine.create(state, batches, order.config, order.total, ranks)
+            elif isinstance(order, Snapshot):
+                state.restore(order)
+            elif isinstance(order, int):
+                engine.run(order)
+
+
+def _beginning(config: TrainConfig, images: Images) -> tuple[TrainState, Batches]:
+    """A state that has not taken a step, and the batches for it, where the images are."""
+    if config.deterministic:  # cuBLAS reads it when it starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    device = images.pixels.device
+    state = TrainState.create(
+        config.network, config.recipe, images.image_shape, device, config.seed, images.classes
+    )
+    conditional = config.network.conditional
+    return state, Batches(images, config.recipe.batch_size, config.seed, conditional=conditional)
+
+
+def _refuse_uneven(batch_size: int, count: int) -> None:
+    if batch_size % count or batch_size < 2 * count:
+        raise TrainingError(
+            f"--batch-size {batch_size} is that of all processes together, and does not make "
+            f"{count} equal parts of two images or more: take a multiple of {count} from "
+            f"{2 * count} on"
+        )
+
+
+def _out_of_memory(config: TrainConfig, error: Exception) -> str:
+    asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
+    return (
+        f"out of GPU memory: {asked[1] if asked else 'more'} asked for and not there; a smaller "
+        f"--batch-size (now {config.recipe.batch_size}) lowers what a step takes, a smaller "
+        f"--image-size (now {config.data.image_size}) what the images take"
+    )
+
+
+def _device(name: str, ranks: Ranks) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "--device cuda, but PyTorch finds no usable GPU: use --device cpu, or check the driver "
+            "with nvidia-smi"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and ranks.count > 1:
+        own, there = ranks.device_index, torch.cuda.device_count()
+        if own >= there:
+            raise TrainingError(
+                f"each process needs a GPU of its own, and number {own + 1} finds {there} here: "
+                f"start {there} of them, or use --device cpu"
+            )
+        torch.cuda.set_device(own)
+        return torch.device(name, own)
+    return torch.device(name)

@@ -1,0 +1,207 @@
+"""A run in progress: what happens between its steps."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.config import TrainConfig, options
+from training.data.batches import Batches
+from training.divergence import Diverged, check_classes, check_losses, check_weights
+from training.engine.distributed import Ranks
+from training.engine.engine import Engine
+from training.gan.average import averaged
+from training.gan.networks import Generator
+from training.gan.state import TrainState
+from training.interruption import Interrupted, Interruption
+from training.records.metrics import Records
+from training.records.progress import ProgressBar
+from training.records.samples import grid_steps
+from training.run_folder.checkpoint import remove_newer, save_checkpoint
+from training.run_folder.history import History
+from training.run_folder.resume import Saves, whole
+from training.scoring.scores import SELECTION_SEED, Reference
+from training.scoring.selection import RULES, choose, prune, write_best
+from training.scoring.subject import Subject
+
+# Steps between two looks at the losses, the most seconds between two looks at whether to stop, and
+# the fewest between two saves.
+_RECORD_STEPS = 100
+_LOOK_SECONDS = 1.0
+_SAVE_SECONDS = 30.0
+_MOST_RETRIES = 3
+_log = logging.getLogger(__name__)
+
+
+class TrainingError(Exception):
+    """Training cannot start or go on; the message says why."""
+
+
+@dataclass
+class Run:
+    """The parts of a run, from where its state is to its end."""
+
+    config: TrainConfig
+    provenance: dict[str, Any]
+    saves: Saves
+    state: TrainState
+    batches: Batches
+    engine: Engine
+    history: History
+    reference: Reference
+    interruption: Interruption
+    ranks: Ranks
+    _records: Records = field(init=False)
+    _saved_at: float = field(default_factory=time.monotonic)
+    _checked_at: float = field(default_factory=time.monotonic)
+    _steps_a_look: int = 10
+    _last_losses: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
+
+    @property
+    def _run_dir(self) -> Path:
+        return self.saves.run_dir
+
+    def go(self, total: int) -> None:
+        """Train up to step `total`; go back where that goes wrong.
+
+        Raises:
+            TrainingError: where it goes wrong again and again.
+            Interrupted: where a signal has asked to stop.
+        """
+        while True:
+            self._cut_back(total)
+            records = Records(
+                self._run_dir, self.state.step, len(self.history.epochs), options(self.config)
+            )
+            with records as self._records:
+                try:
+                    self._train(total)
+                    return self._records.finish()
+                except Diverged as found:
+                    evidence = str(found)
+            self._go_back(evidence)
+
+    def _cut_back(self, total: int) -> None:
+        """Make the folder that of a run which is where the state is."""
+        if self.state.step < total:
+            self.history.reopen_epoch(self.batches.epochs(self.state.step))
+        remove_newer(self._run_dir, self.state.step)
+        if self.history.epochs:
+            self._write_best()
+        else:
+            (self._run_dir / "best.json").unlink(missing_ok=True)
+        if self.state.step == 0:
+            self.saves.write(self.state, self.history, checked=True)
+
+    def _train(self, total: int) -> None:
+        grids = grid_steps(total)
+        with ProgressBar(self.state.step, total) as bar:
+            while self.state.step < total:
+                self._stop_if_asked()
+                epoch = self.batches.epochs(self.state.step) + 1
+                epoch_end = self.batches.epoch_end(epoch)
+                loss_g, loss_d = self._advance({epoch_end, total} | grids)
+                bar.update(self.state.step, epoch, loss_g, loss_d)
+                self._after_steps(epoch, epoch_end, total, grids)
+            self._stop_if_asked()
+
+    def _after_steps(self, epoch: int, epoch_end: int, total: int, grids: set[int]) -> None:
+        """What is due at this step: a grid, the end of an epoch with its checkpoint, a save."""
+        step = self.state.step
+        epoch_ends = step in {epoch_end, total}
+        scores: dict[str, Any] = {}
+        if epoch_ends or step in grids:
+            check_weights(self.state)  # or what is shown and kept would not be finite either
+            generator = averaged(self.state)
+        if step in grids:
+            self._records.samples(step, generator)
+        if epoch_ends:
+            scores = self._scores(generator, epoch - 1, last=step == total)
+            self._end_epoch(epoch, generator, scores, step == epoch_end)
+        now = time.monotonic()
+        since = self._checked_at if scores else self._saved_at
+        if step == total or now - since > _SAVE_SECONDS:
+            self._save(checked=bool(scores))
+
+    def _advance(self, stops: set[int]) -> tuple[float, float]:
+        """Train up to the next of some steps at most; the last losses of both networks."""
+        start, first = time.monotonic(), self.state.step
+        looks = {first + self._steps_a_look, (first // _RECORD_STEPS + 1) * _RECORD_STEPS}
+        count = min(stop for stop in stops | looks if stop > first) - first
+        with self.ranks.order(count, self.interruption):
+            losses = self.engine.run(count)
+        known = np.concatenate([self._last_losses, losses])
+        check_losses(known, self.state.step - len(known) + 1)
+        self._last_losses = losses[-1:]
+        seconds = time.monotonic() - start
+        self._steps_a_look = max(1, int(_LOOK_SECONDS * len(losses) / seconds))
+        self.history.add(losses, seconds)
+        speed = len(losses) * self.batches.batch_size / seconds
+        self._records.iterations(self.state.step, losses, speed)
+        return float(losses[-1, 0]), float(losses[-1, 1])
+
+    def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> dict[str, Any]:
+        """Of the generator at an epoch's end: at the first, the last, and every so often."""
+        every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
+        if not last and epochs_before > 0 and before // every == self.state.step // every:
+            return {}
+        return self.reference.score(Subject.of(generator), SELECTION_SEED).to_dict()
+
+    def _end_epoch(
+        self, epoch: int, generator: Generator, scores: dict[str, Any], finished: bool
+    ) -> None:
+        state, batch_size = self.state, self.batches.batch_size
+        record = self.history.record_epoch(epoch, state.step, batch_size, scores, finished=finished)
+        if scores:
+            check_classes(self.history.epochs)
+        self._records.epoch(record)
+        kept = {"loss_g": record.loss_g, **scores}
+        save_checkpoint(self._run_dir, state, generator, kept, self.provenance)
+
+    def _save(self, *, checked: bool) -> None:
+        """checked: whether the scores are of this very step, and sound."""
+        check_weights(self.state)
+        self._records.sync()  # no gap in them before the step of the save
+        self.saves.write(self.state, self.history, checked=checked)
+        self._saved_at = time.monotonic()
+        if checked:
+            self._checked_at = self._saved_at
+        if self.history.epochs:
+            self._write_best()
+            # After the save, which may need them. A resume from previous.pt needs its own.
+            prune(self._run_dir, self.history.epochs, self.saves.previous_epochs)
+
+    def _write_best(self) -> None:
+        choices = {rule: choose(rule, self.history.epochs) for rule in RULES}
+        write_best(self._run_dir, self.config.select, choices)
+
+    def _stop_if_asked(self) -> None:
+        if self.interruption.number is not None:
+            if self.saves.last_step != self.state.step:
+                self._save(checked=False)
+            raise Interrupted(self._run_dir, self.state.step, self.interruption.number)
+
+    def _go_back(self, evidence: str) -> None:
+        """To the last sound save, with new noise; a resume from here on does the same."""
+        divergences = [*self.history.divergences, evidence]
+        tries = len(divergences)
+        if tries > _MOST_RETRIES:
+            found = "; ".join(divergences)
+            raise TrainingError(
+                f"the run has gone wrong {tries} times ({found}); {whole(self._run_dir)}, with a "
+                f"lower --lr and --override lr"
+            )
+        self._last_losses = self._last_losses[:0]
+        self.history = self.saves.go_back(self.state, self.config.seed, divergences)
+        with self.ranks.order(self.state.snapshot(torch.device("cpu")), self.interruption):
+            pass  # the others take over this state
+        _log.warning(
+            "gone wrong: %s. Back to iteration %d with new noise, try %d of %d",
+            evidence, self.state.step, tries, _MOST_RETRIES,
+        )  # fmt: skip
+        self.saves.write(self.state, self.history, checked=False)
