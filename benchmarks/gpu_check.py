@@ -18,7 +18,8 @@ from typing import Any
 import torch
 import tyro
 
-from inference.runtime.cuda import ProviderError, require_cuda
+from inference.runtime.cuda import require_cuda
+from inference.runtime.driver import ProviderError
 from inference.runtime.session import runtime
 from training.run_folder.origin import describe_machine
 

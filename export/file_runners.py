@@ -12,7 +12,7 @@ from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE, load_torchs
 from export.sampler_file import SAMPLER_FILE
 from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT
-from inference.runtime.cuda import ProviderError
+from inference.runtime.driver import ProviderError
 from inference.runtime.session import open_session
 
 SEED = LIMIT - 2

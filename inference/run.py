@@ -16,7 +16,7 @@ from .command.long_job import Progress, Stopped, stoppable
 from .command.options import check, parser
 from .label import Label, number_of, typed
 from .model_files.own import GENERATOR_FILE
-from .runtime.cuda import ProviderError
+from .runtime.driver import ProviderError
 from .sampler import Sampler
 from .walks import closed_walk
 from .writing.outputs import PIPE, Job, require_free, writer_for

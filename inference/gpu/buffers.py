@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-from .driver import Context, DeviceMemory
+from ..runtime.device import Context, DeviceMemory
 
 Kept = TypeVar("Kept")
 

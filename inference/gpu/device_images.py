@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .driver import DeviceMemory
+from ..runtime.device import DeviceMemory
 
 _CUDA = 2  # of DLDeviceType
 _UNSIGNED = 1  # of DLDataTypeCode
@@ -116,24 +116,21 @@ _handed_over: dict[int, tuple[Any, ...]] = {}
 """What consumers hold: the tensor's address, and all that must live as long as it."""
 
 
-@ctypes.CFUNCTYPE(None, c_void_p)
 def _release(address: int) -> None:
     """Called by the consumer when it has done with a tensor."""
     _handed_over.pop(address, None)
 
 
-@ctypes.CFUNCTYPE(None, c_void_p)
 def _destroy(capsule: int) -> None:
     """Called when a capsule goes; one that nobody has taken still has its first name."""
     if _is_valid(capsule, _NAME):
-        _release_address(_pointer(capsule, _NAME))
-
-
-def _release_address(address: int) -> None:
-    _handed_over.pop(address, None)
+        _release(_pointer(capsule, _NAME))
 
 
 _NAME = b"dltensor"
+_callback = ctypes.CFUNCTYPE(None, c_void_p)
+# Kept for good: a consumer may be the last to go.
+_RELEASE, _DESTROY = _callback(_release), _callback(_destroy)
 
 
 def _python(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -152,10 +149,19 @@ def _capsule(memory: DeviceMemory, shape: tuple[int, ...]) -> Any:
     sizes = (c_int64 * axes)(*shape)
     steps = (c_int64 * axes)(*(prod(shape[i + 1 :]) for i in range(axes)))
     tensor = _Tensor(
-        data=memory.handle, device_type=_CUDA, device_id=memory.context.device, ndim=axes,
-        code=_UNSIGNED, bits=8, lanes=1, shape=ctypes.addressof(sizes), 
-        strides=ctypes.addressof(steps), byte_offset=0, manager=None, deleter=ctypes.cast(_release, c_void_p),
-    )  # fmt: skip
+        data=memory.handle,
+        device_type=_CUDA,
+        device_id=memory.context.device,
+        ndim=axes,
+        code=_UNSIGNED,
+        bits=8,
+        lanes=1,
+        shape=ctypes.addressof(sizes),
+        strides=ctypes.addressof(steps),
+        byte_offset=0,
+        manager=None,
+        deleter=ctypes.cast(_RELEASE, c_void_p),
+    )
     address = ctypes.addressof(tensor)
     _handed_over[address] = tensor, sizes, steps, memory
-    return _new(address, _NAME, ctypes.cast(_destroy, c_void_p))
+    return _new(address, _NAME, ctypes.cast(_DESTROY, c_void_p))

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import ArtifactError, Metadata
-from ..cuda import ProviderError
-from ..session import Session, say
+from ..runtime.device import Context, Graph, GraphError, Stream
+from ..runtime.driver import ProviderError
+from ..runtime.session import Session, say
 from .buffers import Pool, Shelf
 from .device_images import DeviceImages
-from .driver import Context, Graph, GraphError, Stream
 from .noise_kernel import NoiseKernel
 from .slots import Slot
 from .sources import DeviceNoise, GivenNoise, HostNoise, Noise
@@ -28,6 +28,9 @@ GRAPH_SIZES = (1, 8, 64, 128, 256, 512, 1024)
 _CALLS = 4  # that have buffers of their own; more of them wait
 _SLOTS = 3  # tiles of a call that are in progress
 _SMALLEST_TILE = 1024  # quick to copy, when the network has no more work meanwhile
+Keep = Callable[[slice, NDArray[np.uint8]], None]
+"""Takes the pixels, uint8 (n, H, W, C), of some of a call's images; they do not stay in there."""
+
 _WARM_UP = 2  # runs until onnxruntime has all the memory that it wants
 
 
@@ -67,12 +70,14 @@ class Painter:
         # Freed in this order: graphs before the session and the stream that they run on.
         self._few = min(tile, GRAPH_SIZES[-1])
         self._sizes = [*(size for size in GRAPH_SIZES if size < self._few), self._few]
-        self._calls = Pool(self._workspace, _CALLS)
-        self._session, self._stream = session, session.stream
         self._context = session.stream.context
+        make = partial(_Workspace, self._context, metadata, self._few, tile)
+        self._calls = Pool(make, _CALLS)
+        self._session, self._stream = session, session.stream
         self._copies = Stream(self._context)
         self._shelf = Shelf(self._context)
         self._metadata, self.tile, self._threads = metadata, tile, threads
+        self._image = prod(metadata.image_shape)
         # What one thread puts on the stream together is not mixed with another's. A signal handler
         # may draw while its own thread holds the lock.
         self._lock = threading.RLock()
@@ -85,22 +90,24 @@ class Painter:
             return HostNoise(self._metadata, seed, start, label, self._threads)
         return DeviceNoise(self._kernel, self._metadata, seed, start, label)
 
-    def draw(self, pixels: NDArray[np.uint8], noise: Noise) -> None:
-        """Fill pixels, uint8 (n, H, W, C), of any strides."""
+    def given(self, z: NDArray[np.floating], labels: NDArray[np.int64] | None) -> Noise:
+        """Noise of the caller's, float (n, latent_dim), and labels, int64 (n,)."""
+        return GivenNoise(z, labels)
+
+    def draw(self, count: int, noise: Noise, keep: Keep) -> None:
+        """Draw `count` images and hand them over, tile by tile in their order."""
         with self._context, self._calls.one() as workspace:
-            if len(pixels) > self._few:
-                self._draw_tiles(pixels, noise, workspace)
-                return
-            slot = self._run_few(len(pixels), noise, workspace)
-            with self._lock:
-                self._stream.to_host(slot.pixels.handle, slot.host.handle, pixels.size)
-                self._stream.record(slot.done)
-            slot.done.wait()
-            _take(slot, pixels)
+            if count > self._few:
+                self._draw_tiles(count, noise, keep, workspace)
+            elif count:
+                slot = self._run_few(count, noise, workspace)
+                with self._lock:
+                    self._to_host(self._stream, slot, count)
+                self._hand_over(slot, slice(0, count), keep)
 
     def draw_on_device(self, count: int, shape: tuple[int, ...], noise: Noise) -> DeviceImages:
         """Images that stay on the device, done when it returns. shape: of the array of them."""
-        image = prod(self._metadata.image_shape)
+        image = self._image
         with self._context, self._calls.one() as workspace:
             memory = self._shelf.take(count * image)
             if count > self._few:
@@ -113,38 +120,44 @@ class Painter:
                 slot.done.wait()
         return DeviceImages(memory, shape)
 
-    def _draw_tiles(
-        self, pixels: NDArray[np.uint8], noise: Noise, workspace: _Workspace
-    ) -> None:
-        """Tiles in turn: `_SLOTS` are in progress, the oldest is copied on by the host."""
+    def _draw_tiles(self, count: int, noise: Noise, keep: Keep, workspace: _Workspace) -> None:
+        """Tiles in turn: `_SLOTS` are in progress, the oldest is handed over."""
         begun: deque[tuple[Slot, slice]] = deque()
-        for number, tile in enumerate(_tiles(len(pixels), self.tile)):
-            slot, count = workspace.large(number), tile.stop - tile.start
+        for number, tile in enumerate(_tiles(count, self.tile)):
+            slot, size = workspace.large(number), tile.stop - tile.start
             if len(begun) == _SLOTS:
-                _finish(*begun.popleft(), pixels)
+                self._hand_over(*begun.popleft(), keep)
             noise.prepare(slot, tile)
-            run = self._bind(slot, count, slot.pixels.handle)
+            run = self._bind(slot, size, slot.pixels.handle)
             with self._lock:
                 noise.put(self._stream, slot, tile)
                 run()
                 self._stream.record(slot.drawn)
                 self._copies.wait_for(slot.drawn)
-                self._copies.to_host(slot.pixels.handle, slot.host.handle, pixels[tile].size)
-                self._copies.record(slot.done)
+                self._to_host(self._copies, slot, size)
             begun.append((slot, tile))
-        for slot, tile in begun:
-            _finish(slot, tile, pixels)
+        while begun:
+            self._hand_over(*begun.popleft(), keep)
+
+    def _to_host(self, stream: Stream, slot: Slot, count: int) -> None:
+        stream.to_host(slot.pixels.handle, slot.host.handle, count * self._image)
+        stream.record(slot.done)
+
+    def _hand_over(self, slot: Slot, tile: slice, keep: Keep) -> None:
+        slot.done.wait()
+        channels, height, width = self._metadata.image_shape
+        drawn = slot.host.array[: (tile.stop - tile.start) * self._image]
+        keep(tile, drawn.reshape(-1, height, width, channels))
 
     def _draw_tiles_on_device(
         self, count: int, address: int, noise: Noise, workspace: _Workspace
     ) -> None:
-        image = prod(self._metadata.image_shape)
         for number, first in enumerate(range(0, count, self.tile)):
             tile, slot = slice(first, min(first + self.tile, count)), workspace.large(number)
             if number >= _SLOTS:
                 slot.done.wait()  # what it was sent from is free again
             noise.prepare(slot, tile)
-            run = self._bind(slot, tile.stop - first, address + first * image)
+            run = self._bind(slot, tile.stop - first, address + first * self._image)
             with self._lock:
                 noise.put(self._stream, slot, tile)
                 run()
@@ -194,14 +207,6 @@ class Painter:
         output = pixels, np.uint8, (count, height, width, channels)
         return self._session.bind(slot.inputs(count), {"pixels": output})
 
-    def _workspace(self) -> _Workspace:
-        return _Workspace(self._context, self._metadata, self._few, self.tile)
-
-
-def given(z: NDArray[np.floating], labels: NDArray[np.int64] | None) -> Noise:
-    """Noise of the caller's."""
-    return GivenNoise(z, labels)
-
 
 def _kernel(context: Context) -> NoiseKernel | None:
     try:
@@ -220,13 +225,3 @@ def _tiles(count: int, largest: int) -> Iterator[slice]:
         size = min(size, largest)
         yield slice(first, first + size)
         first += size
-
-
-def _finish(slot: Slot, tile: slice, pixels: NDArray[np.uint8]) -> None:
-    slot.done.wait()
-    _take(slot, pixels[tile])
-
-
-def _take(slot: Slot, pixels: NDArray[np.uint8]) -> None:
-    """Copy what has come to the host to where the caller wants it."""
-    pixels[...] = slot.host.array[: pixels.size].reshape(pixels.shape)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import Metadata
-from .driver import Context, DeviceMemory, Event, PinnedMemory, Stream
+from ..runtime.device import Context, DeviceMemory, Event, PinnedMemory, Stream
 
 
 class Slot:

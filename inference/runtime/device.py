@@ -1,4 +1,4 @@
-"""The NVIDIA driver: the functions that are called here, and what they allocate.
+"""What is allocated on a CUDA device, and what is done there.
 
 Everything lives in the device's primary context, which onnxruntime, PyTorch, CuPy and JAX use too.
 Each object frees what it holds when nothing refers to it any more, except in a forked process: the
@@ -8,55 +8,15 @@ driver cannot be used there, and what it allocated belongs to the parent.
 import ctypes
 import os
 from collections.abc import Callable
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
-from functools import cache
+from contextlib import suppress
+from ctypes import byref, c_int, c_size_t, c_uint64, c_void_p
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cuda import ProviderError, forked, load_driver
+from .driver import ProviderError, forked, functions
 
-_HANDLE = POINTER(c_void_p)
-_FUNCTIONS: dict[str, tuple[Any, ...]] = {
-    "cuCtxPopCurrent_v2": (_HANDLE,),
-    "cuCtxPushCurrent_v2": (c_void_p,),
-    "cuCtxSynchronize": (),
-    "cuDeviceGet": (POINTER(c_int), c_int),
-    "cuDevicePrimaryCtxRelease_v2": (c_int,),
-    "cuDevicePrimaryCtxRetain": (_HANDLE, c_int),
-    "cuEventCreate": (_HANDLE, c_uint),
-    "cuEventDestroy_v2": (c_void_p,),
-    "cuEventRecord": (c_void_p, c_void_p),
-    "cuEventSynchronize": (c_void_p,),
-    "cuGraphDestroy": (c_void_p,),
-    "cuGraphExecDestroy": (c_void_p,),
-    "cuGraphGetNodes": (c_void_p, _HANDLE, POINTER(c_size_t)),
-    "cuGraphInstantiateWithFlags": (_HANDLE, c_void_p, c_uint64),
-    "cuGraphLaunch": (c_void_p, c_void_p),
-    "cuGraphNodeGetType": (c_void_p, POINTER(c_int)),
-    "cuInit": (c_uint,),
-    "cuLaunchKernel": (c_void_p, *[c_uint] * 7, c_void_p, POINTER(c_void_p), c_void_p),
-    "cuMemAlloc_v2": (POINTER(c_uint64), c_size_t),
-    "cuMemFreeHost": (c_void_p,),
-    "cuMemFree_v2": (c_uint64,),
-    "cuMemHostAlloc": (_HANDLE, c_size_t, c_uint),
-    "cuMemcpyDtoDAsync_v2": (c_uint64, c_uint64, c_size_t, c_void_p),
-    "cuMemcpyDtoH_v2": (c_void_p, c_uint64, c_size_t),
-    "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
-    "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
-    "cuMemcpyHtoD_v2": (c_uint64, c_void_p, c_size_t),
-    "cuModuleGetFunction": (_HANDLE, c_void_p, c_char_p),
-    "cuModuleLoadData": (_HANDLE, c_char_p),
-    "cuModuleUnload": (c_void_p,),
-    "cuStreamBeginCapture_v2": (c_void_p, c_int),
-    "cuStreamCreate": (_HANDLE, c_uint),
-    "cuStreamDestroy_v2": (c_void_p,),
-    "cuStreamEndCapture": (c_void_p, _HANDLE),
-    "cuStreamSynchronize": (c_void_p,),
-    "cuStreamWaitEvent": (c_void_p, c_void_p, c_uint),
-}
-_OUT_OF_MEMORY = 2
 _HOST_NODE = 3  # of CUgraphNodeType
 _NON_BLOCKING = 1  # of CUstream_flags: the host's work on the default stream does not hold ours up
 _DISABLE_TIMING = 2  # of CUevent_flags
@@ -67,34 +27,11 @@ class GraphError(Exception):
     """Work cannot be made a CUDA graph; the message says why."""
 
 
-@cache
-def driver() -> Any:
-    """The functions above; each raises ProviderError, or MemoryError, where it fails.
-
-    Raises:
-        ProviderError: where there is no driver, or it lacks one of them.
-    """
-    library = load_driver()
-
-    def check(code: int, function: Any, arguments: Any) -> int:
-        if code:
-            raise _error(library, function.__name__, code)
-        return code
-
-    for name, types in _FUNCTIONS.items():
-        try:
-            function = getattr(library, name)
-        except AttributeError:
-            raise ProviderError(f"the NVIDIA driver is too old: it has no {name}") from None
-        function.argtypes, function.restype, function.errcheck = types, c_int, check
-    return library
-
-
 class Context:
     """The primary context of a device. In `with`, it is the current one of the thread."""
 
     def __init__(self, device: int) -> None:
-        self.device, self.driver = device, driver()
+        self.device, self.driver = device, functions()
         self._process = os.getpid()
         self._ordinal, handle = c_int(), c_void_p()
         self.driver.cuInit(0)
@@ -103,11 +40,13 @@ class Context:
         self._handle = handle
 
     def __enter__(self) -> None:
+        """Make it the current one; ProviderError in a forked process."""
         if self.forked:
             raise forked()
         self.driver.cuCtxPushCurrent_v2(self._handle)
 
     def __exit__(self, *error: object) -> None:
+        """Make the one before it the current one again."""
         self.driver.cuCtxPopCurrent_v2(byref(c_void_p()))
 
     @property
@@ -123,18 +62,14 @@ class Context:
         """Give something back, if it can be; at the end of the process it may be gone already."""
         if self.forked:
             return
-        try:
-            with self:
-                function(handle)
-        except (ProviderError, MemoryError):
-            pass
+        with suppress(ProviderError, MemoryError), self:
+            function(handle)
 
     def __del__(self) -> None:
+        """Give it back."""
         if hasattr(self, "_handle") and not self.forked:
-            try:
+            with suppress(ProviderError):
                 self.driver.cuDevicePrimaryCtxRelease_v2(self._ordinal)
-            except ProviderError:
-                pass
 
 
 class _Owned:
@@ -184,9 +119,8 @@ class PinnedMemory(_Owned):
         with context:
             context.driver.cuMemHostAlloc(byref(address), max(size, 1), 0)
         super().__init__(context, address.value)
-        self.array: NDArray[np.uint8] = np.frombuffer(
-            (ctypes.c_uint8 * size).from_address(address.value or 0), np.uint8
-        )
+        memory = (ctypes.c_uint8 * size).from_address(address.value or 0)
+        self.array: NDArray[np.uint8] = np.frombuffer(memoryview(memory), np.uint8)
 
 
 class Event(_Owned):
@@ -309,13 +243,3 @@ def _require_no_host_nodes(calls: Any, graph: c_void_p) -> None:
             raise GraphError("the network calls the host")
     if not count.value:
         raise GraphError("the network puts nothing on the stream")
-
-
-def _error(library: Any, function: str, code: int) -> Exception:
-    """What to raise for a CUresult, in the driver's words."""
-    name, text = c_char_p(), c_char_p()
-    library.cuGetErrorName(code, byref(name))
-    library.cuGetErrorString(code, byref(text))
-    words = [(part.value or b"unknown").decode(errors="replace") for part in (name, text)]
-    message = f"the NVIDIA driver fails: {function} says {code}, {words[0]}: {words[1]}"
-    return MemoryError(message) if code == _OUT_OF_MEMORY else ProviderError(message)
