@@ -3,7 +3,6 @@
 import ctypes
 import platform
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
-from functools import cache
 from typing import Any
 
 _CAPABILITY = 75, 76  # of CUdevice_attribute: major, minor
@@ -54,7 +53,6 @@ class ProviderError(RuntimeError):
     """The provider that was asked for cannot be had; the message says why."""
 
 
-@cache
 def functions() -> Any:
     """The driver's functions above, which raise ProviderError or MemoryError where they fail.
 

@@ -246,9 +246,9 @@ def test_an_array_that_images_cannot_go_into_is_refused(
 def test_numbers_of_numpy_are_numbers_and_fractions_are_none(sampler: Sampler) -> None:
     expected = sampler.sample(3, seed=7, start=2**63 - 4)
     numbers: dict[str, Any] = {"seed": np.uint64(7), "start": np.int64(2**63 - 4)}
-    np.testing.assert_array_equal(sampler.sample(np.int8(3), **numbers), expected)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(sampler.sample(np.int8(3), **numbers), expected)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"whole numbers, got 2\.5"):
-        sampler.sample(2.5)  # type: ignore[arg-type]
+        sampler.sample(2.5)  # type: ignore[call-overload]
 
 
 def test_an_error_of_the_runtime_is_an_artifact_error(sampler: Sampler) -> None:
