@@ -5,7 +5,7 @@ python -m benchmarks.textbook --dataset mnist --epochs 30 --run-dir runs/textboo
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import torch
 import tyro
+from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 
+from benchmarks.figures import device_named
 from training.config import DataConfig, TrainConfig
 from training.data.datasets import load_images
 from training.gan.networks import Discriminator, Generator
@@ -25,7 +27,31 @@ from training.scoring.scores import SELECTION_SEED, Reference, reference_for
 from training.scoring.subject import Subject
 
 _RECIPE = {"recipe": "textbook", "batch_size": 64}
-_DATASETS = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
+
+
+class _Digits(Dataset[tuple[torch.Tensor, int]]):
+    """The digits that need no download, as torchvision's data sets give theirs."""
+
+    def __init__(
+        self, data_dir: Path, *, train: bool, download: bool, transform: Callable[[Any], Any]
+    ) -> None:
+        images = load_images(DataConfig("digits", data_dir))
+        assert images.labels is not None
+        self._transform, self._labels = transform, images.labels.tolist()
+        self._images = [Image.fromarray(pixels) for pixels in images.pixels[:, 0].numpy()]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self._transform(self._images[index]), self._labels[index]
+
+
+_DATASETS: dict[str, Callable[..., Any]] = {
+    "mnist": datasets.MNIST,
+    "fashion-mnist": datasets.FashionMNIST,
+    "digits": _Digits,
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +61,7 @@ class TextbookConfig:
     run_dir: Path
     """Where config.json and metrics.jsonl are written."""
     dataset: str = "mnist"
-    """mnist or fashion-mnist."""
+    """mnist, fashion-mnist or digits."""
     data_dir: Path = Path("data")
     epochs: int = 30
     seed: int = 0
@@ -112,8 +138,7 @@ def main() -> None:
 
 def train_and_score(config: TextbookConfig) -> None:
     """Train, score the raw weights with their running statistics, write metrics.jsonl."""
-    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if cuda else "cpu")
+    device = device_named(config.device)
     images = load_images(DataConfig(config.dataset, config.data_dir)).to(device)
     extractor = extractor_for(images, config.data_dir / "extractors", device)
     reference = reference_for(extractor, images, test=None)

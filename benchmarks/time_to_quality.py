@@ -5,15 +5,16 @@ python -m benchmarks.time_to_quality --iterations 10000    # trains these, then 
 python -m benchmarks.time_to_quality runs/a runs/b         # compares runs that are there
 """
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
 from benchmarks.curves import Curve, read_curve
+from benchmarks.engines import TINY
+from benchmarks.figures import device_named, write_figures
 from benchmarks.textbook import TextbookConfig, train_and_score
 from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
 from training.run_folder.origin import describe_machine
@@ -25,15 +26,19 @@ class QualityConfig:
     """What to compare."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Folders of runs; none: train three now."""
+    """Folders of runs; none: train some now."""
     fcd: tuple[float, ...] = (64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0)
     """The values."""
-    dataset: Literal["mnist", "fashion-mnist"] = "mnist"
+    dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     iterations: int = 10_000
     """Of each that is trained."""
+    textbook: bool = True
+    """Whether to train the textbook's loop as well."""
     conv: bool = False
-    """Whether to train a fourth, `r3gan` with convolutions."""
+    """Whether to train `r3gan` with convolutions as well."""
+    tiny: bool = False
+    """Train networks of a few neurons, to try this program."""
     run_dir: Path = Path("runs/time-to-quality")
     """Where they are trained; must not exist."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -41,36 +46,42 @@ class QualityConfig:
     """Where to write the figures to as well."""
 
 
-def train_all(config: QualityConfig) -> list[Path]:
-    """The folders of new runs, scored about twenty times each."""
-    ours: list[tuple[str, Literal["mlp", "conv"]]] = [("bce", "mlp"), ("r3gan", "mlp")]
+def train_all(config: QualityConfig) -> Iterator[Path]:
+    """The folder of each new run once it is trained, scored about twenty times."""
+    if config.textbook:
+        yield _train_textbook(config)
+    ours: list[tuple[str, Literal["mlp", "conv"]]] = [("r3gan", "mlp"), ("bce", "mlp")]
     if config.conv:
         ours.append(("r3gan", "conv"))
-    folders = [config.run_dir / "textbook"]
-    epochs = max(1, round(config.iterations * 64 / 60_000))
-    score_epochs = max(1, epochs // 20)
-    train_and_score(
-        TextbookConfig(
-            folders[0],
-            config.dataset,
-            config.data_dir,
-            epochs,
-            score_epochs=score_epochs,
-            device=config.device,
-        )
-    )
+    sizes = TINY if config.tiny else NetworkConfig()
     for recipe, network in ours:
-        folders.append(config.run_dir / f"{recipe}-{network}")
+        folder = config.run_dir / f"{recipe}-{network}"
         settings = TrainConfig(
             data=DataConfig(config.dataset, config.data_dir),
-            network=NetworkConfig(network=network),
+            network=replace(sizes, network=network),
             recipe=RECIPES[recipe],
             iterations=config.iterations,
             device=config.device,
             score_every=max(1, config.iterations // 20),
         )
-        train(settings, folders[-1])
-    return folders
+        train(settings, folder)
+        yield folder
+
+
+def _train_textbook(config: QualityConfig) -> Path:
+    folder = config.run_dir / "textbook"
+    epochs = max(1, round(config.iterations * 64 / 60_000))
+    train_and_score(
+        TextbookConfig(
+            folder,
+            config.dataset,
+            config.data_dir,
+            epochs,
+            score_epochs=max(1, epochs // 20),
+            device=config.device,
+        )
+    )
+    return folder
 
 
 def seconds_until(curve: Curve, fcd: float) -> float | None:
@@ -82,18 +93,18 @@ def seconds_until(curve: Curve, fcd: float) -> float | None:
 
 
 def compare(config: QualityConfig) -> dict[str, Any]:
-    """All figures, as JSON values."""
-    curves = [read_curve(run) for run in config.runs or train_all(config)]
-    cuda = config.device != "cpu" and torch.cuda.is_available()
-    return {
-        "machine": describe_machine(torch.device("cuda" if cuda else "cpu")),
-        "seconds_until_fcd": {
-            f"{curve.dataset}, {curve.recipe}, {curve.name}": {
-                f"{fcd:g}": seconds_until(curve, fcd) for fcd in config.fcd
-            }
-            for curve in curves
-        },
+    """All figures, as JSON values; written after each run."""
+    rows: dict[str, dict[str, float | None]] = {}
+    figures = {
+        "machine": describe_machine(device_named(config.device)),
+        "seconds_until_fcd": rows,
     }
+    for run in config.runs or train_all(config):
+        curve = read_curve(run)
+        name = f"{curve.dataset}, {curve.recipe}, {curve.name}"
+        rows[name] = {f"{fcd:g}": seconds_until(curve, fcd) for fcd in config.fcd}
+        write_figures(config.json, figures)
+    return figures
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -113,11 +124,7 @@ def main() -> None:
     config = tyro.cli(
         QualityConfig, prog="python -m benchmarks.time_to_quality", description=__doc__
     )
-    figures = compare(config)
-    print(table(figures))
-    if config.json:
-        config.json.parent.mkdir(parents=True, exist_ok=True)
-        config.json.write_text(json.dumps(figures, indent=2) + "\n")
+    print(table(compare(config)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m benchmarks.training --rounds 9 --json benchmarks/results/training.json
 """
 
 import io
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -20,12 +19,11 @@ import torch
 import tyro
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from benchmarks.engines import TINY, engines_of, make_engine
+from benchmarks.figures import device_named, write_figures
 from benchmarks.textbook import textbook_networks, train_textbook
 from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
-from training.data.batches import Batches
-from training.data.datasets import load_images
 from training.engine.engine import Engine, Kind
-from training.gan.state import TrainState
 from training.run_folder.origin import describe_machine
 
 Precision = Literal["highest", "high", "medium"]
@@ -46,9 +44,13 @@ class BenchmarkConfig:
     """In each round; by default 100 on the CPU, 2,000 on a GPU (the textbook loop: 200)."""
     engines: tuple[Kind, ...] = ()
     """Ours to measure; by default all that this device has."""
+    recipes: tuple[Literal["bce", "r3gan"], ...] = ("bce", "r3gan")
+    precisions: tuple[Precision, ...] = ("highest", "medium")
+    tiny: bool = False
+    """Train networks of a few neurons, to try this program; the textbook's keep their sizes."""
     network: Literal["mlp", "conv"] = "mlp"
     """Ours; the textbook's is fully connected."""
-    dataset: Literal["mnist", "fashion-mnist"] = "mnist"
+    dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     json: Path | None = None
     """Where to write the figures to as well."""
@@ -65,15 +67,13 @@ class Contestant:
 
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
     """All figures, as JSON values."""
-    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if cuda else "cpu")
-    count = config.iterations or (2000 if cuda else 100)
+    device = device_named(config.device)
+    count = config.iterations or (2000 if device.type == "cuda" else 100)
     contestants = [Contestant("textbook", _textbook(config, device), min(count, 200))]
-    kinds = config.engines or (("plain", "graph", "compiled") if cuda else ("plain", "compiled"))
     limits = {}
-    for recipe in ("bce", "r3gan"):
-        for precision in ("highest", "medium"):
-            for kind in kinds:
+    for recipe in config.recipes:
+        for precision in config.precisions:
+            for kind in config.engines or engines_of(device):
                 engine, name = _engine(config, device, recipe, precision, kind)
                 if engine.kind == kind:
                     contestants.append(Contestant(f"{recipe}, {name}", engine.run, count))
@@ -122,9 +122,7 @@ def main() -> None:
     config = tyro.cli(BenchmarkConfig, prog="python -m benchmarks.training", description=__doc__)
     figures = measure(config)
     print(table(figures))
-    if config.json:
-        config.json.parent.mkdir(parents=True, exist_ok=True)
-        config.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(config.json, figures)
 
 
 def _textbook(config: BenchmarkConfig, device: torch.device) -> Callable[[int], Any]:
@@ -148,17 +146,12 @@ def _engine(
     same = {"batch_size": 64} | ({"gamma": 0.0, "gamma_end": 0.0} if recipe == "bce" else {})
     settings = TrainConfig(
         data=DataConfig(config.dataset, config.data_dir),
-        network=NetworkConfig(network=config.network),
+        network=replace(TINY if config.tiny else NetworkConfig(), network=config.network),
         recipe=replace(RECIPES[recipe], **same),  # type: ignore[arg-type]
         matmul_precision=precision,
         engine=kind,
     )
-    images = load_images(settings.data).to(device)
-    state = TrainState.create(
-        settings.network, settings.recipe, images.image_shape, device, settings.seed
-    )
-    batches = Batches(images, settings.recipe.batch_size, settings.seed)
-    return Engine.create(state, batches, settings, total=0), f"{precision}, {kind}"
+    return make_engine(settings, device), f"{precision}, {kind}"
 
 
 def products(engine: Engine) -> list[tuple[Any, Any]]:

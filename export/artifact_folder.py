@@ -11,32 +11,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from export.generator_files import (
-    GENERATOR_FILE,
-    TORCHSCRIPT_FILE,
-    export_graph,
-    onnx_file,
-    write_torchscript,
-)
+from export.generator_files import export_graph, onnx_file, write_torchscript
 from export.half_precision import half_precision
-from export.model_card import CARD_FILE, PICTURE_FILE, write_model_card
+from export.model_card import write_model_card
 from export.parity import Check, check_files, golden_images, require_parity, summary
-from export.sampler_file import SAMPLER_FILE, sampler_graph
+from export.sampler_file import sampler_graph
 from export.scoring import trained_on
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
+from inference.artifact_files import (
+    ARTIFACT_FILES,
+    GENERATOR_FILE,
+    PARITY_FILE,
+    SAMPLER_FILE,
+    TORCHSCRIPT_FILE,
+)
+from inference.errors import GanpackError
 from inference.noise import NOISE
 from inference.runtime.session import version as runtime_version
 from inference.writing.files import atomic_write
 from training.engine.precision import known_settings
 from training.run_folder.checkpoint import load_generator, weights_sha256
+from training.run_folder.folder import RunFolder
 from training.run_folder.origin import package_versions
 from training.run_folder.sealed_file import load
 
-PARITY_FILE = "parity.json"
-_OURS = {GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE, PARITY_FILE, CARD_FILE, PICTURE_FILE}
 
-
-class ExportError(Exception):
+class ExportError(GanpackError):
     """There is nothing to export, or no place for it; the message says what to do."""
 
 
@@ -111,7 +111,7 @@ def best_checkpoint(run_dir: Path) -> Path:
     Raises:
         ExportError: where the run has none.
     """
-    path = run_dir / "best.json"
+    path = RunFolder(run_dir).best
     try:
         return run_dir / str(json.loads(path.read_text("utf-8"))["checkpoint"])
     except (OSError, ValueError, KeyError) as error:
@@ -125,7 +125,7 @@ def best_checkpoint(run_dir: Path) -> Path:
 def _replaced_whole(folder: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `folder` if all goes well."""
     if folder.exists():
-        others = sorted({path.name for path in folder.iterdir()} - _OURS)
+        others = sorted({path.name for path in folder.iterdir()} - ARTIFACT_FILES)
         if others:
             raise ExportError(
                 f"{folder} holds other files ({', '.join(others[:5])}): name an empty or a new "

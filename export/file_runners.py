@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE, load_torchscript
-from export.sampler_file import SAMPLER_FILE
+from export.generator_files import load_torchscript
+from inference.artifact_files import GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE
 from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT
 from inference.runtime.driver import ProviderError

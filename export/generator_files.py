@@ -17,8 +17,6 @@ from training.gan.networks import Generator, to_pixels
 if TYPE_CHECKING:
     import onnx
 
-GENERATOR_FILE = "generator.onnx"
-TORCHSCRIPT_FILE = "generator.ts"
 
 # onnxruntime 1.16 and later read these.
 _OPSET = 18

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.generator_files import GENERATOR_FILE, onnx_file
+from export.generator_files import onnx_file
 from export.parity import ParityError
 from export.scoring import RealImages, score
 from inference.artifact import Metadata
+from inference.artifact_files import GENERATOR_FILE
 from training.gan.networks import Generator
 
 if TYPE_CHECKING:

@@ -4,10 +4,14 @@ from pathlib import Path
 
 from inference import Sampler
 from inference.artifact import Metadata
+from inference.artifact_files import (
+    CARD_FILE,
+    GENERATOR_FILE,
+    PICTURE_FILE,
+    SAMPLER_FILE,
+    TORCHSCRIPT_FILE,
+)
 from inference.writing.pictures import grid, save_png
-
-CARD_FILE = "README.md"
-PICTURE_FILE = "samples.png"
 
 _LICENCES = {
     "mnist": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)",
@@ -67,9 +71,9 @@ damage, not malice: it is no signature.
 """
 
 _FILES = {
-    "generator.onnx": "`z` float32 (n, {latent_dim}){labels} → `images` in [-1, 1], `pixels` uint8",
-    "sampler.onnx": "`seed`, `start`, `count`{label} → `pixels` uint8, `z`",
-    "generator.ts": "TorchScript, `z`{labels} → `images`",
+    GENERATOR_FILE: "`z` float32 (n, {latent_dim}){labels} → `images` in [-1, 1], `pixels` uint8",
+    SAMPLER_FILE: "`seed`, `start`, `count`{label} → `pixels` uint8, `z`",
+    TORCHSCRIPT_FILE: "TorchScript, `z`{labels} → `images`",
 }
 
 _CLASSES = """

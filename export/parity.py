@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from export.file_runners import INPUTS, SEED, Output, runners
-from export.generator_files import GENERATOR_FILE, TORCHSCRIPT_FILE
-from export.sampler_file import SAMPLER_FILE
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE
+from inference.artifact_files import GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE
+from inference.errors import GanpackError
 from inference.golden import GOLDEN_IMAGES, describe
 from inference.noise import latents, normal_quantiles
 from training.engine.precision import known_settings
@@ -29,7 +29,7 @@ _TIMES_OWN_ERROR = 4
 _TIMES_ON_CUDA = 2
 
 
-class ParityError(Exception):
+class ParityError(GanpackError):
     """An exported file does not match PyTorch; the message says which, where and by how much."""
 
 

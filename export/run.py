@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from inference.errors import reporting
 from training.command_line import by_default, command_line
 
 
@@ -39,29 +40,19 @@ class ExportConfig:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     config = command_line(ExportConfig, "export.run", __doc__, arguments)
-    # torch only once the usage is right
-    from export.artifact_folder import ExportError, best_checkpoint, export
-    from export.parity import ParityError, tightest
-    from inference.artifact import ArtifactError
-    from training.config import ConfigError
-    from training.data.images import DataError
-    from training.run_folder.folder import RunFolderError, newest_run
-    from training.run_folder.sealed_file import CheckpointError
+    return reporting(lambda: _export(config))
 
-    try:
-        checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())
-        run_dir = config.run_dir or checkpoint.parent.parent  # RUN_DIR/checkpoints/FILE
-        output = config.output or run_dir / "artifact"
-        checks = export(checkpoint, output, config.precision, config.dataset, config.data_dir)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (
-        ArtifactError, CheckpointError, DataError, ExportError, ParityError, RunFolderError,
-        OSError,
-    ) as error:  # fmt: skip
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+def _export(config: ExportConfig) -> int:
+    # torch only once the usage is right
+    from export.artifact_folder import best_checkpoint, export
+    from export.parity import tightest
+    from training.run_folder.folder import RunFolder, newest_run
+
+    checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())
+    folder = RunFolder(config.run_dir) if config.run_dir else RunFolder.of_checkpoint(checkpoint)
+    output = config.output or folder.artifact
+    checks = export(checkpoint, output, config.precision, config.dataset, config.data_dir)
     worst = tightest(checks)
     files = dict.fromkeys(check.file for check in checks)
     print(

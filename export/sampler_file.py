@@ -21,7 +21,6 @@ from inference.noise import (
 if TYPE_CHECKING:
     import onnx
 
-SAMPLER_FILE = "sampler.onnx"
 
 _PREFIX = "noise."
 

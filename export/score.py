@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from inference.errors import reporting
 from training.command_line import by_default, command_line
 
 
@@ -41,21 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = command_line(ScoreConfig, "export.score", __doc__, arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
+    return reporting(lambda: _score(config))
+
+
+def _score(config: ScoreConfig) -> int:
     from export.scoring import RealImages, score  # torch only once the usage is right
-    from inference.artifact import ArtifactError
-    from training.config import ConfigError
-    from training.data.images import DataError
-    from training.run_folder.sealed_file import CheckpointError
 
     real = RealImages(config.dataset, config.data_dir, config.split)
-    try:
-        rows = {each.name: each.to_dict() for each in score(config.target, real, config.seed)}
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (ArtifactError, CheckpointError, DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    rows = {each.name: each.to_dict() for each in score(config.target, real, config.seed)}
     print(json.dumps(rows, indent=2) if config.json else _table(rows))
     return 0
 

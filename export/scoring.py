@@ -14,6 +14,7 @@ from training.data.datasets import load_images
 from training.data.images import DataError
 from training.run_folder.checkpoint import load_generator
 from training.run_folder.config_file import read_config
+from training.run_folder.folder import RunFolder
 from training.run_folder.sealed_file import load
 from training.scoring.class_scores import ClassScore, score_classes
 from training.scoring.extractor import extractor_for
@@ -79,7 +80,7 @@ def trained_on(target: Path, name: str) -> str:
     if name in DATASETS:
         return name
     for folder in (target, *target.parents[:2]):
-        if (folder / "config.json").is_file():
+        if RunFolder(folder).config.is_file():
             dataset = read_config(folder).data.dataset
             if Path(dataset).name == name:
                 return dataset
@@ -108,9 +109,8 @@ def _reference(target: Path, real: RealImages, candidate: _Candidate) -> Referen
 def _candidates(target: Path) -> Iterator[_Candidate]:
     if target.suffix == ".pt":
         yield _from_checkpoint(target)
-    elif (target / "checkpoints").is_dir():
-        for path in sorted((target / "checkpoints").glob("step-*.pt")):
-            yield _from_checkpoint(path)
+    elif (folder := RunFolder(target)).checkpoints.is_dir():
+        yield from map(_from_checkpoint, folder.checkpoints_by_step().values())
     else:
         yield _from_artifact(target)
 

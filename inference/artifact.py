@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, fields
 from math import prod
 from typing import Any, NoReturn
 
+from .errors import GanpackError
+
 FORMAT_VERSION = 1
 """Raised only when an old reader would go wrong; unknown keys are ignored."""
 
@@ -35,7 +37,7 @@ _MOST_PIXELS = 2**22
 _LONGEST_Z = 2**14
 
 
-class ArtifactError(Exception):
+class ArtifactError(GanpackError):
     """A file is not an artifact that this version can use; the message says what is wrong."""
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from .artifact import ArtifactError
+from .artifact_files import GENERATOR_FILE
 from .command.doctor import describe, examine, examine_sampler
 from .command.long_job import Progress, Stopped, stoppable
 from .command.options import check, parser
+from .errors import GanpackError, reporting
 from .label import Label, number_of, typed
-from .model_files.own import GENERATOR_FILE
-from .runtime.driver import ProviderError
 from .sampler import Sampler
 from .walks import closed_walk
 from .writing.outputs import PIPE, Job, require_free, writer_for
@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command.parse_args(arguments)
     check(command, options)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    return reporting(lambda: _run(command, options))
+
+
+def _run(command: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         if options.doctor:
             return _doctor(options)
@@ -49,9 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Nobody reads any more. Python would find that out again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ArtifactError, ProviderError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
         return 1
 
 
@@ -146,9 +147,8 @@ def _doctor(options: argparse.Namespace) -> int:
     report, failed = examine(), False
     try:
         with _sampler(options) as sampler:
-            report["artifact"] = examine_sampler(sampler)
-            failed = "FAILED" in report["artifact"]["golden_images"]
-    except (ArtifactError, ProviderError, OSError) as error:
+            report["artifact"], failed = examine_sampler(sampler)
+    except (GanpackError, OSError) as error:
         report["artifact"] = {"problem": str(error)}
         failed = options.artifact is not None or options.provider.startswith("cuda")
     print(json.dumps(report, indent=2) if options.json else describe(report))

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import images_and_pixels, require_z, shape_of
 from .artifact import SEAL_MARKER, ArtifactError, Metadata
+from .artifact_files import GENERATOR_FILE
 from .label import Label, number_of, numbers_of
-from .model_files.own import GENERATOR_FILE, LoadedGenerator, OwnGenerator
+from .model_files.own import LoadedGenerator, OwnGenerator
 from .model_files.reading import read_file
 from .noise import check_range, labels, latents
 from .runtime.session import SessionSettings

@@ -80,7 +80,7 @@ def draw_curves(run: RunView, path: Path) -> None:
 
 def draw_grids(run: RunView, path: Path) -> None:
     """The exercise's grids side by side (of a shorter run its own), 8 × 8 images of one noise."""
-    grids = run.grids()
+    grids = run.folder.grids_by_step()
     of_run = sorted(grids)
     own = (of_run[i * (len(of_run) - 1) // (len(STEPS) - 1)] for i in range(len(STEPS)))
     figure, panels = plt.subplots(2, 4, figsize=(9.6, 5.3), layout="constrained")

@@ -1,4 +1,4 @@
-"""Fixtures: a tiny trained run and its artifact, made once."""
+"""Fixtures: tiny trained runs and their artifacts, each made once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,32 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.config import DataConfig, NetworkConfig, RecipeConfig, TrainConfig
-
-ROOT = Path(__file__).parents[1]
-TINY = TrainConfig(
-    # The folder keeps the extractor that scores are measured with: trained once, not each time.
-    data=DataConfig(dataset="digits", data_dir=ROOT / ".pytest_cache" / "data", image_size=8),
-    network=NetworkConfig(latent_dim=10, generator_dims=(16, 32), discriminator_dims=(16, 8)),
-    recipe=RecipeConfig(batch_size=512),  # 3.5 batches an epoch: epochs end within batches
-    epochs=12,
-    score_every=10,
-    device="cpu",
-    engine="plain",
-)
-CONV = replace(
-    TINY, network=replace(TINY.network, network="conv", conv_width=4, conditional=True), epochs=6
-)
-CONDITIONAL = replace(TINY, network=replace(TINY.network, conditional=True), epochs=6)
-
-COLOUR = replace(
-    TINY,
-    data=replace(TINY.data, image_size=32, channels=3),
-    recipe=RecipeConfig(batch_size=16, lr=5e-3),
-    iterations=60,
-    score_every=30,
-)
-"""Of the runs in colour, but for where their images are."""
+from tests.support.runs import COLOUR, CONDITIONAL, CONV, TINY, exported, trained
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,22 +14,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
-
-
-def trained(config: TrainConfig, run_dir: Path) -> Path:
-    """The folder of a run that has ended."""
-    from training.train import train
-
-    train(config, run_dir)
-    return run_dir
-
-
-def exported(run_dir: Path, folder: Path) -> Path:
-    """The artifact of a run's best checkpoint."""
-    from export.artifact_folder import best_checkpoint, export
-
-    export(best_checkpoint(run_dir), folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

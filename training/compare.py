@@ -13,6 +13,7 @@ from typing import Annotated
 
 import tyro
 
+from inference.errors import reporting
 from training.command_line import command_line
 from training.config import ConfigError
 from training.pages.comparison import compare, table, write_comparison
@@ -36,20 +37,17 @@ class CompareConfig:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     command = command_line(CompareConfig, "training.compare", __doc__, arguments)
-    try:
-        if len(command.run_dirs) < 2:
-            raise ConfigError("at least two RUN_DIRs are needed to compare")
-        runs = [read_run(run_dir) for run_dir in command.run_dirs]
-        groups = compare(runs)
-        print(table(runs, groups))
-        write_comparison(runs, groups, command.output)
-        print(f"\nwith a chart and images: {command.output}")
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return reporting(lambda: _compare(command))
+
+
+def _compare(command: CompareConfig) -> int:
+    if len(command.run_dirs) < 2:
+        raise ConfigError("at least two RUN_DIRs are needed to compare")
+    runs = [read_run(run_dir) for run_dir in command.run_dirs]
+    groups = compare(runs)
+    print(table(runs, groups))
+    write_comparison(runs, groups, command.output)
+    print(f"\nwith a chart and images: {command.output}")
     return 0
 
 

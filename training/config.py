@@ -5,12 +5,16 @@ from math import cos, pi
 from pathlib import Path
 from typing import Any, Literal
 
+from inference.errors import GanpackError
+
 TORCHVISION_DATASETS = ("mnist", "fashion-mnist", "kmnist")
 DATASETS = (*TORCHVISION_DATASETS, "digits")
 
 
-class ConfigError(Exception):
+class ConfigError(GanpackError):
     """A setting that cannot be. No ValueError: tyro would wrap its one line in a box."""
+
+    exit_code = 2
 
 
 def _require(condition: bool, message: str) -> None:

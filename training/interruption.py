@@ -7,11 +7,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from inference.errors import GanpackError
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):
+class Interrupted(GanpackError):
     """A run has stopped early on a signal, and is saved."""
+
+    heading = ""
 
     def __init__(self, run_dir: Path, step: int, number: int) -> None:
         super().__init__(

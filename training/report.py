@@ -13,10 +13,10 @@ from typing import Annotated
 
 import tyro
 
+from inference.errors import reporting
 from training.command_line import by_default, command_line
-from training.config import ConfigError
 from training.pages.report import write_report
-from training.run_folder.folder import RunFolderError, newest_run
+from training.run_folder.folder import newest_run
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,11 @@ class ReportConfig:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = command_line(ReportConfig, "training.report", __doc__, arguments)
-    try:
-        print(write_report(options.run_dir or newest_run(), options.output))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (RunFolderError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return reporting(lambda: _report(options))
+
+
+def _report(options: ReportConfig) -> int:
+    print(write_report(options.run_dir or newest_run(), options.output))
     return 0
 
 

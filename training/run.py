@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from inference.errors import report, reporting
 from training.command_line import by_default, command_line
 from training.config import RECIPES, ConfigError, TrainConfig
-from training.run_folder.config_file import read_config
-from training.run_folder.folder import RunFolderError, newest_run
+from training.records.phases import PhaseTimer, in_words
+from training.run_folder.config_file import add_facts, read_config
+from training.run_folder.folder import RunFolder, RunFolderError, newest_run
 from training.run_folder.resume_settings import for_more
 
 if TYPE_CHECKING:
@@ -46,70 +48,56 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    timer = PhaseTimer()
     arguments = sys.argv[1:] if arguments is None else arguments
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return _main_of_many(arguments)
-    return _main_of_one(arguments)
+        return reporting(lambda: _main_of_many(arguments, timer))
+    return _main_of_one(arguments, timer)
 
 
-def _main_of_one(arguments: Sequence[str], ranks: "Ranks | None" = None) -> int:
+def _main_of_one(arguments: Sequence[str], timer: PhaseTimer, ranks: "Ranks | None" = None) -> int:
     command = parse(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
     try:
-        return _run(command, ranks)
+        return reporting(lambda: _run(command, timer, ranks))
     except KeyboardInterrupt:  # before the first step, or after the last
         print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
         return 130
 
 
-def _main_of_many(arguments: Sequence[str]) -> int:
+def _main_of_many(arguments: Sequence[str], timer: PhaseTimer) -> int:
     """Of one of the processes that torchrun has started: rank 0 runs the command, the others help.
 
     What goes wrong with the command is rank 0's to say and to end with, so they end with 0 then.
     """
-    from training.engine.distributed import RankLostError, joined
+    from training.engine.distributed import joined
     from training.train import follow
-    from training.training_loop import TrainingError
 
-    try:
-        with joined() as ranks:
-            if ranks.rank == 0:
-                return _main_of_one(arguments, ranks)
-            logging.getLogger("training").setLevel(logging.ERROR)
-            follow(ranks)
-    except (RankLostError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with joined() as ranks:
+        if ranks.rank == 0:
+            return _main_of_one(arguments, timer, ranks)
+        logging.getLogger("training").setLevel(logging.ERROR)
+        follow(ranks)
     return 0
 
 
-def _run(command: Command, ranks: "Ranks | None") -> int:
-    from training.data.images import DataError
-    from training.engine.distributed import ALONE
-    from training.interruption import Interrupted
-    from training.run_folder.sealed_file import (
-        CheckpointError,  # torch only once the usage is right
-    )
+def _run(command: Command, timer: PhaseTimer, ranks: "Ranks | None") -> int:
+    from training.engine.distributed import ALONE  # torch only once the usage is right
     from training.train import train
-    from training.training_loop import TrainingError
 
-    try:
-        result = train(
-            command.config,
-            command.resume or command.run_dir,
-            resume=command.resume is not None,
-            override=frozenset(command.override),
-            ranks=ranks or ALONE,
-        )
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
-    except (CheckpointError, DataError, RunFolderError, TrainingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    _print(result)
-    _write_report(result.run_dir)
+    result = train(
+        command.config,
+        command.resume or command.run_dir,
+        resume=command.resume is not None,
+        override=frozenset(command.override),
+        ranks=ranks or ALONE,
+        timer=timer,
+    )
+    _print(result, timer)
+    with timer.phase("report"):
+        _write_report(result.run_dir)
+    add_facts(RunFolder(result.run_dir), seconds=timer.seconds())
     return 0
 
 
@@ -127,7 +115,7 @@ def _write_report(run_dir: Path) -> None:
         )
 
 
-def _print(result: "Result") -> None:
+def _print(result: "Result", timer: PhaseTimer) -> None:
     print(f"{result.run_dir}: {result.step} iterations done")
     verdict = result.verdict
     for rule, choice in verdict.choices.items():
@@ -146,6 +134,7 @@ def _print(result: "Result") -> None:
         f"  nearest training image {verdict.memory.generated:.1f} grey levels away, that of real "
         f"images {verdict.memory.real:.1f}: see nearest.png\n"
         f"{_classes(verdict.classes)}"
+        f"  {in_words(timer.seconds())}\n"
         f"export the choice by {verdict.rule}: python -m export.run {result.run_dir}"
     )
 
@@ -184,8 +173,8 @@ def parse(arguments: Sequence[str]) -> Command:
             raise ConfigError("--override is about --resume, and there is none")
         command.config.data.require_there()
     except (ConfigError, RunFolderError, argparse.ArgumentError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        report(error)
+        sys.exit(ConfigError.exit_code)
     return command
 
 

@@ -19,11 +19,12 @@ from training.engine.engine import Engine
 from training.engine.precision import known_settings
 from training.gan.state import Snapshot, TrainState
 from training.interruption import Interruption
+from training.records.phases import PhaseTimer
 from training.records.samples import save_real_images
-from training.run_folder.config_file import write_config
-from training.run_folder.folder import locked, new_run_dir, refuse_used
+from training.run_folder.config_file import add_facts, read_seconds, write_config
+from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_used
 from training.run_folder.origin import describe, describe_machine
-from training.run_folder.resume import Saves, whole
+from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import extractor_for
 from training.scoring.scores import reference_for
 from training.scoring.verdict import Verdict, judge
@@ -59,12 +60,14 @@ def train(
     resume: bool = False,
     override: frozenset[str] = frozenset(),
     ranks: Ranks = ALONE,
+    timer: PhaseTimer | None = None,
 ) -> Result:
     """Train in a new folder, or continue the run in `run_dir` to the length `config` asks for.
 
     run_dir: by default runs/DATASET-DATE-TIME.
     override: settings in which `config` may differ from the run's own.
     ranks: with others than this one, rank 0, they `follow`.
+    timer: where the time of the run is counted; by default it begins now.
 
     Raises:
         DataError, CheckpointError, RunFolderError, TrainingError: with a message that says what to
@@ -73,44 +76,45 @@ def train(
     """
     device = _device(config.device, ranks)
     _refuse_uneven(config.recipe.batch_size, ranks.count)
-    run_dir = run_dir or new_run_dir(config)
+    folder = RunFolder(run_dir or new_run_dir(config))
     if not resume:
-        refuse_used(run_dir)
+        refuse_used(folder)
     try:
         # The engine has its own precision for steps.
         with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
-            return _train(config, run_dir, device, resume, override, ranks)
+            return _train(config, folder, device, resume, override, ranks, timer or PhaseTimer())
     except torch.OutOfMemoryError as error:
         raise TrainingError(_out_of_memory(config, error)) from None
     except RankLostError as error:
-        raise TrainingError(f"{error}; {whole(run_dir)}") from error
+        raise TrainingError(f"{error}; {what_is_saved(folder)}") from error
     except OSError as error:
         reason = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
-        raise TrainingError(f"{run_dir}: {reason}; {whole(run_dir)}") from error
+        raise TrainingError(f"{folder.path}: {reason}; {what_is_saved(folder)}") from error
 
 
 def _train(
     config: TrainConfig,
-    run_dir: Path,
+    folder: RunFolder,
     device: torch.device,
     resume: bool,
     override: frozenset[str],
     ranks: Ranks,
+    timer: PhaseTimer,
 ) -> Result:
     images = load_images(config.data).to(device)
     state, batches = _beginning(config, images)
-    saves = Saves(run_dir, images.sha256())
+    saves = Saves(folder, images.sha256())
     total = config.iterations or batches.epoch_end(config.epochs)
-    with locked(run_dir):
+    with locked(folder):
         if not resume:
-            refuse_used(run_dir)
+            refuse_used(folder)
         history = saves.resume(state, config.seed, other_device="device" in override)
         if override:
             history.divergences.clear()
         if "device" in override and "engine" not in override:
             config = replace(config, engine="auto")
         start = Start(config, device.type, total, images.to(CPU), state.snapshot(CPU))
-        with ranks.order(start):
+        with timer.phase("engine"), ranks.order(start):
             engine = Engine.create(state, batches, config, total, ranks)
         machine = describe_machine(device)
         if ranks.count == 1:
@@ -120,9 +124,12 @@ def _train(
             share = config.recipe.batch_size // ranks.count
             _log.info("%d processes, %d images of each batch to each", ranks.count, share)
         provenance = describe(config, saves.data_sha256)
-        (run_dir / "checkpoints").mkdir(exist_ok=True)
-        write_config(run_dir, config, provenance, machine=machine, class_names=images.classes)
-        save_real_images(run_dir, images)
+        folder.checkpoints.mkdir(exist_ok=True)
+        if resume:
+            timer.add(read_seconds(folder))
+        facts = {"machine": machine, "class_names": images.classes, "seconds": timer.seconds()}
+        write_config(folder, config, provenance, **facts)
+        save_real_images(images, folder.real)
         cache = config.data.data_dir / "extractors"
         sweep(cache, seconds=3600)  # other runs share it: leave them time
         extractor = extractor_for(images, cache, device)
@@ -130,12 +137,15 @@ def _train(
         with Interruption() as interruption:
             run = Run(
                 config, provenance, saves, state, batches, engine, history, reference, interruption,
-                ranks,
+                ranks, timer,
             )  # fmt: skip
-            run.go(total)
+            with timer.phase("other"):
+                run.go(total)
         ranks.leave()
-        verdict = judge(config, run_dir, run.history.epochs, images, extractor)
-    return Result(run_dir, state.step, verdict)
+        with timer.phase("verdict"):
+            verdict = judge(config, folder, run.history.epochs, images, extractor)
+        add_facts(folder, seconds=timer.seconds())
+    return Result(folder.path, state.step, verdict)
 
 
 def follow(ranks: Ranks) -> None:

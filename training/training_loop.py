@@ -3,13 +3,13 @@
 import logging
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.errors import GanpackError
 from training.config import TrainConfig, options
 from training.data.batches import Batches
 from training.divergence import Diverged, check_classes, check_losses, check_weights
@@ -20,11 +20,14 @@ from training.gan.networks import Generator
 from training.gan.state import TrainState
 from training.interruption import Interrupted, Interruption
 from training.records.metrics import Records
+from training.records.phases import PhaseTimer
 from training.records.progress import ProgressBar
 from training.records.samples import grid_steps
-from training.run_folder.checkpoint import remove_newer, save_checkpoint
+from training.run_folder.checkpoint import save_checkpoint
+from training.run_folder.config_file import add_facts
+from training.run_folder.folder import RunFolder
 from training.run_folder.history import History
-from training.run_folder.resume import Saves, whole
+from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.scores import SELECTION_SEED, Reference
 from training.scoring.selection import RULES, choose, prune, write_best
 from training.scoring.subject import Subject
@@ -38,7 +41,7 @@ _MOST_RETRIES = 3
 _log = logging.getLogger(__name__)
 
 
-class TrainingError(Exception):
+class TrainingError(GanpackError):
     """Training cannot start or go on; the message says why."""
 
 
@@ -56,6 +59,7 @@ class Run:
     reference: Reference
     interruption: Interruption
     ranks: Ranks
+    timer: PhaseTimer
     _records: Records = field(init=False)
     _saved_at: float = field(default_factory=time.monotonic)
     _checked_at: float = field(default_factory=time.monotonic)
@@ -63,8 +67,8 @@ class Run:
     _last_losses: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
 
     @property
-    def _run_dir(self) -> Path:
-        return self.saves.run_dir
+    def _folder(self) -> RunFolder:
+        return self.saves.folder
 
     def go(self, total: int) -> None:
         """Train up to step `total`; go back where that goes wrong.
@@ -76,7 +80,7 @@ class Run:
         while True:
             self._cut_back(total)
             records = Records(
-                self._run_dir, self.state.step, len(self.history.epochs), options(self.config)
+                self._folder.path, self.state.step, len(self.history.epochs), options(self.config)
             )
             with records as self._records:
                 try:
@@ -90,11 +94,11 @@ class Run:
         """Make the folder that of a run which is where the state is."""
         if self.state.step < total:
             self.history.reopen_epoch(self.batches.epochs(self.state.step))
-        remove_newer(self._run_dir, self.state.step)
+        self._folder.remove_after(self.state.step)
         if self.history.epochs:
             self._write_best()
         else:
-            (self._run_dir / "best.json").unlink(missing_ok=True)
+            self._folder.best.unlink(missing_ok=True)
         if self.state.step == 0:
             self.saves.write(self.state, self.history, checked=True)
 
@@ -117,32 +121,37 @@ class Run:
         scores: dict[str, Any] = {}
         if epoch_ends or step in grids:
             check_weights(self.state)  # or what is shown and kept would not be finite either
-            generator = averaged(self.state)
+            with self.timer.phase("average"):
+                generator = averaged(self.state)
         if step in grids:
-            self._records.samples(step, generator)
+            with self.timer.phase("samples"):
+                self._records.samples(step, generator)
         if epoch_ends:
             scores = self._scores(generator, epoch - 1, last=step == total)
             self._end_epoch(epoch, generator, scores, step == epoch_end)
         now = time.monotonic()
         since = self._checked_at if scores else self._saved_at
         if step == total or now - since > _SAVE_SECONDS:
-            self._save(checked=bool(scores))
+            with self.timer.phase("saves"):
+                self._save(checked=bool(scores))
+            self._note_time()
 
     def _advance(self, stops: set[int]) -> tuple[float, float]:
         """Train up to the next of some steps at most; the last losses of both networks."""
         start, first = time.monotonic(), self.state.step
         looks = {first + self._steps_a_look, (first // _RECORD_STEPS + 1) * _RECORD_STEPS}
         count = min(stop for stop in stops | looks if stop > first) - first
-        with self.ranks.order(count, self.interruption):
+        with self.timer.phase("steps"), self.ranks.order(count, self.interruption):
             losses = self.engine.run(count)
         known = np.concatenate([self._last_losses, losses])
         check_losses(known, self.state.step - len(known) + 1)
         self._last_losses = losses[-1:]
         seconds = time.monotonic() - start
         self._steps_a_look = max(1, int(_LOOK_SECONDS * len(losses) / seconds))
-        self.history.add(losses, seconds)
-        speed = len(losses) * self.batches.batch_size / seconds
-        self._records.iterations(self.state.step, losses, speed)
+        with self.timer.phase("records"):
+            self.history.add(losses, seconds)
+            speed = len(losses) * self.batches.batch_size / seconds
+            self._records.iterations(self.state.step, losses, speed)
         return float(losses[-1, 0]), float(losses[-1, 1])
 
     def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> dict[str, Any]:
@@ -150,7 +159,8 @@ class Run:
         every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
         if not last and epochs_before > 0 and before // every == self.state.step // every:
             return {}
-        return self.reference.score(Subject.of(generator), SELECTION_SEED).to_dict()
+        with self.timer.phase("scores"):
+            return self.reference.score(Subject.of(generator), SELECTION_SEED).to_dict()
 
     def _end_epoch(
         self, epoch: int, generator: Generator, scores: dict[str, Any], finished: bool
@@ -159,9 +169,11 @@ class Run:
         record = self.history.record_epoch(epoch, state.step, batch_size, scores, finished=finished)
         if scores:
             check_classes(self.history.epochs)
-        self._records.epoch(record)
+        with self.timer.phase("records"):
+            self._records.epoch(record)
         kept = {"loss_g": record.loss_g, **scores}
-        save_checkpoint(self._run_dir, state, generator, kept, self.provenance)
+        with self.timer.phase("checkpoints"):
+            save_checkpoint(self._folder, state, generator, kept, self.provenance)
 
     def _save(self, *, checked: bool) -> None:
         """checked: whether the scores are of this very step, and sound."""
@@ -174,17 +186,22 @@ class Run:
         if self.history.epochs:
             self._write_best()
             # After the save, which may need them. A resume from previous.pt needs its own.
-            prune(self._run_dir, self.history.epochs, self.saves.previous_epochs)
+            prune(self._folder, self.history.epochs, self.saves.previous_epochs)
+
+    def _note_time(self) -> None:
+        add_facts(self._folder, seconds=self.timer.seconds())
 
     def _write_best(self) -> None:
         choices = {rule: choose(rule, self.history.epochs) for rule in RULES}
-        write_best(self._run_dir, self.config.select, choices)
+        write_best(self._folder, self.config.select, choices)
 
     def _stop_if_asked(self) -> None:
         if self.interruption.number is not None:
             if self.saves.last_step != self.state.step:
-                self._save(checked=False)
-            raise Interrupted(self._run_dir, self.state.step, self.interruption.number)
+                with self.timer.phase("saves"):
+                    self._save(checked=False)
+            self._note_time()
+            raise Interrupted(self._folder.path, self.state.step, self.interruption.number)
 
     def _go_back(self, evidence: str) -> None:
         """To the last sound save, with new noise; a resume from here on does the same."""
@@ -193,8 +210,8 @@ class Run:
         if tries > _MOST_RETRIES:
             found = "; ".join(divergences)
             raise TrainingError(
-                f"the run has gone wrong {tries} times ({found}); {whole(self._run_dir)}, with a "
-                f"lower --lr and --override lr"
+                f"the run has gone wrong {tries} times ({found}); {what_is_saved(self._folder)}, "
+                f"with a lower --lr and --override lr"
             )
         self._last_losses = self._last_losses[:0]
         self.history = self.saves.go_back(self.state, self.config.seed, divergences)

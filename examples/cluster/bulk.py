@@ -27,6 +27,7 @@ from examples.cluster.shards import (
     read_manifest,
 )
 from inference import ArtifactError, ProviderError, Sampler
+from inference.artifact_files import generator_file
 from inference.command.long_job import Progress, Stop, Stopped, stoppable
 from inference.noise import check_range
 from inference.writing.files import sweep
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    file = options.artifact / "generator.onnx" if options.artifact.is_dir() else options.artifact
+    file = generator_file(options.artifact)
     try:
         artifact = file.read_bytes()
         Sampler(artifact, provider="cpu").close()  # a bad one is told before Ray starts

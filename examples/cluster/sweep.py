@@ -25,6 +25,7 @@ from training.pages.comparison import compare, table, write_comparison
 from training.pages.run_view import RunView, read_run
 from training.run import parse
 from training.run_folder.config_file import read_config, to_dict
+from training.run_folder.folder import RunFolder
 
 _RETRIES = 3
 """Times that a training goes on whose worker or machine was lost."""
@@ -72,7 +73,7 @@ def train_one(settings: dict[str, str], folder: Path, configs: dict[str, TrainCo
 
     name = run_name(settings)
     run_dir, config = folder / name, configs[name]
-    begun = (run_dir / "config.json").exists()
+    begun = RunFolder(run_dir).config.exists()
     # A run keeps its engine, which `auto` may choose otherwise on another machine.
     train(read_config(run_dir) if begun else config, run_dir, resume=begun)
     write_report(run_dir)
@@ -139,18 +140,19 @@ def _conclude(folder: Path, configs: dict[str, TrainConfig]) -> int:
     runs = [
         run
         for name in configs
-        if (folder / name / "best.json").exists()
+        if RunFolder(folder / name).best.exists()
         if (run := read_run(folder / name)).finished
     ]
     if not runs:
         return 0
     groups = compare(runs)
     print(table(runs, groups))
-    write_comparison(runs, groups, folder / "compare.html")
+    page = folder / "compare.html"
+    write_comparison(runs, groups, page)
     best = min(runs, key=_excess)
     print(
-        f"\nbest: {best.run_dir} (excess FCD {_excess(best):.2%}); "
-        f"python -m export.run {best.run_dir}\nwith a chart and images: {folder / 'compare.html'}"
+        f"\nbest: {best.folder.path} (excess FCD {_excess(best):.2%}); "
+        f"python -m export.run {best.folder.path}\nwith a chart and images: {page}"
     )
     return len(runs)
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from examples.http_service.contract import DEFAULTS, Limits
 from examples.http_service.service import create_app
 from inference import ArtifactError, ProviderError
+from inference.artifact_files import generator_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command until SIGTERM or SIGINT; returns the exit code."""
     options = _parser().parse_args(arguments)
-    file = options.artifact / "generator.onnx" if options.artifact.is_dir() else options.artifact
+    file = generator_file(options.artifact)
     limits = Limits(options.most_images, options.most_waiting, options.seconds)
     try:
         app = create_app(file.read_bytes(), provider=options.provider, limits=limits)

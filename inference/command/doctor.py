@@ -42,8 +42,8 @@ def examine() -> dict[str, Any]:
     return report
 
 
-def examine_sampler(sampler: Any) -> dict[str, Any]:
-    """Where a `Sampler` runs, and whether it draws what it should, as JSON values."""
+def examine_sampler(sampler: Any) -> tuple[dict[str, Any], bool]:
+    """Where a `Sampler` runs and what it draws, as JSON values; and whether its check failed."""
     metadata = sampler.metadata
     found: dict[str, Any] = {
         "provider": sampler.provider,
@@ -54,12 +54,12 @@ def examine_sampler(sampler: Any) -> dict[str, Any]:
     try:
         result = sampler.check()
     except ArtifactError as error:
-        return found | {"golden_images": str(error)}
+        return found | {"golden_images": str(error)}, False
     verdict = "passed" if result.passed else "FAILED"
     return found | {
         "golden_images": f"{verdict}: largest difference {result.largest_difference} levels, "
         f"{result.differing_pixels} pixels"
-    }
+    }, not result.passed
 
 
 def describe(report: Mapping[str, Any], indent: str = "") -> str:

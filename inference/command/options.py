@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from .. import __version__
-from ..model_files.own import GENERATOR_FILE
+from ..artifact_files import GENERATOR_FILE
 from ..writing.outputs import KINDS
 from ..writing.pictures import ANIMATIONS
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verify_seal
+from ..artifact_files import GENERATOR_FILE
 from ..noise import NOISE
 from ..runtime.session import Session, SessionSettings
 from .allowed_graph import widest
@@ -14,8 +15,6 @@ from .reading import looks_like
 
 if TYPE_CHECKING:
     from ..gpu.painter import Painter
-
-GENERATOR_FILE = "generator.onnx"
 
 # Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
 # thousands.

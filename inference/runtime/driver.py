@@ -5,6 +5,8 @@ import platform
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
 
+from ..errors import GanpackError
+
 _CAPABILITY = 75, 76  # of CUdevice_attribute: major, minor
 _OUT_OF_MEMORY, _NOT_INITIALIZED, _NO_DEVICE = 2, 3, 100  # of CUresult
 
@@ -49,7 +51,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
-class ProviderError(RuntimeError):
+class ProviderError(GanpackError, RuntimeError):
     """The provider that was asked for cannot be had; the message says why."""
 
 

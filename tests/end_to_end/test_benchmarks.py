@@ -11,13 +11,12 @@ import torch
 from torch import nn
 from torchvision import datasets
 
-from benchmarks import gpu_check, textbook, time_to_quality
+from benchmarks import textbook, time_to_quality
 from benchmarks.curves import Curve, read_curve
 from benchmarks.footprint import wheel_bytes
 from benchmarks.time_to_quality import seconds_until
 from benchmarks.training import BenchmarkConfig, measure, products, table
-from inference import ProviderError
-from tests.conftest import TINY
+from tests.support.runs import TINY
 from training.config import RECIPES
 from training.data.batches import Batches
 from training.data.datasets import load_images
@@ -60,7 +59,7 @@ def no_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits in MNIST's size, and noise for the textbook's data loader."""
     digits = load_images(replace(TINY.data, image_size=28))
     monkeypatch.setitem(textbook._DATASETS, "mnist", fake_mnist)
-    monkeypatch.setattr("benchmarks.training.load_images", lambda config: digits)
+    monkeypatch.setattr("benchmarks.engines.load_images", lambda config: digits)
 
 
 @pytest.mark.slow
@@ -127,35 +126,3 @@ def test_runs_are_compared_by_time(
 
 def test_the_wheel_is_small() -> None:
     assert wheel_bytes() < 300_000
-
-
-def test_sampling_is_not_measured_on_cuda_without_a_cuda_build(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def refuse(runtime: Any, device: int) -> None:
-        raise ProviderError("no CUDA provider: pip install")
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_check, "require_cuda", refuse)
-    parts = {part.name: part for part in gpu_check.parts(gpu_check.CheckConfig(), tmp_path)}
-    assert parts["images per second"].skip == "no CUDA provider: pip install"
-    assert "benchmarks.sampling" in parts["images per second"].arguments
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="would run the whole check")
-def test_the_gpu_check_says_what_it_skips(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "results" / "check.json"
-    monkeypatch.setattr(sys, "argv", ["x", "--json", str(file)])
-    assert gpu_check.main() == 0
-    parts = json.loads(file.read_text())["parts"]
-    assert len(parts) == 7
-    assert {part["skipped"] for part in parts.values()} == {"PyTorch finds no GPU"}
-    assert capsys.readouterr().out.count("skipped: PyTorch finds no GPU") == 7
-
-
-def test_a_part_of_the_gpu_check_brings_its_figures(tmp_path: Path) -> None:
-    code = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('[1]'); sys.exit(3)"
-    result = gpu_check.run_part(gpu_check.Part("a", ["-c", code, "JSON"], None), tmp_path)
-    assert (result["figures"], result["exit_code"]) == ([1], 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.files import ROOT
 
 
 def run_python(code: str, *arguments: str, python: str = sys.executable, cwd: Path = ROOT) -> str:

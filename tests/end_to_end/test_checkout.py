@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TINY
+from tests.support.files import ROOT
+from tests.support.runs import TINY
 
 # Runs a module as `python -m` does, and finds packages in the two given folders alone.
 RUN = """

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.end_to_end.test_boundaries import ROOT
+from tests.support.files import ROOT
 
 COMMANDS = ("training.run", "training.report", "training.compare", "export.run", "export.score")
 

@@ -13,7 +13,7 @@ import pytest
 
 from inference import Sampler
 from inference.noise import labels, latents, philox4x32
-from tests.end_to_end.test_boundaries import ROOT
+from tests.support.files import ROOT
 from training.config import RECIPES, RecipeConfig
 
 FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")

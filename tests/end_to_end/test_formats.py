@@ -15,6 +15,7 @@ from training.config import NetworkConfig, RecipeConfig
 from training.gan.networks import to_pixels
 from training.gan.state import TrainState
 from training.run_folder.checkpoint import load_generator, weights_sha256
+from training.run_folder.folder import RunFolder
 from training.run_folder.resume import Saves
 from training.run_folder.sealed_file import FORMAT_VERSION, CheckpointError, load, save
 
@@ -48,7 +49,7 @@ def test_a_checkpoint_of_format_1_loads() -> None:
 def test_a_save_of_format_1_goes_on(tmp_path: Path) -> None:
     shutil.copy(FORMATS / "last-1.pt", tmp_path / "last.pt")
     state = TrainState.create(SMALL, RecipeConfig(), (1, 2, 2), torch.device("cpu"), seed=1)
-    history = Saves(tmp_path, "d" * 64).resume(state, 0, other_device=False)
+    history = Saves(RunFolder(tmp_path), "d" * 64).resume(state, 0, other_device=False)
     assert state.step == 7
     assert (
         weights_sha256(state.ema)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.support.files import ROOT
 from training.config import DataConfig, TrainConfig
 from training.data.datasets import load_images
 from training.train import train
 
-ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data"
 
 

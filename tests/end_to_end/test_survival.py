@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,23 @@ import pytest
 import torch
 
 from inference.writing.files import atomic_write, sweep
-from tests.conftest import TINY
 from tests.support import processes
-from tests.training.test_training import assert_same_state, events, read_lines, without_timing
+from tests.support.comparing import (
+    assert_same_run,
+    assert_same_state,
+    read_lines,
+    without_timing,
+)
+from tests.support.runs import ARGUMENTS, TINY
+from tests.support.waiting import wait_for
 from training import training_loop
 from training.config import TrainConfig
 from training.run import main, parse
-from training.run_folder.folder import RunFolderError, locked
+from training.run_folder.folder import RunFolder, RunFolderError, locked
 from training.run_folder.resume import Saves
 from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
 
-ARGUMENTS = (
-    f"--dataset digits --data-dir {TINY.data.data_dir} --image-size 8 --latent-dim 10 "
-    "--generator-dims 16 32 --discriminator-dims 16 8 --batch-size 512 --device cpu --engine plain"
-).split()
 LENGTH = ["--iterations", "80", "--score-every", "40"]
 LONG = replace(TINY, iterations=80, score_every=40)
 
@@ -42,36 +43,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def begun(run_dir: Path) -> list[str]:
     """The command that goes on with a run, or starts it where it had not begun."""
     if (run_dir / "config.json").exists():
         return ["--resume", str(run_dir)]
     return [*ARGUMENTS, *LENGTH, "--run-dir", str(run_dir)]
-
-
-def assert_same_run(run_dir: Path, other: Path) -> None:
-    """The same to the last bit, and nothing recorded twice or left out."""
-    assert_same_state(run_dir, other)
-    for kind in ("iteration", "epoch"):
-        assert without_timing(read_lines(run_dir, kind)) == without_timing(read_lines(other, kind))
-    for stream, tag in (
-        ("iterations", "each iteration/generator loss"),
-        ("iterations", "at each scoring/FCD (lower is better)"),
-        ("epochs", "epoch mean/D(real)"),
-    ):
-        found, expected = (events(run, stream).Scalars(tag) for run in (run_dir, other))
-        assert [(e.step, e.value) for e in found] == [(e.step, e.value) for e in expected]
-    assert (run_dir / "best.json").read_bytes() == (other / "best.json").read_bytes()
-    found, expected = (sorted((run / "samples").iterdir()) for run in (run_dir, other))
-    assert [path.read_bytes() for path in found] == [path.read_bytes() for path in expected]
-    assert not list(run_dir.rglob("*.tmp"))
 
 
 def kill_and_resume(folder: Path, undisturbed: Path, kills: int, seed: int) -> dict[str, int]:
@@ -312,9 +288,13 @@ def test_two_processes_cannot_write_to_one_folder(
 
 
 def test_one_process_cannot_lock_twice(tmp_path: Path) -> None:
-    with locked(tmp_path / "run"), pytest.raises(RunFolderError), locked(tmp_path / "run"):
+    with (
+        locked(RunFolder(tmp_path / "run")),
+        pytest.raises(RunFolderError),
+        locked(RunFolder(tmp_path / "run")),
+    ):
         pass
-    with locked(tmp_path / "run"):
+    with locked(RunFolder(tmp_path / "run")):
         pass
 
 

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from inference import ArtifactError, Sampler
-from tests.conftest import TINY
-from tests.end_to_end.test_survival import ARGUMENTS
-from tests.training.test_training import assert_same_state, read_lines, without_timing
+from tests.support.comparing import assert_same_state, read_lines, without_timing
+from tests.support.runs import ARGUMENTS, TINY
 from training import training_loop
 from training.data.datasets import load_images
 from training.data.images import DataError

@@ -31,8 +31,10 @@ from examples.cluster.shards import (
     read_manifest,
 )
 from inference import Sampler
-from tests.conftest import ROOT
-from tests.end_to_end.test_survival import ARGUMENTS, assert_same_run, wait_for
+from tests.support.comparing import assert_same_run
+from tests.support.files import ROOT
+from tests.support.runs import ARGUMENTS
+from tests.support.waiting import wait_for
 from training.run import parse
 from training.train import train
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from inference import Sampler
 from inference.writing.pictures import grid
+from tests.support.files import ROOT
 from tests.support.golden_file import Golden, golden_images, require_golden_z, require_same_pixels
 
 pytest.importorskip("fastapi")
@@ -27,7 +28,6 @@ from examples.http_service.contract import Limits  # noqa: E402
 from examples.http_service.service import create_app  # noqa: E402
 from examples.http_service.tiles import TileDrawer  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
 Client = Any
 
 

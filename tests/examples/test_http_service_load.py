@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.http_service import put_load_on, resident_mib, service
-from tests.end_to_end.test_survival import wait_for
+from tests.support.waiting import wait_for
 
 pytest.importorskip("fastapi")
 

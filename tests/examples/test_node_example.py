@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference import Sampler
+from tests.support.files import ROOT
 from tests.support.golden_file import golden_images, require_golden_z, require_same_pixels
-from tests.support.node import ROOT, installed, needs_node, run
+from tests.support.node import installed, needs_node, run
 
 # z does not go into the PNG: asked of the function that draws it.
 Z = """

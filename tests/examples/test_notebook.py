@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.files import ROOT
+
 NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
 
 # In a process of its own: it trains into runs/ of the folder that it finds the project in.

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import inference
-from tests.end_to_end.test_boundaries import ROOT
+from tests.support.files import ROOT
 
 HOST = ROOT / "examples" / "typed_host.py"
 PYRIGHT = shutil.which("basedpyright") or shutil.which("pyright")

@@ -36,7 +36,7 @@ from inference.artifact import Metadata, verify_seal
 from inference.noise import normal_quantiles
 from inference.runtime.session import open_session
 from inference.writing.pictures import grid
-from tests.conftest import TINY
+from tests.support.runs import TINY
 from training.gan.networks import Generator
 from training.run_folder.checkpoint import load_generator, weights_sha256
 from training.run_folder.sealed_file import load, save

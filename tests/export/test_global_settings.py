@@ -14,7 +14,7 @@ from torch import Tensor
 from export.artifact_folder import best_checkpoint, export
 from export.generator_files import load_torchscript, write_torchscript
 from inference import Sampler
-from tests.conftest import TINY
+from tests.support.runs import TINY
 from training.data.datasets import load_images
 from training.engine.precision import known_settings
 from training.run_folder.checkpoint import load_generator

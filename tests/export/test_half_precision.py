@@ -14,7 +14,7 @@ from export.artifact_folder import best_checkpoint, export
 from export.run import main
 from inference import Sampler
 from inference.artifact import Metadata
-from tests.conftest import TINY
+from tests.support.runs import TINY
 
 DATA_DIR = TINY.data.data_dir
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from inference import Sampler
+from tests.support.files import ROOT
 
-ROOT = Path(__file__).parents[2]
 CODE = """
 import sys
 import numpy as np

@@ -7,7 +7,7 @@ import pytest
 
 from export.score import main
 from export.scoring import trained_on
-from tests.conftest import TINY
+from tests.support.runs import TINY
 from training.config import ConfigError
 
 DATA_DIR = str(TINY.data.data_dir)

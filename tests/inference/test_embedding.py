@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from inference import Sampler
+from tests.support.files import ROOT
 from tests.support.golden_file import require_same_pixels
-from tests.support.node import ROOT, installed, needs_node, run
+from tests.support.node import installed, needs_node, run
 
 TEXT = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
 

@@ -1,14 +1,11 @@
 """Each kind of file that is no good artifact, and what `ArtifactError` says of it."""
 
 import hashlib
-import json
-import math
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,32 +13,13 @@ import pytest
 
 from export.generator_files import export_graph, onnx_file
 from inference import ArtifactError, Sampler
-from inference.artifact import CONTRACT_KEY, SEAL_KEY, UNSEALED, Metadata, seal, verify_seal
+from inference.artifact import CONTRACT_KEY, Metadata, verify_seal
 from inference.model_files import own
 from inference.model_files.allowed_graph import widest
 from inference.model_files.onnx_file import read_model
 from inference.runtime.session import Session, SessionSettings
+from tests.support.forging import Change, add_weights, contract_with, resealed
 from training.gan.networks import Generator
-
-Change = Callable[[onnx.ModelProto], None]
-
-
-def resealed(artifact: Path, change: Change) -> bytes:
-    """generator.onnx, changed, with a good seal."""
-    model = onnx.load(artifact / "generator.onnx")
-    change(model)
-    for entry in model.metadata_props:
-        if entry.key == SEAL_KEY:
-            entry.value = UNSEALED
-    return seal(model.SerializeToString())
-
-
-def contract_with(**values: Any) -> Change:
-    def change(model: onnx.ModelProto) -> None:
-        (entry,) = (entry for entry in model.metadata_props if entry.key == CONTRACT_KEY)
-        entry.value = json.dumps({**json.loads(entry.value), **values})
-
-    return change
 
 
 def no_contract(model: onnx.ModelProto) -> None:
@@ -57,11 +35,6 @@ def weights_in(location: str) -> Change:
         tensor.external_data.add(key="location", value=location)
 
     return change
-
-
-def add_weights(model: onnx.ModelProto, name: str, *dims: int) -> None:
-    tensor = model.graph.initializer.add(name=name, data_type=onnx.TensorProto.FLOAT, dims=dims)
-    tensor.raw_data = b"\0" * (4 * math.prod(dims))
 
 
 def put_first(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:

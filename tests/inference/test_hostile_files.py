@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.files import ROOT
+
 pytest.importorskip("hypothesis")
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
 

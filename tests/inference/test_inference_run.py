@@ -17,8 +17,7 @@ from inference import ProviderError, Sampler, __version__, run
 from inference.command.long_job import Progress
 from inference.run import main
 from inference.writing.pictures import grid
-
-ROOT = Path(__file__).parents[2]
+from tests.support.files import ROOT
 
 
 def test_it_draws_the_images_of_the_sampler(

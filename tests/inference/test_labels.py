@@ -25,8 +25,8 @@ from inference.run import main
 from inference.runtime.session import open_session
 from inference.writing import outputs
 from inference.writing.pictures import grid
-from tests.conftest import TINY
-from tests.inference.test_forged_files import contract_with, resealed
+from tests.support.forging import contract_with, resealed
+from tests.support.runs import TINY
 from training.gan.networks import to_pixels
 from training.run_folder.checkpoint import load_generator
 from training.run_folder.sealed_file import load

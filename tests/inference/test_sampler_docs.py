@@ -10,8 +10,8 @@ import pytest
 
 import inference
 from inference import Sampler
+from tests.support.files import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "sampler.md").read_text("utf-8")
 
 

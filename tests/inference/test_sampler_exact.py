@@ -17,6 +17,7 @@ from inference.artifact import Metadata
 from inference.model_files import own
 from inference.noise import NOISE, latents
 from inference.tiles import TileNoise
+from tests.support.files import ROOT
 from training.gan.networks import Generator
 
 pytest.importorskip("hypothesis")
@@ -24,7 +25,6 @@ pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).parents[2]
 MOST = 1500
 Draw = Callable[[Sampler, int, int, int], NDArray[np.uint8]]
 

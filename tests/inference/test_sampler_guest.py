@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from inference import ArtifactError, Sampler
-
-ROOT = Path(__file__).parents[2]
+from tests.support.files import ROOT
 
 
 def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:

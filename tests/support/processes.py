@@ -61,9 +61,9 @@ def hold(run_dir: Path) -> None:
     """Hold the lock of a run folder until killed."""
     import time
 
-    from training.run_folder.folder import locked
+    from training.run_folder.folder import RunFolder, locked
 
-    with locked(run_dir):
+    with locked(RunFolder(run_dir)):
         run_dir.with_suffix(".held").touch()
         time.sleep(300)
 
@@ -94,7 +94,7 @@ def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | No
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    from tests.training.test_engine import tiny
+    from tests.support.engines import tiny
     from training.engine import engine
     from training.engine.distributed import joined
     from training.interruption import Interruption

@@ -13,8 +13,8 @@ from PIL import Image
 
 from inference.noise import labels, latents
 from inference.writing.pictures import grid
-from tests.conftest import CONDITIONAL
-from tests.training.test_training import assert_same_state
+from tests.support.comparing import assert_same_state
+from tests.support.runs import CONDITIONAL
 from training.config import ConfigError
 from training.data.batches import Batches
 from training.data.datasets import load_images

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import TINY
+from tests.support.runs import TINY
 from training.config import (
     RECIPES,
     ConfigError,

@@ -19,8 +19,8 @@ from inference.artifact import Metadata
 from inference.model_files import own
 from inference.noise import NOISE
 from inference.runtime.session import SessionSettings
-from tests.conftest import CONV, TINY
-from tests.inference.test_forged_files import Change, add_weights, resealed
+from tests.support.forging import Change, add_weights, resealed
+from tests.support.runs import CONV, TINY
 from training.config import ConfigError, DataConfig, NetworkConfig, TrainConfig
 from training.gan.average import averaged
 from training.gan.networks import Discriminator, Generator

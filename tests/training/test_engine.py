@@ -10,32 +10,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.conftest import CONDITIONAL, CONV, TINY
+from tests.support.engines import CPU, R3GAN, tiny
+from tests.support.runs import CONDITIONAL, CONV, TINY
 from training.config import RECIPES, NetworkConfig, TrainConfig
-from training.data.batches import Batches
-from training.data.datasets import load_images
 from training.engine import compiled, engine
 from training.engine.engine import Engine, resolve
 from training.engine.precision import float32_products
-from training.gan.state import TrainState
 from training.gan.step import adversarial_gradients
 
-CPU = torch.device("cpu")
 HINGE = replace(RECIPES["hinge"], batch_size=64)  # no penalties
 # oneDNN lays the gradients of convolutions as wide as these out in another order than the weights.
 WIDE = replace(CONV, data=replace(CONV.data, image_size=28), network=NetworkConfig(network="conv"))
-R3GAN = replace(RECIPES["r3gan"], batch_size=64, lr_end=1e-4, burn_in=500.0)
-
-
-def tiny(
-    config: TrainConfig = TINY, device: torch.device = CPU
-) -> tuple[TrainState, Batches, TrainConfig]:
-    images = load_images(config.data).to(device)
-    state = TrainState.create(
-        config.network, config.recipe, images.image_shape, device, 0, images.classes
-    )
-    conditional = config.network.conditional
-    return state, Batches(images, config.recipe.batch_size, 0, conditional=conditional), config
 
 
 def losses_of(config: TrainConfig, count: int) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.conftest import TINY
+from tests.support.runs import TINY
 from training.config import NetworkConfig, RecipeConfig, TrainConfig
 from training.gan.average import averaged, ema_share, update_ema
 from training.gan.losses import LOSSES

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import ROOT, TINY
+from tests.support.files import ROOT
+from tests.support.runs import TINY
 from training.config import DataConfig
 from training.data.datasets import load_images
 from training.data.images import DataError, Images

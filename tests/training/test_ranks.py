@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TINY
-from tests.end_to_end.test_boundaries import ROOT
-from tests.end_to_end.test_survival import ARGUMENTS, wait_for
 from tests.support import processes
-from tests.training.test_engine import R3GAN, tiny
-from tests.training.test_training import assert_same_state, read_lines
+from tests.support.comparing import assert_same_state, read_lines
+from tests.support.engines import R3GAN, tiny
+from tests.support.files import ROOT
+from tests.support.runs import ARGUMENTS, TINY
+from tests.support.waiting import wait_for
 from training.engine.distributed import Ranks
 from training.engine.engine import Engine
 from training.run import main

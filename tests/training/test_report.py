@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import training.pages.report
-from tests.conftest import TINY
 from tests.support.browser import chromium, run, show
+from tests.support.runs import TINY
 from training.pages.report import write_report
 from training.pages.run_view import RunView, read_run
 from training.report import main
@@ -237,7 +237,7 @@ def test_the_slider_moves_the_pictures_by_keyboard_and_by_mouse(
     from selenium.webdriver import Keys
 
     show(browser, report)
-    grids = list(read_run(tiny_run).grids().items())
+    grids = list(read_run(tiny_run).folder.grids_by_step().items())
     slider = browser.find_element("id", "stage")
 
     def shown() -> tuple[str, bytes]:

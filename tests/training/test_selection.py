@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
 from training.scoring.selection import RULES, choose, prune, write_best
 
@@ -64,7 +65,7 @@ def test_the_best_by_each_rule_the_last_and_every_tenth_are_kept(tmp_path: Path)
     epochs[12] = epoch(13, 2.0, fcd=1.0)
     for record in epochs:
         (tmp_path / "checkpoints" / f"step-{record.step:07d}.pt").touch()
-    prune(tmp_path, epochs)
+    prune(RunFolder(tmp_path), epochs)
     kept = sorted(int(path.stem[5:]) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == [70, 100, 130, 200, 230]
 
@@ -76,7 +77,7 @@ def test_what_may_come_to_be_the_best_is_kept(tmp_path: Path) -> None:
     def left_of(epochs: list[EpochRecord]) -> set[str]:
         for record in epochs:
             (tmp_path / f"checkpoints/step-{record.step:07d}.pt").touch()
-        prune(tmp_path, epochs)
+        prune(RunFolder(tmp_path), epochs)
         return {f"checkpoints/{path.name}" for path in (tmp_path / "checkpoints").iterdir()}
 
     epochs = [epoch(1, fcd=9.0), epoch(2, 0.5, fcd=3.0), epoch(3, fcd=5.0), epoch(4, 0.1, fcd=1.0)]
@@ -95,7 +96,7 @@ def test_what_may_come_to_be_the_best_is_kept(tmp_path: Path) -> None:
 def test_best_json_says_rule_score_runner_up_and_why(tmp_path: Path) -> None:
     epochs = [epoch(1, 0.5, fcd=9.0), epoch(2, 1.0, fcd=4.0), epoch(3, 0.9, fcd=5.0)]
     choices = {rule: choose(rule, epochs) for rule in RULES}
-    write_best(tmp_path, "fcd", choices, final={"fcd": {"fcd": 4.5}})
+    write_best(RunFolder(tmp_path), "fcd", choices, final={"fcd": {"fcd": 4.5}})
     best = json.loads((tmp_path / "best.json").read_text())
     assert (best["rule"], best["epoch"], best["score"]) == ("fcd", 2, 4.0)
     assert best["runner_up"]["epoch"] == 3

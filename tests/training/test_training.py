@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from inference import Sampler
 from inference.writing.pictures import grid
-from tests.conftest import TINY
+from tests.support.comparing import assert_same_state, events, read_lines, without_timing
+from tests.support.runs import TINY
 from training.config import TrainConfig
 from training.records.progress import ProgressBar
 from training.records.samples import grid_steps
@@ -27,39 +26,6 @@ from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
 
 STEPS = 43  # ceil(12 epochs * 1797 images / 512)
-
-
-def read_lines(run_dir: Path, kind: str) -> list[dict[str, Any]]:
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
-
-
-def events(run_dir: Path, stream: str) -> Any:
-    """All that TensorBoard has of one of the two event streams."""
-    everything = {"scalars": 0, "images": 0}
-    return EventAccumulator(str(run_dir / "tensorboard" / stream), everything).Reload()
-
-
-def without_timing(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in records]
-
-
-def tensors(content: Any) -> Iterator[torch.Tensor]:
-    if isinstance(content, torch.Tensor):
-        yield content
-    elif isinstance(content, dict):
-        for value in content.values():
-            yield from tensors(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from tensors(value)
-
-
-def assert_same_state(a: Path, b: Path) -> None:
-    """Bit for bit: networks, average, optimizers, random state."""
-    first, second = list(tensors(load(a / "last.pt"))), list(tensors(load(b / "last.pt")))
-    assert len(first) == len(second) > 40
-    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
 
 
 def test_a_run_leaves_what_the_design_promises(tiny_run: Path) -> None:

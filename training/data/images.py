@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from inference.errors import GanpackError
 
-class DataError(Exception):
+
+class DataError(GanpackError):
     """A data set cannot be had; the message says what to do."""
 
 

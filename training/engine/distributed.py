@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from inference.errors import GanpackError
 from training.gan.step import Gradients
 from training.interruption import Interruption
 
@@ -24,7 +25,7 @@ from training.interruption import Interruption
 _PATIENCE = timedelta(hours=1)
 
 
-class RankLostError(Exception):
+class RankLostError(GanpackError):
     """Another process of the run has ended, or cannot be reached."""
 
 

@@ -95,7 +95,7 @@ def write_comparison(runs: Sequence[RunView], groups: dict[str, list[Row]], outp
     from training.pages.charts import comparison_chart
     from training.pages.html import embedded, write_page
 
-    last = [list(run.grids().items())[-1:] for run in runs]
+    last = [list(run.folder.grids_by_step().items())[-1:] for run in runs]
     write_page(
         output,
         "compare.html",
@@ -112,7 +112,7 @@ def write_comparison(runs: Sequence[RunView], groups: dict[str, list[Row]], outp
 def names(runs: Sequence[RunView]) -> list[str]:
     """What to call them: their folders' names, or the paths where those are not enough."""
     short = [run.name for run in runs]
-    return short if len(set(short)) == len(short) else [str(run.run_dir) for run in runs]
+    return short if len(set(short)) == len(short) else [str(run.folder.path) for run in runs]
 
 
 def _settings(runs: Sequence[RunView]) -> list[Row]:

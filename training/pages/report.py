@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-REPORT_FILE = "report.html"
 _MOST_PICTURE_BYTES = 1_100_000  # of the slider's grids, in the run folder
 _MOST_CLASSES = 40
 
@@ -26,13 +25,13 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
     from training.pages.html import embedded, minutes, write_page  # with the libraries of pages
 
     run = read_run(run_dir)
-    output = output or run_dir / REPORT_FILE
+    output = output or run.folder.report
     best_grid = _best_grid(run)
     pictures = {
         "best": None if best_grid is None else embedded(best_grid),
         **{
-            name: embedded(path) if (path := run_dir / f"{name}.png").exists() else None
-            for name in ("real", "nearest", "classes")
+            path.stem: embedded(path) if path.exists() else None
+            for path in (run.folder.real, run.folder.nearest, run.folder.classes)
         },
     }
     write_page(
@@ -77,7 +76,7 @@ def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
     from training.run_folder.sealed_file import CheckpointError, load
 
     try:
-        generator = load_generator(load(run.run_dir / run.best["checkpoint"]))
+        generator = load_generator(load(run.folder.path / run.best["checkpoint"]))
     except CheckpointError:
         return None
     return grid(draw(generator, GRID_IMAGES))
@@ -87,7 +86,7 @@ def _frames(run: RunView) -> list[tuple[int, Path]]:
     """Steps and files of the sample grids; fewer where all would be too large."""
     from training.pages.html import evenly
 
-    frames = list(run.grids().items())
+    frames = list(run.folder.grids_by_step().items())
     size = sum(path.stat().st_size for _, path in frames)
     return evenly(frames, max(2, int(len(frames) * _MOST_PICTURE_BYTES / max(size, 1))))
 
@@ -153,4 +152,13 @@ def _facts(run: RunView) -> dict[str, dict[str, str]]:
         "Hardware": {name: value for name, value in machine.items() if name not in versions},
         "Versions": versions,
         "Origin": origin,
+        "Where the time went": _phases(run),
     }
+
+
+def _phases(run: RunView) -> dict[str, str]:
+    """Seconds and share of each phase, and of all."""
+    seconds: dict[str, float] = run.facts.get("seconds", {})
+    total = sum(seconds.values())
+    rows = {name: f"{value:,.1f} s, {value / total:.0%}" for name, value in seconds.items()}
+    return rows | {"together": f"{total:,.1f} s"} if rows else {}

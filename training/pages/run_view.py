@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from training.config import ConfigError, TrainConfig
 from training.run_folder.config_file import read_config
+from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
 
 LOSSES = ("loss_g", "loss_d", "d_real", "d_fake")
@@ -21,7 +22,7 @@ LOSSES = ("loss_g", "loss_d", "d_real", "d_fake")
 class RunView:
     """A run as its folder has it at one moment."""
 
-    run_dir: Path
+    folder: RunFolder
     config: TrainConfig
     facts: dict[str, Any]
     """All of config.json."""
@@ -36,7 +37,7 @@ class RunView:
     @property
     def name(self) -> str:
         """Of the folder."""
-        return self.run_dir.resolve().name
+        return self.folder.path.resolve().name
 
     @property
     def step(self) -> int:
@@ -86,11 +87,6 @@ class RunView:
         speeds = [record.images_per_second for record in self.epochs]
         return float(np.median(speeds)) / self.config.recipe.batch_size if speeds else np.nan
 
-    def grids(self) -> dict[int, Path]:
-        """The sample grids, all of the same noise, by step."""
-        paths = sorted((self.run_dir / "samples").glob("step-*.png"))
-        return {int(path.stem.removeprefix("step-")): path for path in paths}
-
 
 def read_run(run_dir: Path) -> RunView:
     """What a folder holds now.
@@ -99,18 +95,19 @@ def read_run(run_dir: Path) -> RunView:
         ConfigError: where that is no run, or one that has recorded nothing yet.
     """
     config = read_config(run_dir)
-    facts = json.loads((run_dir / "config.json").read_text("utf-8"))
+    folder = RunFolder(run_dir)
+    facts = json.loads(folder.config.read_text("utf-8"))
     try:  # before the metrics, which a run writes first
-        best = json.loads((run_dir / "best.json").read_text("utf-8"))
+        best = json.loads(folder.best.read_text("utf-8"))
     except FileNotFoundError:
         best = {}
-    steps, losses, epochs = _read_metrics(run_dir / "metrics.jsonl")
+    steps, losses, epochs = _read_metrics(folder.metrics)
     if not steps:
         raise ConfigError(f"{run_dir} has recorded no iteration yet: wait a few seconds")
     known = {record.step for record in epochs}
     if any(choice["step"] not in known for choice in best.get("choices", {}).values()):
         best = {}  # of before the run went back
-    return RunView(run_dir, config, facts, np.array(steps), np.array(losses), epochs, best)
+    return RunView(folder, config, facts, np.array(steps), np.array(losses), epochs, best)
 
 
 def _read_metrics(path: Path) -> tuple[list[int], list[list[float]], list[EpochRecord]]:

@@ -14,11 +14,11 @@ GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
 _CLASS_IMAGES = 10  # in the row of a class
 
 
-def save_real_images(run_dir: Path, images: Images) -> None:
-    """real.png: as many real images, of all classes, as a sample grid has generated ones."""
+def save_real_images(images: Images, path: Path) -> None:
+    """Write a grid of as many real images, of all classes, as a sample grid has generated ones."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     pixels = images.pixels[order[:GRID_IMAGES]].permute(0, 2, 3, 1).cpu().numpy()
-    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), run_dir / "real.png")
+    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), path)
 
 
 def grid_steps(total: int) -> set[int]:

@@ -1,21 +1,16 @@
 """The generator of one step: the files in checkpoints/."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 from training.gan.networks import Generator
 from training.gan.state import TrainState
+from training.run_folder.folder import RunFolder
 from training.run_folder.sealed_file import FORMAT_VERSION, CheckpointError, save
 
 
-def checkpoint_path(run_dir: Path, step: int) -> Path:
-    """Where the generator of a step is kept."""
-    return run_dir / "checkpoints" / f"step-{step:07d}.pt"
-
-
 def save_checkpoint(
-    run_dir: Path,
+    folder: RunFolder,
     state: TrainState,
     averaged: Generator,
     scores: dict[str, float],
@@ -38,7 +33,7 @@ def save_checkpoint(
         "scores": scores,
         **provenance,
     }
-    save(content, checkpoint_path(run_dir, state.step))
+    save(content, folder.checkpoint(state.step))
 
 
 def load_generator(content: dict[str, Any]) -> Generator:
@@ -70,10 +65,3 @@ def weights_sha256(generator: Generator) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def remove_newer(run_dir: Path, step: int) -> None:
-    """Remove checkpoints and sample grids from after `step`: a resumed run makes them again."""
-    for path in [*run_dir.glob("checkpoints/step-*.pt"), *run_dir.glob("samples/step-*.png")]:
-        if int(path.stem.removeprefix("step-")) > step:
-            path.unlink()

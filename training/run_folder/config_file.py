@@ -7,14 +7,32 @@ from typing import Any, get_type_hints
 
 from inference.writing.files import atomic_write
 from training.config import ConfigError, TrainConfig
+from training.run_folder.folder import RunFolder
 
 
 def write_config(
-    run_dir: Path, config: TrainConfig, provenance: dict[str, Any], **facts: Any
+    folder: RunFolder, config: TrainConfig, provenance: dict[str, Any], **facts: Any
 ) -> None:
     """Write config.json; facts: of this run alone, which its checkpoints need not repeat."""
-    content = {"config": to_dict(config), **provenance, **facts}
-    with atomic_write(run_dir / "config.json") as file:
+    _write(folder, {"config": to_dict(config), **provenance, **facts})
+
+
+def add_facts(folder: RunFolder, **facts: Any) -> None:
+    """Add facts to config.json, or replace them there."""
+    _write(folder, json.loads(folder.config.read_text("utf-8")) | facts)
+
+
+def read_seconds(folder: RunFolder) -> dict[Any, float]:
+    """The seconds that a run has spent in each phase; empty before its first save."""
+    try:
+        seconds: dict[Any, float] = json.loads(folder.config.read_text("utf-8"))["seconds"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return seconds
+
+
+def _write(folder: RunFolder, content: dict[str, Any]) -> None:
+    with atomic_write(folder.config) as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -24,7 +42,7 @@ def read_config(run_dir: Path) -> TrainConfig:
     Raises:
         ConfigError: where there are none, or not ours.
     """
-    path = run_dir / "config.json"
+    path = RunFolder(run_dir).config
     try:
         config: TrainConfig = from_dict(TrainConfig, json.loads(path.read_text("utf-8"))["config"])
     except OSError as error:

@@ -5,17 +5,128 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
+from inference.errors import GanpackError
 from inference.writing.files import sweep
 from training.config import TrainConfig
 
-LOCK_FILE = ".lock"
 
-
-class RunFolderError(Exception):
+class RunFolderError(GanpackError):
     """A folder cannot take a run; the message says why."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run: how each is called, and how a name is made of a step and read again."""
+
+    path: Path
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> Self:
+        """The folder that a checkpoint lies in."""
+        return cls(checkpoint.parent.parent)
+
+    @property
+    def config(self) -> Path:
+        """Settings, data, versions and machine, as JSON."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The losses of every iteration and the means of every epoch, a JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """A folder of event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def best(self) -> Path:
+        """Which checkpoint is best by each rule, as JSON."""
+        return self.path / "best.json"
+
+    @property
+    def last(self) -> Path:
+        """The newest training state."""
+        return self.path / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The training state before it."""
+        return self.path / "previous.pt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder of generators."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """A folder of sample grids, all of the same noise."""
+        return self.path / "samples"
+
+    @property
+    def real(self) -> Path:
+        """A grid of real images."""
+        return self.path / "real.png"
+
+    @property
+    def nearest(self) -> Path:
+        """Samples above the training images that are nearest to them."""
+        return self.path / "nearest.png"
+
+    @property
+    def classes(self) -> Path:
+        """A row of samples for each class, of a conditional run."""
+        return self.path / "classes.png"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.path / "report.html"
+
+    @property
+    def artifact(self) -> Path:
+        """The folder that an export writes by default."""
+        return self.path / "artifact"
+
+    @property
+    def lock(self) -> Path:
+        """What a process holds while it writes to the folder."""
+        return self.path / ".lock"
+
+    def checkpoint(self, step: int) -> Path:
+        """The generator of a step."""
+        return self.checkpoints / f"step-{step:07d}.pt"
+
+    def grid(self, step: int) -> Path:
+        """The sample grid of a step."""
+        return self.samples / f"step-{step:07d}.png"
+
+    def checkpoints_by_step(self) -> dict[int, Path]:
+        """The checkpoints that are there, in order."""
+        return _by_step(self.checkpoints, ".pt")
+
+    def grids_by_step(self) -> dict[int, Path]:
+        """The sample grids that are there, in order."""
+        return _by_step(self.samples, ".png")
+
+    def remove_after(self, step: int) -> None:
+        """Remove checkpoints and sample grids from after a step: a resumed run makes them again."""
+        for files in (self.checkpoints_by_step(), self.grids_by_step()):
+            for number, path in files.items():
+                if number > step:
+                    path.unlink()
+
+
+def _by_step(folder: Path, suffix: str) -> dict[int, Path]:
+    steps = {int(path.stem.removeprefix("step-")): path for path in folder.glob(f"step-*{suffix}")}
+    return dict(sorted(steps.items()))
 
 
 def new_run_dir(config: TrainConfig) -> Path:
@@ -30,25 +141,27 @@ def newest_run() -> Path:
     Raises:
         RunFolderError: if there is none.
     """
-    saves = list(Path("runs").glob("*/last.pt"))
-    if not saves:
+    saved = [path for path in Path("runs").glob("*") if RunFolder(path).last.exists()]
+    if not saved:
         raise RunFolderError("no run under runs/: train one first, or name its folder")
-    return max(saves, key=lambda path: path.stat().st_mtime).parent
+    return max(saved, key=lambda path: RunFolder(path).last.stat().st_mtime)
 
 
-def refuse_used(run_dir: Path) -> None:
+def refuse_used(folder: RunFolder) -> None:
     """Raise RunFolderError if a folder for a new run holds anything.
 
     What a run leaves that was killed before it began does not count.
     """
-    if not run_dir.exists():
+    if not folder.path.exists():
         return
-    if any(path.name != LOCK_FILE and path.suffix != ".tmp" for path in run_dir.iterdir()):
-        raise RunFolderError(f"{run_dir} is not empty: continue its run with --resume {run_dir}")
+    if any(path != folder.lock and path.suffix != ".tmp" for path in folder.path.iterdir()):
+        raise RunFolderError(
+            f"{folder.path} is not empty: continue its run with --resume {folder.path}"
+        )
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(folder: RunFolder) -> Iterator[None]:
     """Hold a run folder, made if need be, alone; sweep what a killed run left half-written.
 
     The lock is the system's: it ends with its process, however that ends.
@@ -56,20 +169,20 @@ def locked(run_dir: Path) -> Iterator[None]:
     Raises:
         RunFolderError: if another process holds it.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / LOCK_FILE).open("a+", encoding="utf-8") as file:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with folder.lock.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "one that is just starting"
             raise RunFolderError(
-                f"{run_dir} is being written by another process ({holder}): wait for its end, or "
-                f"stop it"
+                f"{folder.path} is being written by another process ({holder}): wait for its end, "
+                f"or stop it"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
-        for folder in (run_dir, run_dir / "checkpoints", run_dir / "samples"):
-            sweep(folder)
+        for each in (folder.path, folder.checkpoints, folder.samples):
+            sweep(each)
         yield

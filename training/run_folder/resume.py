@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.gan.state import MOMENTS, Snapshot, TrainState
+from training.run_folder.folder import RunFolder
 from training.run_folder.history import History
 from training.run_folder.sealed_file import (
     FORMAT_VERSION,
@@ -30,7 +31,7 @@ class Saves:
     wrong goes back to it.
     """
 
-    run_dir: Path
+    folder: RunFolder
     data_sha256: str
     last_checked: bool = False
     """Whether last.pt was checked, and is to become previous.pt."""
@@ -56,8 +57,8 @@ class Saves:
             "checked": checked,
             "previous_epochs": self.previous_epochs,
         }
-        previous = self.run_dir / "previous.pt" if self.last_checked else None
-        save(content, self.run_dir / "last.pt", keep_as=previous)
+        previous = self.folder.previous if self.last_checked else None
+        save(content, self.folder.last, keep_as=previous)
         self.last_checked, self.last_epochs = checked, len(history.epochs)
         self.last_step = state.step
 
@@ -72,32 +73,31 @@ class Saves:
             CheckpointError: if neither can be read, or they are of other images or networks.
         """
         damaged = []
-        for name in ("last.pt", "previous.pt"):
-            path = self.run_dir / name
+        for path in (self.folder.last, self.folder.previous):
             if not path.exists():
                 continue
             try:
                 content = load(path)
             except DamagedError as error:
-                aside = path.with_name(f"{name}.damaged")
+                aside = path.with_name(f"{path.name}.damaged")
                 path.replace(aside)
                 damaged.append(f"{error}; set aside as {aside.name}")
                 _log.warning("%s", damaged[-1])
                 continue
             history = self._restore(content, path, state, seed, other_device=other_device)
             self.previous_epochs = content["previous_epochs"]
-            if name == "last.pt":
+            if path == self.folder.last:
                 self.last_checked, self.last_epochs = content["checked"], len(history.epochs)
                 self.last_step = state.step
             else:
                 self.previous_epochs = len(history.epochs)
                 _log.warning("going on from %s, iteration %d", path, state.step)
             return history
-        if damaged or (self.run_dir / "metrics.jsonl").exists():
+        if damaged or self.folder.metrics.exists():
             reason = "both are damaged" if damaged else "both are missing"
             raise CheckpointError(
-                f"{self.run_dir} has neither last.pt nor previous.pt to go on from, {reason}: its "
-                f"checkpoints can still be exported; start a new run"
+                f"{self.folder.path} has neither last.pt nor previous.pt to go on from, {reason}: "
+                f"its checkpoints can still be exported; start a new run"
             )
         return History()
 
@@ -107,7 +107,7 @@ class Saves:
         divergences: all so far, which the history then has: with the seed, their number says which
         noise, so that a resume is exact here as well.
         """
-        last, previous = self.run_dir / "last.pt", self.run_dir / "previous.pt"
+        last, previous = self.folder.last, self.folder.previous
         path = previous if previous.exists() and not self.last_checked else last
         history = self._restore(load(path), path, state, seed, other_device=False)
         history.divergences = divergences
@@ -141,12 +141,12 @@ class Saves:
         return History.from_dict(content["history"])
 
 
-def whole(run_dir: Path) -> str:
+def what_is_saved(folder: RunFolder) -> str:
     """What is saved in a run folder, in words; read from the disk."""
-    for name in ("last.pt", "previous.pt"):
+    for path in (folder.last, folder.previous):
         with suppress(CheckpointError):
-            step = load(run_dir / name)["step"]
-            return f"iteration {step} is saved and whole: go on from it with --resume {run_dir}"
+            step = load(path)["step"]
+            return f"iteration {step} is saved and whole: go on from it with --resume {folder.path}"
     return "nothing of the run is saved"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from inference.errors import GanpackError
 from inference.writing.files import atomic_write
 
 FORMAT_VERSION = 1
@@ -14,7 +15,7 @@ _MARK = b"ganpack sha256: "
 _SEAL = len(_MARK) + 64
 
 
-class CheckpointError(Exception):
+class CheckpointError(GanpackError):
     """A file of a run is missing, damaged, or of another format; the message says which."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.writing.files import atomic_write
-from training.run_folder.checkpoint import checkpoint_path
+from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
 
 RULES = ("fcd", "g-loss")
@@ -52,22 +52,24 @@ def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
         ranked = sorted((record.loss_g, record.step, record.epoch) for record in candidates)
     (score, step, epoch), *rest = ranked
     runner_up = dict(zip(("score", "step", "epoch"), rest[0], strict=True)) if rest else None
-    checkpoint = checkpoint_path(Path(), step).as_posix()
+    checkpoint = RunFolder(Path()).checkpoint(step).as_posix()
     return Choice(rule, checkpoint, epoch, step, score, runner_up, why)
 
 
-def write_best(run_dir: Path, rule: str, choices: Mapping[str, Choice], **findings: Any) -> None:
+def write_best(
+    folder: RunFolder, rule: str, choices: Mapping[str, Choice], **findings: Any
+) -> None:
     """Write best.json: the choice by `rule`, those by all rules, and further findings."""
     content = {
         **asdict(choices[rule]),
         "choices": {name: asdict(choice) for name, choice in choices.items()},
         **findings,
     }
-    with atomic_write(run_dir / "best.json") as file:
+    with atomic_write(folder.best) as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
-def prune(run_dir: Path, epochs: Sequence[EpochRecord], earlier: int = 0) -> None:
+def prune(folder: RunFolder, epochs: Sequence[EpochRecord], earlier: int = 0) -> None:
     """Remove checkpoints but the best by each rule, the last and every tenth epoch's.
 
     earlier: keep those as well that were the best when there were so many epochs.
@@ -78,8 +80,8 @@ def prune(run_dir: Path, epochs: Sequence[EpochRecord], earlier: int = 0) -> Non
     for known in (epochs, epochs[:-1], epochs[:earlier]):
         if any(record.scores for record in known):
             keep |= {choose(rule, known).step for rule in RULES} | _best_yet_to_be(known)
-    for path in (run_dir / "checkpoints").glob("step-*.pt"):
-        if path not in {checkpoint_path(run_dir, step) for step in keep}:
+    for step, path in folder.checkpoints_by_step().items():
+        if step not in keep:
             path.unlink()
 
 

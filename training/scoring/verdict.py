@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from training.data.datasets import load_images
 from training.data.images import Images
 from training.records.samples import class_grid
 from training.run_folder.checkpoint import load_generator
+from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
 from training.run_folder.sealed_file import load
 from training.scoring.class_scores import ClassScore, score_classes
@@ -60,7 +60,7 @@ class Verdict:
 
 def judge(
     config: TrainConfig,
-    run_dir: Path,
+    folder: RunFolder,
     epochs: Sequence[EpochRecord],
     images: Images,
     extractor: Extractor,
@@ -78,14 +78,14 @@ def judge(
     choices = {rule: choose(rule, epochs) for rule in RULES}
     scores, drawn = {}, {}
     for rule, choice in choices.items():
-        generator = load_generator(load(run_dir / choice.checkpoint)).to(device)
+        generator = load_generator(load(folder.path / choice.checkpoint)).to(device)
         subject = Subject.of(generator)
         scores[rule] = reference.score(subject, _FRESH_SEED)
         drawn[rule] = subject.images(_NEAREST_IMAGES, _FRESH_SEED)
         if rule == config.select:
             of_classes = score_classes(reference, subject, _FRESH_SEED)
             if generator.classes:
-                save_png(class_grid(generator), run_dir / "classes.png")
+                save_png(class_grid(generator), folder.classes)
     distances, indices = nearest(drawn[config.select], images.pixels)
     real = (images if test is None else test).pixels[:_NEAREST_IMAGES]
     real_distances, _ = nearest(real, images.pixels, skip=1 if test is None else 0)
@@ -95,10 +95,10 @@ def judge(
     )  # (2, 16, C, H, W)
     rows = pairs.unflatten(1, (2, 8)).transpose(0, 1).flatten(0, 2).permute(0, 2, 3, 1)
     pixels = rows.cpu().numpy()
-    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, 8), run_dir / "nearest.png")
+    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, 8), folder.nearest)
     final = {rule: each.to_dict() for rule, each in scores.items()}
     findings: dict[str, Any] = {"final": final, "nearest": asdict(memory)}
     if of_classes:
         findings["classes"] = [each.to_dict() for each in of_classes]
-    write_best(run_dir, config.select, choices, **findings)
+    write_best(folder, config.select, choices, **findings)
     return Verdict(config.select, choices, scores, memory, of_classes)

@@ -1,0 +1,167 @@
+"""Which folder may import which: an allow-list, read off the sources; and no circles anywhere."""
+
+import ast
+import sys
+from collections import Counter
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.support.files import ROOT
+
+# From the top: what stands in a line may import what stands in the lines below it, and its own
+# folder. Names are those of folders, and of the modules that lie beside them.
+ORDER = {
+    "training": [
+        "run",
+        "report compare train",
+        "training_loop",
+        "pages scoring divergence",
+        "records",
+        "engine run_folder",
+        "gan data",
+        "config command_line interruption",
+    ],
+    "export": [
+        "run score",
+        "artifact_folder",
+        "half_precision model_card",
+        "parity scoring",
+        "file_runners",
+        "generator_files sampler_file",
+    ],
+    "inference": [
+        "run",
+        "command",
+        "__init__",
+        "sampler",
+        "golden model_files tiles",
+        "runtime writing",
+        "artifact artifact_files label noise walks",
+        "errors",
+    ],
+}
+# Between the packages.
+ALLOWED = {
+    "training": {"inference": "__init__ errors noise writing"},
+    "export": {
+        "training": "config command_line data engine gan run_folder scoring",
+        "inference": "__init__ artifact artifact_files errors golden "
+        "model_files noise runtime writing",
+    },
+    "inference": {},
+}
+# What a host of `inference` has to install.
+LIBRARIES = {"numpy", "onnxruntime", "PIL"}
+MOST_MODULES = 10
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Our modules by their dotted names."""
+    found = {}
+    for package in ORDER:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imported(name: str, path: Path) -> set[str]:
+    """Everything that a file imports, anywhere in it, by its full name."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            inner = {f"{base}.{alias.name}" for alias in node.names} & modules().keys()
+            found |= inner or {base}
+    return found
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which of our modules each of them imports."""
+    return {name: imported(name, path) & modules().keys() for name, path in modules().items()}
+
+
+def place(module: str) -> tuple[str, str]:
+    """The package of a module, and its folder there, or its own name where it lies in none."""
+    package, _, rest = module.partition(".")
+    return package, rest.partition(".")[0] or "__init__"
+
+
+@cache
+def rank(package: str, name: str) -> int:
+    """The line of `ORDER` that something stands in."""
+    return next(i for i, line in enumerate(ORDER[package]) if name in line.split())
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    known = {
+        (package, name) for package in ORDER for line in ORDER[package] for name in line.split()
+    }
+    inner = {place(name) for name in modules()} - {("training", "__init__"), ("export", "__init__")}
+    assert inner == known
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_point_downwards(package: str) -> None:
+    wrong = []
+    for module, targets in arrows().items():
+        own_package, here = place(module)
+        if own_package != package or (package != "inference" and here == "__init__"):
+            continue
+        for target in targets:
+            other_package, there = place(target)
+            if other_package != package:
+                fine = there in ALLOWED[package].get(other_package, "").split()
+            else:
+                fine = here == there or rank(package, here) < rank(package, there)
+            if not fine:
+                wrong.append(f"{module} imports {target}")
+    assert wrong == []
+
+
+def test_there_are_no_circles() -> None:
+    try:
+        TopologicalSorter(arrows()).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(reversed(error.args[1])))
+
+
+def test_inference_imports_itself_relatively_and_only_what_a_host_installs() -> None:
+    """The wheel calls it `ganpack`, so no import may say `inference`; torch is not for guests."""
+    for name, path in modules().items():
+        if place(name)[0] != "inference":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            outside = []
+            if isinstance(node, ast.Import):
+                outside = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                outside = [node.module or ""]
+            tops = {module.partition(".")[0] for module in outside}
+            assert tops <= sys.stdlib_module_names | LIBRARIES, (name, tops)
+
+
+def test_no_folder_is_too_full_and_each_says_what_lives_there() -> None:
+    files = [path for path in modules().values() if path.name != "__init__.py"]
+    assert {
+        folder: count for folder, count in Counter(f.parent for f in files).items()
+        if count > MOST_MODULES
+    } == {}  # fmt: skip
+    for folder in {file.parent for file in files}:
+        words = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+        assert words, f"{folder.name}/__init__.py says nothing"
+
+
+def test_tests_import_nothing_from_one_another_but_support() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name in imported("tests.x", path):
+            if name.partition(".")[0] == "tests":
+                assert name.startswith("tests.support"), f"{path.name} imports {name}"
