@@ -2,13 +2,13 @@
 
 python scripts/make_noise_ptx.py
 
-Compiles noise.cu with NVIDIA's runtime compiler (the package `nvidia-cuda-nvrtc`, which PyTorch for
-CUDA brings along; no GPU is needed) for compute capability 7.5, the oldest that it knows. The driver
-compiles the text again for the GPU that it finds, so newer GPUs take it too.
+Compiles noise.cu with NVIDIA's runtime compiler, the package `nvidia-cuda-nvrtc`, which PyTorch for
+CUDA brings along. No GPU is needed. The target is compute capability 7.5, the oldest that the
+compiler knows; the driver compiles the text again for its GPU, so newer ones take it too.
 
-The compiler writes its own version of the PTX language into the text, and a driver refuses text of a
-version newer than itself. The kernels use nothing that is newer than PTX 6.3, the first version for
-compute capability 7.5, so 6.3 is what the file says: every driver from 418 (CUDA 10.1) on takes it.
+The compiler writes its own version of the PTX language into the text, and a driver refuses text of
+a version newer than itself. The kernels use nothing newer than PTX 6.3, the first version for
+compute capability 7.5, so 6.3 is what the file says: drivers from 418 (CUDA 10.1) on take it.
 `ptxas` refuses features that are newer than the version in the text, and a test asks it.
 
 The first line of the file is the sha256 of noise.cu.

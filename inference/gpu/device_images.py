@@ -50,7 +50,8 @@ class DeviceImages:
     def numpy(self) -> NDArray[np.uint8]:
         """A copy in the host's memory."""
         copied = np.empty(self.shape, np.uint8)
-        self._memory.read(copied)
+        if copied.size:
+            self._memory.read(copied)
         return copied
 
     @property

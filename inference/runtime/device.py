@@ -107,6 +107,9 @@ class DeviceMemory(_Owned):
         """Copy an array into it, and wait."""
         with self.context:
             self.context.driver.cuMemcpyHtoD_v2(self.handle, data.ctypes.data, data.nbytes)
+            # The call returns when the host's memory has been read, maybe before the device's is
+            # written; other streams than the default one do not wait for that.
+            self.context.driver.cuStreamSynchronize(None)
 
 
 class PinnedMemory(_Owned):

@@ -416,12 +416,12 @@ def test_pytorch_takes_images_without_a_copy(on_gpu: Sampler) -> None:
     expected = on_gpu.sample(500, seed=2)
     images = on_gpu.sample(500, seed=2, device=True)
     place = images.__cuda_array_interface__["data"][0]
-    for tensor in (torch.from_dlpack(images), torch.as_tensor(images, device="cuda")):
+    for tensor in (torch.utils.dlpack.from_dlpack(images), torch.as_tensor(images, device="cuda")):
         assert tensor.dtype == torch.uint8
         assert tensor.device == torch.device("cuda", 0)
         assert tensor.data_ptr() == place
         near(tensor.cpu().numpy(), expected)
-    tensor = torch.from_dlpack(images)
+    tensor = torch.utils.dlpack.from_dlpack(images)
     del images
     gc.collect()
     others = [on_gpu.sample(500, seed=9, start=500 * i, device=True) for i in range(5)]
@@ -435,10 +435,10 @@ def test_memory_is_not_reused_while_pytorch_works_on_it(on_gpu: Sampler) -> None
     import torch
 
     for start in range(20):
-        images = torch.from_dlpack(on_gpu.sample(4096, start=start, device=True))
+        images = torch.utils.dlpack.from_dlpack(on_gpu.sample(4096, start=start, device=True))
         side = torch.cuda.Stream()
         with torch.cuda.stream(side):
-            torch.cuda._sleep(20_000_000)  # type: ignore[no-untyped-call]
+            torch.cuda._sleep(20_000_000)
             copied = images.clone()
         del images  # while the copy waits for its turn
         on_gpu.sample(4096, seed=99, start=start, device=True)
@@ -497,7 +497,7 @@ def test_another_device_draws_too(tiny_artifact: Path, on_gpu: Sampler) -> None:
     for count in (1, 5000):
         near(sampler.sample(count), on_gpu.sample(count))
     images = sampler.sample(9, device=True)
-    assert torch.from_dlpack(images).device == torch.device("cuda", 1)
+    assert torch.utils.dlpack.from_dlpack(images).device == torch.device("cuda", 1)
 
 
 def test_the_doctor_sees_it(on_gpu: Sampler) -> None:

@@ -193,7 +193,9 @@ class FakeDriver:
     def _cuStreamDestroy(self, stream: int) -> None:
         self.drain(stream)
 
-    def _cuStreamSynchronize(self, stream: int) -> None:
+    def _cuStreamSynchronize(self, stream: int | None) -> None:
+        if stream is None:
+            return
         assert stream not in self.captures, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
         self.drain(stream)
 
