@@ -389,11 +389,13 @@ def test_a_stream_takes_constant_memory(tiny_artifact: Path, on_gpu: Sampler) ->
 def test_a_signal_handler_may_draw_while_its_thread_draws(tiny_artifact: Path) -> None:
     sampler = sampler_of(tiny_artifact)
     expected = Sampler(tiny_artifact, provider="cpu").sample(20_000, seed=8)
-    drawn: list[NDArray[np.uint8]] = []
+    drawn: list[tuple[int, NDArray[np.uint8]]] = []
 
     def handler(number: int, frame: Any) -> None:
-        drawn.append(sampler.sample(5, seed=8, start=len(drawn)))
-        drawn.append(sampler.sample(1100, seed=8, start=len(drawn)))
+        start = len(drawn)
+        drawn.append((start, sampler.sample(5, seed=8, start=start)))
+        start = len(drawn)
+        drawn.append((start, sampler.sample(1100, seed=8, start=start)))
 
     previous = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.01)
@@ -406,7 +408,7 @@ def test_a_signal_handler_may_draw_while_its_thread_draws(tiny_artifact: Path) -
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    for start, images in enumerate(drawn):
+    for start, images in drawn:
         near(images, expected[start : start + len(images)])
 
 

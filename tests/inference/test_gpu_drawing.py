@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from inference import ProviderError, Sampler
-from inference.gpu import painter
+from inference.gpu import device_images, painter
 from tests.support.fake_cuda import FakeDriver, FakeRuntime
 
 
@@ -221,6 +221,36 @@ def test_images_that_others_have_seen_are_waited_for(
     assert nvidia.launched.count("synchronize") == 1
 
 
+def test_a_dlpack_capsule_shares_its_memory_and_keeps_it(
+    nvidia: FakeDriver, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As numpy takes it, which looks at the kind of device alone."""
+    expected = Sampler(tiny_artifact, provider="cpu").sample(100)
+    sampler = Sampler(tiny_artifact, provider="cuda")
+    images = sampler.sample(100, device=True)
+    assert images.__dlpack_device__() == (2, 0)
+    assert (len(images), images.device, images.nbytes) == (100, "cuda:0", 6400)
+    with pytest.raises(BufferError, match="without a copy"):
+        images.__dlpack__(copy=True)
+    with pytest.raises(BufferError, match="not on"):
+        images.__dlpack__(dl_device=(1, 0))
+    monkeypatch.setattr(device_images, "_CUDA", 1)
+    for _ in range(3):
+        images.__dlpack__()  # and nobody takes it
+    assert not device_images._handed_over
+    array = np.from_dlpack(images)
+    assert array.ctypes.data == images._memory.handle
+    np.testing.assert_array_equal(array, expected)
+    del images
+    sampler.sample(100, seed=1, device=True)
+    view = array[3:]
+    del array
+    np.testing.assert_array_equal(view, expected[3:])
+    assert len(device_images._handed_over) == 1
+    del view
+    assert not device_images._handed_over
+
+
 def test_a_device_without_memory_is_a_memory_error(
     loaded: dict[str, Any], runtime: FakeRuntime, tiny_artifact: Path
 ) -> None:
@@ -254,13 +284,15 @@ def test_a_signal_handler_may_draw_while_its_thread_draws(
 ) -> None:
     expected = Sampler(tiny_artifact, provider="cpu").sample(6000, seed=8)
     sampler = on_gpu(tiny_artifact, tile=1024)
-    drawn: list[np.ndarray[Any, Any]] = []
+    drawn: list[tuple[int, np.ndarray[Any, Any]]] = []
 
     def handler(number: int, frame: Any) -> None:
         if nvidia.busy:
             return
-        drawn.append(sampler.sample(5, seed=8, start=len(drawn)))
-        drawn.append(sampler.sample(1100, seed=8, start=len(drawn)))
+        start = len(drawn)
+        drawn.append((start, sampler.sample(5, seed=8, start=start)))
+        start = len(drawn)
+        drawn.append((start, sampler.sample(1100, seed=8, start=start)))
 
     previous = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.02)
@@ -272,7 +304,7 @@ def test_a_signal_handler_may_draw_while_its_thread_draws(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    for start, images in enumerate(drawn):
+    for start, images in drawn:
         np.testing.assert_array_equal(images, expected[start : start + len(images)])
 
 
