@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.figures import device_named
-from inference.runtime.cuda import ProviderError, require_cuda
+from inference.runtime.cuda import require_cuda
+from inference.runtime.driver import ProviderError
 from inference.runtime.session import runtime
 
 
@@ -75,7 +76,8 @@ def _gpu_parts(config: CheckConfig) -> list[Part]:
         part("engines", 75, engines),
         part(
             "sampling", 60,
-            f"benchmarks.sampling {to} --rounds 3 --seconds 0.2 --starts 3", _no_cuda_sampling(),
+            f"benchmarks.sampling {to} --rounds 3 --seconds 0.08 --starts 3 "
+            f"--budget {{most}}", _no_cuda_sampling(),
         ),
         part("exercise", 120, f"benchmarks.exercise {to} --seconds {{half}}"),
         part("exports", 30, f"benchmarks.exports {to}"),
