@@ -10,7 +10,6 @@ Installs and downloads nothing. What cannot run here is skipped, and the reason 
 """
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -19,125 +18,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 import tyro
 
 from benchmarks.figures import Deadline, device_named, write_figures
-from inference.runtime.cuda import ProviderError, require_cuda
-from inference.runtime.session import runtime
+from benchmarks.gpu_parts import CheckConfig, Part, parts
 from training.run_folder.origin import describe_machine, package_versions
 
 _LAST_LINES = 20
 _SECONDS_TO_STOP = 5.0
 _FEWEST_SECONDS = 3.0  # less is not worth starting PyTorch for
-
-
-@dataclass(frozen=True)
-class CheckConfig:
-    """What to measure, and for how long."""
-
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    """cpu goes through every part with tiny networks."""
-    budget: float = 330.0
-    """Seconds for everything. Parts share them; what one leaves over goes to those after it."""
-    parts: tuple[str, ...] = ()
-    """Names of the parts to run, in the order of their importance; by default all."""
-    data_dir: Path = Path("data")
-    """Where MNIST is; without it the digits that need no download are taken."""
-    json: Path = Path("benchmarks/results/gpu-check.json")
-    """File to write the figures to; rewritten after each part."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A command of the check."""
-
-    name: str
-    share: float
-    """Its share of the budget, in parts of what all have."""
-    arguments: Callable[[float], list[str]]
-    """Arguments of Python for a number of seconds; "JSON" is the file to write figures to."""
-    skip: str | None = None
-    """Why it cannot run here."""
-
-
-def parts(config: CheckConfig) -> list[Part]:
-    """The parts that were asked for, the most important first."""
-    cuda = device_named(config.device).type == "cuda"
-    no_gpu = None if torch.cuda.is_available() else "PyTorch finds no GPU"
-    if config.device == "cpu":
-        no_gpu = "it was asked for the CPU"
-    no_sampling = _no_cuda_sampling() if cuda else None
-    dataset = "mnist" if (config.data_dir / "MNIST").is_dir() else "digits"
-    data = ["--dataset", dataset, "--data-dir", str(config.data_dir)]
-    device = ["--device", "cuda" if cuda else "cpu"]
-    figures = [*device, "--json", "JSON"]
-    tiny = [] if cuda else ["--tiny"]
-    few = ["--iterations", "40"] if not cuda else []
-    engines = ["-m", "benchmarks.engines", *figures, *data, *tiny]
-    sampling = ["-m", "benchmarks.sampling", *figures]
-    sampling += ["--starts", "3"] if cuda else ["--dims", "16", "--batches", "1", "64"]
-    if not cuda:
-        sampling += ["--starts", "0", "--stream", "10_000", "--no-compile"]
-    quality = ["-m", "benchmarks.time_to_quality", *figures, *data, *tiny, "--no-textbook"]
-    exercise = ["-m", "benchmarks.exercise", *figures, *data, *tiny]
-    exports = ["-m", "benchmarks.exports", *figures, *data, *tiny]
-    training = ["-m", "benchmarks.training", *figures, *data, *tiny, "--recipes", "bce"]
-    training += ["--precisions", "medium", "--engines", "plain", "--rounds", "1"]
-    found = [
-        Part("tests", 60, lambda s: ["-m", "pytest", "-m", "gpu", "-q"], no_gpu or _no("pytest")),
-        Part("engines", 75, lambda s: [*engines, "--budget", f"{0.7 * s}", *_brief(s)]),
-        Part("sampling", 60, lambda s: [*sampling, *_rounds(s)], no_sampling),
-        Part("exercise", 120 if cuda else 30, lambda s: [*exercise, "--seconds", f"{0.4 * s}"]),
-        Part("exports", 30, lambda s: [*exports, *few]),
-        Part("quality", 40, lambda s: [*quality, "--run-dir", "FOLDER", *(few or _LENGTH)]),
-        Part(
-            "convolutions", 30,
-            lambda s: [
-                *engines, "--network", "conv", "--batch-size", "128", "--recipes", "r3gan",
-                "--budget", f"{0.7 * s}", *_brief(s),
-            ],
-        ),
-        Part("textbook", 20, lambda s: [*training, "--iterations", "100" if cuda else "5"]),
-    ]  # fmt: skip
-    unknown = set(config.parts) - {part.name for part in found}
-    if unknown:
-        names = ", ".join(part.name for part in found)
-        raise SystemExit(
-            f"error: no part is called {', '.join(sorted(unknown))}: there are {names}"
-        )
-    return [part for part in found if not config.parts or part.name in config.parts]
-
-
-_LENGTH = ["--iterations", "9380"]
-
-
-def _brief(seconds: float) -> list[str]:
-    """How long to measure each engine."""
-    return ["--seconds", f"{min(2.0, seconds / 40):.2f}"]
-
-
-def _rounds(seconds: float) -> list[str]:
-    """How often and how long to measure each way to sample."""
-    return ["--rounds", "3", "--seconds", f"{min(0.2, seconds / 300):.3f}"]
-
-
-def _no(package: str) -> str | None:
-    return None if importlib.util.find_spec(package) else f"{package} is not installed"
-
-
-def _no_cuda_sampling() -> str | None:
-    """Why the sampler cannot run on CUDA here, in its own words."""
-    try:
-        require_cuda(runtime(), 0)
-    except ProviderError as error:
-        return str(error)
-    return None
 
 
 def run_part(part: Part, seconds: float, folder: Path) -> dict[str, Any]:
@@ -146,11 +38,8 @@ def run_part(part: Part, seconds: float, folder: Path) -> dict[str, Any]:
         return {"state": "skipped", "reason": part.skip}
     if seconds < _FEWEST_SECONDS:
         return {"state": "skipped", "reason": "the budget is spent"}
-    figures = folder / f"{part.name}.json"
-    files = {"JSON": str(figures), "FOLDER": str(folder / part.name)}
-    arguments = [files.get(argument, argument) for argument in part.arguments(seconds)]
     start = time.monotonic()
-    code, lines = _run([sys.executable, *arguments], seconds)
+    code, lines = _run([sys.executable, *part.filled(seconds, folder)], seconds)
     result: dict[str, Any] = {
         "state": "stopped" if code is None else "failed" if code else "done",
         "seconds": round(time.monotonic() - start, 1),
@@ -161,7 +50,7 @@ def run_part(part: Part, seconds: float, folder: Path) -> dict[str, Any]:
     elif code:
         result["reason"] = f"exit code {code}"
     with contextlib.suppress(OSError, ValueError):  # there is none, or it was being written
-        result["figures"] = json.loads(figures.read_text("utf-8"))
+        result["figures"] = json.loads((folder / f"{part.name}.json").read_text("utf-8"))
     return result
 
 

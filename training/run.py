@@ -132,7 +132,7 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
         f"  nearest training image {verdict.memory.generated:.1f} grey levels away, that of real "
         f"images {verdict.memory.real:.1f}: see nearest.png\n"
         f"{_classes(verdict.classes)}"
-        f"  {in_words(timer.seconds())}\n"
+        f"  it took {in_words(timer.seconds())}\n"
         f"export the choice by {verdict.rule}: python -m export.run {result.run_dir}"
     )
 

@@ -132,8 +132,9 @@ def _train(
         save_real_images(images, folder.real)
         cache = config.data.data_dir / "extractors"
         sweep(cache, seconds=3600)  # other runs share it: leave them time
-        extractor = extractor_for(images, cache, device)
-        reference = reference_for(extractor, images, test=None)
+        with timer.phase("reference"):
+            extractor = extractor_for(images, cache, device)
+            reference = reference_for(extractor, images, test=None)
         with Interruption() as interruption:
             run = Run(
                 config, provenance, saves, state, batches, engine, history, reference, interruption,

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu_check
-from benchmarks.gpu_check import CheckConfig, Part, parts, run_part, table
+from benchmarks import gpu_check, gpu_parts
+from benchmarks.gpu_check import run_part, table
+from benchmarks.gpu_parts import CheckConfig, Part, parts
 from inference import ProviderError
 from tests.support.files import ROOT
 
@@ -22,12 +23,12 @@ NAMES = [
 
 
 def python(code: str, *arguments: str, share: float = 1.0, skip: str | None = None) -> Part:
-    return Part("a", share, lambda seconds: ["-c", code, *arguments], skip)
+    return Part("a", share, ["-c", code.replace("{", "{{").replace("}", "}}"), *arguments], skip)
 
 
 def test_a_part_brings_its_figures_and_its_last_lines(tmp_path: Path) -> None:
     code = "import pathlib, sys; print('hello'); pathlib.Path(sys.argv[1]).write_text('[1]')"
-    result = run_part(python(code, "JSON"), 60, tmp_path)
+    result = run_part(python(code, "{json}"), 60, tmp_path)
     assert (result["state"], result["figures"], result["last_lines"]) == ("done", [1], ["hello"])
 
 
@@ -49,7 +50,7 @@ print(child.pid, flush=True)
 child.wait()
 """
     begin = time.monotonic()
-    result = run_part(python(code, "JSON"), 4, tmp_path)
+    result = run_part(python(code, "{json}"), 4, tmp_path)
     assert time.monotonic() - begin < 30
     assert (result["state"], result["reason"]) == ("stopped", "its 4 s were over")
     assert result["figures"] == {"rate": 7}
@@ -84,7 +85,7 @@ def test_sampling_is_not_measured_on_cuda_without_a_cuda_build(
         raise ProviderError("no CUDA provider: pip install")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_check, "require_cuda", refuse)
+    monkeypatch.setattr(gpu_parts, "require_cuda", refuse)
     found = {part.name: part for part in parts(CheckConfig())}
     assert found["sampling"].skip == "no CUDA provider: pip install"
     assert [part.name for part in found.values() if part.skip] == ["sampling"]

@@ -1,0 +1,141 @@
+"""The commands of `benchmarks.gpu_check`, the most important first."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.figures import device_named
+from inference.runtime.cuda import require_cuda
+from inference.runtime.driver import ProviderError
+from inference.runtime.session import runtime
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What to measure, and for how long."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """cpu goes through every part with tiny networks."""
+    budget: float = 330.0
+    """Seconds for everything. Parts share them; what one leaves over goes to those after it."""
+    parts: tuple[str, ...] = ()
+    """Names of the parts to run, in the order of their importance; by default all."""
+    data_dir: Path = Path("data")
+    """Where MNIST is; without it the digits that need no download are taken."""
+    json: Path = Path("benchmarks/results/gpu-check.json")
+    """File to write the figures to; rewritten after each part."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command of the check."""
+
+    name: str
+    share: float
+    """Its share of the time, compared with those of the others."""
+    arguments: list[str]
+    """Arguments of Python. {json} and {folder} stand for places to write to, and for the seconds
+    that it has: {most} of them before it begins nothing new, {half} for each of two runs,
+    {stretch} for one measurement."""
+    skip: str | None = None
+    """Why it cannot run here."""
+
+    def filled(self, seconds: float, folder: Path) -> list[str]:
+        """The arguments for so many seconds and a folder."""
+        values = {
+            "json": folder / f"{self.name}.json",
+            "folder": folder / self.name,
+            "most": round(0.7 * seconds, 1),
+            "half": round(max(3.0, seconds / 2 - 6), 1),
+            "stretch": round(min(1.5, seconds / 60), 3),
+        }
+        return [argument.format_map(values) for argument in self.arguments]
+
+
+def parts(config: CheckConfig) -> list[Part]:
+    """The parts that were asked for, the most important first."""
+    found = _gpu_parts(config) if device_named(config.device).type == "cuda" else _tiny(config)
+    unknown = set(config.parts) - {part.name for part in found}
+    if unknown:
+        names = ", ".join(part.name for part in found)
+        raise SystemExit(
+            f"error: no part is called {', '.join(sorted(unknown))}: there are {names}"
+        )
+    return [part for part in found if not config.parts or part.name in config.parts]
+
+
+def _gpu_parts(config: CheckConfig) -> list[Part]:
+    def part(name: str, share: float, command: str, skip: str | None = None) -> Part:
+        return Part(name, share, ["-m", *command.split(), *_data(config, name)], skip)
+
+    to = "--device cuda --json {json}"
+    engines = f"benchmarks.engines {to} --budget {{most}} --seconds {{stretch}}"
+    return [
+        Part("tests", 60, ["-m", "pytest", "-m", "gpu", "-q"], _no("pytest")),
+        part("engines", 75, engines),
+        part(
+            "sampling", 60,
+            f"benchmarks.sampling {to} --rounds 3 --seconds 0.08 --starts 3 "
+            f"--budget {{most}}", _no_cuda_sampling(),
+        ),
+        part("exercise", 120, f"benchmarks.exercise {to} --seconds {{half}}"),
+        part("exports", 30, f"benchmarks.exports {to}"),
+        part(
+            "quality", 40,
+            f"benchmarks.time_to_quality {to} --no-textbook --run-dir {{folder}} --iterations 9380",
+        ),
+        part("convolutions", 30, f"{engines} --network conv --batch-size 128 --recipes r3gan"),
+        part("textbook", 20, f"benchmarks.training {to} {_TEXTBOOK} --iterations 100"),
+    ]  # fmt: skip
+
+
+def _tiny(config: CheckConfig) -> list[Part]:
+    """The same parts on the CPU with networks of a few neurons: they try this program."""
+
+    def part(name: str, share: float, command: str) -> Part:
+        return Part(name, share, ["-m", *command.split(), *_data(config, name)])
+
+    to = "--device cpu --json {json}"
+    engines = f"benchmarks.engines {to} --tiny --budget {{most}} --seconds {{stretch}}"
+    sampling = "--dims 16 --batches 1 64 --rounds 3 --seconds 0.01 --starts 0 --stream 10_000"
+    return [
+        Part("tests", 0, [], "it was asked for the CPU"),
+        part("engines", 30, engines),
+        part("sampling", 10, f"benchmarks.sampling {to} {sampling} --no-compile"),
+        part("exercise", 25, f"benchmarks.exercise {to} --tiny --seconds {{half}}"),
+        part("exports", 25, f"benchmarks.exports {to} --tiny --iterations 40"),
+        part(
+            "quality", 25,
+            f"benchmarks.time_to_quality {to} --tiny --no-textbook --run-dir {{folder}} "
+            f"--iterations 40",
+        ),
+        part(
+            "convolutions", 25, f"{engines} --network conv --batch-size 16 --recipes r3gan"
+        ),
+        part("textbook", 15, f"benchmarks.training {to} --tiny {_TEXTBOOK} --iterations 5"),
+    ]  # fmt: skip
+
+
+_TEXTBOOK = "--recipes bce --precisions medium --engines plain --rounds 1"
+
+
+def _data(config: CheckConfig, part: str) -> list[str]:
+    """Options for MNIST where it is, else for the digits that need no download."""
+    if part == "sampling":
+        return []
+    dataset = "mnist" if (config.data_dir / "MNIST").is_dir() else "digits"
+    return ["--dataset", dataset, "--data-dir", str(config.data_dir)]
+
+
+def _no(package: str) -> str | None:
+    return None if importlib.util.find_spec(package) else f"{package} is not installed"
+
+
+def _no_cuda_sampling() -> str | None:
+    """Why the sampler cannot run on CUDA here, in its own words."""
+    try:
+        require_cuda(runtime(), 0)
+    except ProviderError as error:
+        return str(error)
+    return None
