@@ -18,14 +18,14 @@ from export.parity import Check, check_files, golden_images, require_parity, sum
 from export.sampler_file import sampler_graph
 from export.scoring import trained_on
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
-from inference.artifact_files import (
+from inference.errors import GanpackError
+from inference.model_files.artifact_files import (
     ARTIFACT_FILES,
     GENERATOR_FILE,
     PARITY_FILE,
     SAMPLER_FILE,
     TORCHSCRIPT_FILE,
 )
-from inference.errors import GanpackError
 from inference.noise import NOISE
 from inference.runtime.session import version as runtime_version
 from inference.writing.files import atomic_write

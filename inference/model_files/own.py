@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verify_seal
-from ..artifact_files import GENERATOR_FILE
 from ..noise import NOISE
 from ..runtime.session import Session, SessionSettings
 from .allowed_graph import require_allowed
+from .artifact_files import GENERATOR_FILE
 from .onnx_file import read_model
 from .reading import looks_like
 
