@@ -9,11 +9,19 @@ import torch
 from tests.support.runs import COLOUR, CONDITIONAL, CONV, TINY, exported, trained
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+# The most seconds of a test, with the fixtures that it is the first to need: by its marker.
+_LIMITS = {"torture": 3600, "full": 1800, "slow": 300}
+_LIMIT = 120
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    limited = config.pluginmanager.hasplugin("timeout")
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if limited and item.get_closest_marker("timeout") is None:
+            limits = [seconds for name, seconds in _LIMITS.items() if item.get_closest_marker(name)]
+            item.add_marker(pytest.mark.timeout(max(limits, default=_LIMIT)))
 
 
 @pytest.fixture(scope="session")
