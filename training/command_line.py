@@ -1,4 +1,4 @@
-"""Options of a command from a dataclass, by tyro, with help that reads well."""
+"""Turn a dataclass into the options of a command, with tyro, and set their help."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -17,9 +17,9 @@ def command_line(
     arguments: Sequence[str] | None,
     default: Command | None = None,
 ) -> Command:
-    """What was typed after `python -m MODULE`; prints and exits for --help and for bad usage.
+    """Parse what was typed after `python -m MODULE`; exit after --help and after wrong usage.
 
-    description: what it does, and examples, as the docstring of the module.
+    description: what the command does, with examples: the docstring of its module.
     """
     _set_help(command)
     typed = tyro.cli(
@@ -35,7 +35,7 @@ def command_line(
 
 
 def by_default(what: str, metavar: str) -> Any:
-    """An option that may be left out, and what then happens."""
+    """Describe an optional option: what its value is called, and what happens without it."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {what})")
 
 

@@ -1,4 +1,4 @@
-"""A run in progress: what happens between its steps."""
+"""The training loop: steps, and what is due between them."""
 
 import logging
 import time
@@ -43,12 +43,12 @@ class TrainingError(GanpackError):
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a run turns from its steps to other work."""
+    """How often the training loop stops taking steps to do other work."""
 
     record_steps: int = 100
     """The most steps between two checks of the losses."""
     look_seconds: float = 1.0
-    """The most seconds between two looks at whether to stop."""
+    """The most seconds between two checks whether to stop."""
     save_seconds: float = 30.0
     """The fewest seconds between two saves."""
 
@@ -58,7 +58,7 @@ DEFAULT_PACE = Pace()
 
 @dataclass
 class Run:
-    """The parts of a run, from where its state is to its end."""
+    """A run with all its parts, ready to train from its present state."""
 
     config: TrainConfig
     provenance: dict[str, Any]
@@ -83,10 +83,10 @@ class Run:
         return self.saves.folder
 
     def train_to(self, total: int) -> None:
-        """Train up to step `total`; go back where that goes wrong.
+        """Train up to step `total`; where the run diverges, go back to the last sound save.
 
         Raises:
-            TrainingError: where it goes wrong again and again.
+            TrainingError: where the run diverges again and again.
             Interrupted: where a signal has asked to stop.
         """
         while True:
@@ -103,7 +103,7 @@ class Run:
             self._go_back(evidence)
 
     def _cut_back(self, total: int) -> None:
-        """Make the folder that of a run which is where the state is."""
+        """Remove everything from the folder that is newer than the state."""
         if self.state.step < total:
             self.history.reopen_epoch(self.batches.epochs(self.state.step))
         self._folder.remove_after(self.state.step)
@@ -127,7 +127,7 @@ class Run:
             self._stop_if_asked()
 
     def _after_steps(self, epoch: int, epoch_end: int, total: int, grids: set[int]) -> None:
-        """What is due at this step: a grid, the end of an epoch with its checkpoint, a save."""
+        """Do what is due at this step: a sample grid, the end of an epoch, a save."""
         step = self.state.step
         epoch_ends = step in {epoch_end, total}
         scores: Scores | None = None
@@ -148,12 +148,12 @@ class Run:
 
     def _averaged(self) -> Generator:
         """The generator to show, score and keep."""
-        check_weights(self.state)  # else its values would not be finite either
+        check_weights(self.state)  # an average of weights that are not finite is useless
         with self.timer.phase("average"):
             return averaged(self.state)
 
     def _advance(self, stops: set[int]) -> tuple[float, float]:
-        """Train up to the next of some steps at most; the last losses of both networks."""
+        """Train up to the next of `stops` at most; return the last losses of both networks."""
         start, first = time.monotonic(), self.state.step
         every = self.pace.record_steps
         looks = {first + self._steps_a_look, (first // every + 1) * every}
@@ -172,7 +172,7 @@ class Run:
         return float(losses[-1, 0]), float(losses[-1, 1])
 
     def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> Scores | None:
-        """Of the generator at an epoch's end: at the first, the last, and every so often."""
+        """Score the generator at the end of an epoch, if it is the first, the last or due."""
         every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
         if not last and epochs_before > 0 and before // every == self.state.step // every:
             return None
@@ -193,16 +193,17 @@ class Run:
             save_checkpoint(self._folder, state, generator, kept, self.provenance)
 
     def _save(self, *, checked: bool) -> None:
-        """checked: whether the scores are of this very step, and sound."""
+        """Save the training state.  checked: whether this very step was scored, and is sound."""
         check_weights(self.state)
-        self._records.sync()  # no gap in them before the step of the save
+        self._records.sync()  # records must reach the disk before the save that follows them
         self.saves.write(self.state, self.history, checked=checked)
         self._saved_at = time.monotonic()
         if checked:
             self._checked_at = self._saved_at
         if self.history.epochs:
             self._write_best()
-            # After the save, which may need them. A resume from previous.pt needs its own.
+            # Only after the save: until then, a resume may need the old snapshots. A resume from
+            # previous.pt needs those that were best then.
             prune(self._folder, self.history.epochs, self.saves.previous_epochs)
 
     def _note_time(self) -> None:
@@ -221,21 +222,21 @@ class Run:
             raise Interrupted(self._folder.path, self.state.step, self.interruption.number)
 
     def _go_back(self, evidence: str) -> None:
-        """To the last sound save, with new noise; a resume from here on does the same."""
+        """Go back to the last sound save, with new noise. A resume from that save does the same."""
         divergences = [*self.history.divergences, evidence]
         tries = len(divergences)
         if tries > _MOST_RETRIES:
             found = "; ".join(divergences)
             raise TrainingError(
-                f"the run has gone wrong {tries} times ({found}); {what_is_saved(self._folder)}, "
+                f"the run has diverged {tries} times ({found}); {what_is_saved(self._folder)}, "
                 f"with a lower --lr and --override lr"
             )
         self._last_losses = self._last_losses[:0]
         self.history = self.saves.go_back(self.state, self.config.seed, divergences)
         with self.ranks.order(self.state.snapshot(torch.device("cpu")), self.interruption):
-            pass  # the others take over this state
+            pass  # the other ranks take over this state
         _log.warning(
-            "gone wrong: %s. Back to iteration %d with new noise, try %d of %d",
+            "diverged: %s. Back to iteration %d with new noise, attempt %d of %d",
             evidence, self.state.step, tries, _MOST_RETRIES,
         )  # fmt: skip
         self.saves.write(self.state, self.history, checked=False)

@@ -201,7 +201,7 @@ def test_previous_serves_where_last_is_of_no_use(
     assert without_timing(read_lines(run_dir, "epoch")) == without_timing(
         read_lines(tiny_run, "epoch")
     )
-    assert "going on from" in caplog.text
+    assert "continuing from" in caplog.text
     assert "previous.pt" in caplog.text
     if damage != "missing":
         assert "last.pt cannot be read, it is damaged" in caplog.text
@@ -217,7 +217,7 @@ def test_without_a_save_a_run_does_not_begin_again(reason: str, tmp_path: Path) 
         if reason == "damaged":
             (run_dir / name).write_bytes(b"")
     lines = (run_dir / "metrics.jsonl").read_bytes()
-    with pytest.raises(CheckpointError, match=f"both are {reason}"):
+    with pytest.raises(CheckpointError, match=f"are {reason}: its snapshots"):
         train(TINY, run_dir, resume=True)
     assert (run_dir / "metrics.jsonl").read_bytes() == lines
 
@@ -342,7 +342,7 @@ def test_what_is_overridden_may_change(tmp_path: Path) -> None:
         (["--lr", "1", "--seed", "4", "--override", "lr"], "differ: --seed 0 -> 4"),
         (["--engine", "compiled"], "--engine plain -> compiled"),
         (["--override", "nonsense"], "there is no setting nonsense"),
-        (["--batch-size", "9", "--override", "batch-size"], "no run can go on with another"),
+        (["--batch-size", "9", "--override", "batch-size"], "a resumed run cannot change it"),
     ],
 )
 def test_other_settings_are_refused_unless_named(

@@ -102,7 +102,7 @@ def test_a_full_disk_ends_a_run_with_what_was_saved(
     whole_files(run_dir)
     step = load(run_dir / "last.pt")["step"]
     assert 15 <= step < 43
-    assert f"iteration {step} is saved and whole: go on from it with --resume {run_dir}" in error
+    assert f"iteration {step} is saved: continue with --resume {run_dir}" in error
     (disk / "filler").unlink()
     train(TINY, run_dir, resume=True, pace=SAVE_OFTEN)
     assert_same_state(tiny_run, run_dir)
@@ -130,7 +130,7 @@ def test_a_read_only_folder_is_said(
     assert main(["--resume", str(run_dir), "--epochs", "3"], pace=SAVE_OFTEN) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "Read-only file system" in error
-    assert f"iteration 8 is saved and whole: go on from it with --resume {run_dir}" in error
+    assert f"iteration 8 is saved: continue with --resume {run_dir}" in error
     assert main([*ARGUMENTS, "--run-dir", str(disk / "new")], pace=SAVE_OFTEN) == 1
     assert "nothing of the run is saved" in capsys.readouterr().err
 
@@ -158,7 +158,7 @@ def test_an_unwritable_tensorboard_is_said(
     assert main(["--resume", str(run_dir), "--epochs", "13"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "tensorboard/iterations" in error
-    assert "iteration 43 is saved and whole" in error
+    assert "iteration 43 is saved" in error
     (run_dir / "tensorboard").unlink()
     assert main(["--resume", str(run_dir), "--epochs", "13"]) == 0
 
@@ -220,7 +220,7 @@ def test_a_run_that_goes_wrong_goes_back_with_new_noise(
     with monkeypatch.context() as patch:
         nan_at(30, 1, patch, wrong)
         assert train(TINY, run_dir, pace=SAVE_OFTEN).step == 43
-    assert "Back to iteration 22 with new noise, try 1 of 3" in caplog.text
+    assert "Back to iteration 22 with new noise, attempt 1 of 3" in caplog.text
     evidence = "loss_g nan, loss_g" if wrong is None else "discriminator.layers"
     assert evidence in caplog.text
     # Up to there as if nothing had been, then other images; each recorded once.
@@ -255,13 +255,11 @@ def test_a_run_that_goes_wrong_again_and_again_stops_with_the_evidence(
     run_dir = tmp_path / "run"
     nan_at(9, 99, monkeypatch, None)
     assert main([*ARGUMENTS, "--epochs", "12", "--run-dir", str(run_dir)]) == 1
-    assert caplog.text.count("Back to iteration 0 with new noise, try") == 3
+    assert caplog.text.count("Back to iteration 0 with new noise, attempt") == 3
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(
-        "error: the run has gone wrong 4 times (iteration 9: loss_g nan, loss_g"
-    )
+    assert error.startswith("error: the run has diverged 4 times (iteration 9: loss_g nan, loss_g")
     assert error.count("iteration 9: loss_g nan") == 4
-    assert "iteration 0 is saved and whole" in error
+    assert "iteration 0 is saved" in error
     assert "--override lr" in error
     whole_files(run_dir)
 
@@ -287,7 +285,7 @@ def test_a_collapsed_class_histogram_is_noticed() -> None:
 
     for shares in ([0.9], [0.9, 0.8], [0.9, 0.1, None, 0.3], [0.25, 0.6]):
         check_classes([record(i, share) for i, share in enumerate(shares, 1)])
-    with pytest.raises(Diverged, match=r"iteration 40: .* 0\.60 off .* 0\.10 before"):
+    with pytest.raises(Diverged, match=r"iteration 40: .* differ by 0\.60 .* 0\.10 before"):
         check_classes([record(i, share) for i, share in enumerate([0.9, 0.1, None, 0.6], 1)])
 
 
@@ -304,7 +302,7 @@ def test_a_collapsed_generator_takes_the_run_back(
     train(TINY, tmp_path / "run", pace=SAVE_OFTEN)
     # Scored are steps 4, 11, 22, …: the save of step 11 is the last sound one, those after it,
     # at ends of epochs and grids, were not looked at.
-    assert "iteration 22: the class shares of the images are 0.90 off" in caplog.text
+    assert "iteration 22: the class shares of the images differ by 0.90" in caplog.text
     assert "Back to iteration 11 with new noise" in caplog.text
     assert [record["epoch"] for record in read_lines(tmp_path / "run", "epoch")] == [*range(1, 13)]
 
@@ -346,7 +344,7 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(
         path.write_bytes(pickle.dumps(Malicious(owned)))
         with pytest.raises(DamagedError, match=f"{path.name} cannot be read.*or not ours"):
             load(path)
-    with pytest.raises(CheckpointError, match="both are damaged"):
+    with pytest.raises(CheckpointError, match=r"last\.pt and previous\.pt are damaged"):
         train(TINY, run_dir, resume=True)
     model = tmp_path / "artifact" / "generator.onnx"
     write_malicious(model, owned)
@@ -362,11 +360,11 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(
 def test_a_file_of_the_other_kind_is_refused_by_name(tiny_run: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(tiny_run, run_dir)
-    with pytest.raises(CheckpointError, match="no checkpoints: take one of checkpoints/"):
+    with pytest.raises(CheckpointError, match="use a generator snapshot from checkpoints/"):
         load_generator(load(run_dir / "last.pt"))
     (checkpoint, *_) = (run_dir / "checkpoints").iterdir()
     shutil.copy(checkpoint, run_dir / "last.pt")
-    with pytest.raises(CheckpointError, match=r"last\.pt is a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"last\.pt is a generator snapshot"):
         train(TINY, run_dir, resume=True)
 
 

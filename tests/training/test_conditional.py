@@ -129,7 +129,7 @@ def test_a_run_stays_conditional(conditional_run: Path, tmp_path: Path) -> None:
     other = replace(CONDITIONAL, network=replace(CONDITIONAL.network, conditional=False))
     with pytest.raises(ConfigError, match="--conditional True -> False"):
         resumed_config(CONDITIONAL, other)
-    with pytest.raises(ConfigError, match="no run can go on with another"):
+    with pytest.raises(ConfigError, match="a resumed run cannot change it"):
         resumed_config(CONDITIONAL, other, frozenset({"conditional"}))
     shutil.copytree(conditional_run, tmp_path / "run")
     assert main(["--resume", str(tmp_path / "run")]) == 0  # without naming it again

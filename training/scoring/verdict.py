@@ -1,4 +1,4 @@
-"""The end of a run: what each rule chose, measured on what it was not chosen on."""
+"""The verdict at the end of a run: each rule's choice, scored on noise it was not chosen by."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,35 +27,35 @@ from training.scoring.subject import Subject
 
 _FRESH_SEED = SELECTION_SEED + 1
 _NEAREST_IMAGES = 64
-# Those of them that are shown, and in how many columns.
+# How many of them are shown, and in how many columns.
 _PAIRS, _COLUMNS = 16, 8
 
 
 @dataclass(frozen=True)
 class Memory:
-    """How far images are from the nearest training image: a copied one would be at zero.
+    """Distance of images from the nearest training image; a copied image has distance 0.
 
-    Medians over a few images, in grey levels (root mean square over the pixels).
+    Each is the median over 64 images, in grey levels (root mean square over the pixels).
     """
 
     generated: float
     real: float
-    """The same of test images, or without any of training images, themselves not counted."""
+    """For test images; without test images, for training images, not counting themselves."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The choice of each rule, its scores on fresh noise, and whether it has learned by heart."""
+    """The choice of each rule, its scores on fresh noise, and a check for memorised images."""
 
     rule: str
     """The rule that was asked for."""
     choices: dict[str, Choice]
     scores: dict[str, Scores]
-    """Against the test images, where the data set has some."""
+    """Scores of each choice, against the test images if the data set has some."""
     memory: Memory
-    """Of the choice by `rule`."""
+    """Check of the choice by `rule`."""
     classes: list[ClassScore]
-    """Of it too, where it is conditional."""
+    """Scores of each class of that choice, if it is conditional."""
 
     @property
     def best(self) -> Choice:
@@ -114,7 +114,7 @@ def _compare_with_training_images(
 ) -> Memory:
     """How far samples are from the nearest training images; writes a picture of some pairs."""
     distances, indices = nearest(samples, images.pixels)
-    if test is None:  # each training image is nearest to itself
+    if test is None:  # each training image is the nearest to itself
         real, _ = nearest(images.pixels[:_NEAREST_IMAGES], images.pixels, skip=1)
     else:
         real, _ = nearest(test.pixels[:_NEAREST_IMAGES], images.pixels)
@@ -125,7 +125,7 @@ def _compare_with_training_images(
 
 
 def _findings(verdict: Verdict) -> dict[str, Any]:
-    """What best.json says beside the choices."""
+    """What best.json holds besides the choices."""
     final = {rule: scores.to_dict() for rule, scores in verdict.scores.items()}
     findings: dict[str, Any] = {"final": final, "nearest": asdict(verdict.memory)}
     if verdict.classes:
