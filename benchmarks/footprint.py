@@ -48,8 +48,11 @@ Sampler(sys.argv[1]).sample(1)
 _END = "\ntaken = time.perf_counter() - begin\n" + _MEGABYTES + "print([taken, megabytes()])\n"
 _STREAM = """
 from inference import Sampler
-sizes, done, count = [], 0, int(sys.argv[2])
-for batch in Sampler(sys.argv[1], provider="cpu").stream(count):
+sizes, done, count, size = [], 0, int(sys.argv[2]), int(sys.argv[4])
+sampler = Sampler(sys.argv[1], provider=sys.argv[3])
+sampler.sample(size)
+begin = time.perf_counter()
+for batch in sampler.stream(count, batch_size=size):
     done += len(batch)
     if done * 10 >= count * (len(sizes) + 1):
         sizes.append(megabytes())
@@ -78,9 +81,13 @@ def first_images(model: Path, times: int) -> dict[str, dict[str, float]]:
     }
 
 
-def stream(model: Path, count: int) -> dict[str, Any]:
+def stream(
+    model: Path, count: int, provider: str = "cpu", batch_size: int = 1024
+) -> dict[str, Any]:
     """Images per second, and the most megabytes that were held up to each tenth of them."""
-    rate, sizes = json.loads(_run_python(_BEGIN + _MEGABYTES + _STREAM, model, count))
+    rate, sizes = json.loads(
+        _run_python(_BEGIN + _MEGABYTES + _STREAM, model, count, provider, batch_size)
+    )
     return {"images": count, "images_per_second": rate, "megabytes": sizes}
 
 

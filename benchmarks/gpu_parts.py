@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.figures import device_named
-from inference.runtime.cuda import ProviderError, require_cuda
+from inference.runtime.cuda import require_cuda
+from inference.runtime.driver import ProviderError
 from inference.runtime.session import runtime
 
 
@@ -71,14 +72,15 @@ def _gpu_parts(config: CheckConfig) -> list[Part]:
     to = "--device cuda --json {json}"
     engines = f"benchmarks.engines {to} --budget {{most}} --seconds {{stretch}}"
     return [
-        Part("tests", 60, ["-m", "pytest", "-m", "gpu", "-q"], _no("pytest")),
+        Part("tests", 90, ["-m", "pytest", "-m", "gpu", "-q"], _no("pytest")),
         part("engines", 75, engines),
         part(
             "sampling", 60,
-            f"benchmarks.sampling {to} --rounds 3 --seconds 0.2 --starts 3", _no_cuda_sampling(),
+            f"benchmarks.sampling {to} --rounds 3 --seconds 0.08 --starts 3 "
+            f"--budget {{most}}", _no_cuda_sampling(),
         ),
         part("exercise", 120, f"benchmarks.exercise {to} --seconds {{half}}"),
-        part("exports", 30, f"benchmarks.exports {to}"),
+        part("exports", 30, f"benchmarks.exports {to} --iterations 300"),
         part(
             "quality", 40,
             f"benchmarks.time_to_quality {to} --no-textbook --run-dir {{folder}} --iterations 9380",

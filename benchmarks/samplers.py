@@ -24,6 +24,10 @@ Draw = Callable[[int], Any]
 LIMIT = "products alone, "
 """How the names of those begin that only multiply matrices: nothing can be faster."""
 
+EAGER = "torch eager"
+STAYS = ", stays on the device"
+"""How the names of those end whose images are not copied to the host."""
+
 _COPIED = 8192  # images
 
 
@@ -61,16 +65,17 @@ class Subject:
 
 
 def contestants(subject: Subject, *, compiled: bool) -> Iterator[tuple[str, Callable[[int], Draw]]]:
-    """The name of each, and what makes it for a batch size."""
+    """The name of each, and what makes it for a batch size.
+
+    On CUDA, PyTorch draws its noise on the GPU; on the CPU it is given its noise.
+    """
     cuda = subject.device.type == "cuda"
-    for tf32 in (False, True) if cuda else (False,):
-        name = ", TF32" if tf32 else ""
-        yield BASE + name, _bare(subject, tf32)
-        yield f"sampler{name}", _sampler(subject, subject.threads, tf32)
-        if cuda:
-            yield f"sampler, 8 threads{name}", _sampler(subject, 8, tf32)
-        yield f"{LIMIT}PyTorch{name}", _products(subject, tf32)
-    if not cuda:
+    yield BASE, _bare(subject)
+    yield "sampler", _sampler(subject)
+    yield f"{LIMIT}PyTorch", _products(subject)
+    if cuda:
+        yield f"sampler{STAYS}", _sampler(subject, stays=True)
+    else:
         yield f"{LIMIT}onnxruntime", _products_by_onnxruntime(subject)
     generator = subject.generator
     script = load_torchscript(subject.script, subject.device.type)
@@ -78,17 +83,23 @@ def contestants(subject: Subject, *, compiled: bool) -> Iterator[tuple[str, Call
     def pixels(z: torch.Tensor) -> torch.Tensor:
         return to_pixels(generator(z))
 
-    yield "torch eager", _torch(subject, pixels)
+    yield EAGER, _torch(subject, pixels)
     if cuda:
-        yield "torch eager, images", _torch(subject, generator)
+        yield f"{EAGER}{STAYS}", _torch(subject, pixels, stays=True)
     yield "TorchScript", _torch(subject, lambda z: to_pixels(script(z)))
     if compiled:
         yield "torch.compile", _torch(subject, torch.compile(pixels, dynamic=True))
+    if cuda:
+        for threads in (1, 8):
+            name = f"sampler, noise of the host, {threads} threads"
+            yield name, _sampler(subject, host_threads=threads)
+        yield "sampler, TF32", _sampler(subject, tf32=True)
+        yield f"sampler, TF32{STAYS}", _sampler(subject, tf32=True, stays=True)
+        yield f"{LIMIT}PyTorch, TF32", _products(subject, tf32=True)
 
 
-def _bare(subject: Subject, tf32: bool) -> Callable[[int], Draw]:
-    settings = SessionSettings(subject.device.type, subject.threads, tf32=tf32)
-    session, _ = open_session(subject.onnx, settings)
+def _bare(subject: Subject) -> Callable[[int], Draw]:
+    session, _ = open_session(subject.onnx, SessionSettings(subject.device.type, subject.threads))
 
     def of(batch: int) -> Draw:
         feeds = {"z": subject.z(batch)}
@@ -97,25 +108,62 @@ def _bare(subject: Subject, tf32: bool) -> Callable[[int], Draw]:
     return of
 
 
-def _sampler(subject: Subject, threads: int, tf32: bool) -> Callable[[int], Draw]:
-    sampler = Sampler(subject.onnx, provider=subject.device.type, threads=threads, tf32=tf32)
+def _sampler(
+    subject: Subject, *, tf32: bool = False, stays: bool = False, host_threads: int = 0
+) -> Callable[[int], Draw]:
+    """stays: on the device.  host_threads: those that draw the noise instead of the device."""
+    sampler = Sampler(
+        subject.onnx, provider=subject.device.type, threads=host_threads or subject.threads,
+        tf32=tf32,
+    )  # fmt: skip
+    if host_threads:
+        painter = sampler._open().painter
+        assert painter is not None
+        painter._kernel = None  # as where the driver refuses it
 
     def of(batch: int) -> Draw:
+        if stays:
+            return lambda first: sampler.sample(batch, start=first, device=True)
         out = np.empty((batch, *subject.generator.image_shape[1:]), np.uint8)
         return lambda first: sampler.sample(batch, start=first, out=out)
 
     return of
 
 
-def _torch(subject: Subject, module: Callable[..., torch.Tensor]) -> Callable[[int], Draw]:
+def _torch(
+    subject: Subject, module: Callable[..., torch.Tensor], *, stays: bool = False
+) -> Callable[[int], Draw]:
+    device, latent_dim = subject.device, subject.generator.latent_dim
+
     def of(batch: int) -> Draw:
-        z = torch.from_numpy(subject.z(batch)).to(subject.device)
-        return lambda first: module(z).cpu()
+        given = torch.from_numpy(subject.z(batch))
+
+        def draw(first: int) -> torch.Tensor:
+            if device.type == "cpu":
+                return module(given)
+            pixels = module(torch.randn(batch, latent_dim, device=device))
+            if stays:
+                torch.cuda.synchronize()
+                return pixels
+            return pixels.cpu()
+
+        return draw
 
     return of
 
 
-def _products(subject: Subject, tf32: bool) -> Callable[[int], Draw]:
+def eager_stream(subject: Subject, count: int, batch_size: int) -> float:
+    """Images per second of PyTorch that draws them in batches, one after the other."""
+    generator = subject.generator
+    draw = _torch(subject, lambda z: to_pixels(generator(z)))(batch_size)
+    draw(0)
+    begin = time.perf_counter()
+    for first in range(0, count, batch_size):
+        draw(first)
+    return count / (time.perf_counter() - begin)
+
+
+def _products(subject: Subject, *, tf32: bool = False) -> Callable[[int], Draw]:
     """The matrix products of the network alone, by PyTorch, in memory that is used again."""
     sizes, device = _sizes(subject.generator), subject.device
     weights = [torch.randn(a, b, device=device) for a, b in pairwise(sizes)]

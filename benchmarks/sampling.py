@@ -4,12 +4,13 @@ python -m benchmarks.sampling
 
 python -m benchmarks.sampling --rounds 9 --json benchmarks/results/sampling.json
 
-Each ends with uint8 pixels in memory. The sampler draws its noise and writes into one array; the
-others are given their noise. The limit is the quicker of those that multiply the network's matrices
-and do nothing else; the last column of ratios is against the same at the largest batch.
+Each ends with uint8 pixels in memory, but for those that stay on the device. The sampler draws its
+noise and writes into one array; on CUDA, PyTorch draws its noise too; all others are given theirs.
+The limit is the quicker of those that multiply the network's matrices and do nothing else; the last
+column of ratios is against the same at the largest batch. The file of figures is written after each
+part.
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -22,13 +23,16 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from benchmarks.figures import Deadline, device_named, write_figures
 from benchmarks.footprint import BASE, first_images, stream, wheel_bytes
-from benchmarks.samplers import LIMIT, Draw, Subject, contestants, copies
+from benchmarks.samplers import EAGER, LIMIT, Draw, Subject, contestants, copies, eager_stream
 from training.config import NetworkConfig
 from training.gan.networks import Generator
 from training.run_folder.origin import describe_machine
 
 _FEWEST_CALLS = 3
+_BATCHES = {"cpu": (1, 8, 64, 1024, 8192), "cuda": (1, 8, 64, 1024, 8192, 32768)}
+_STREAM = {"cpu": (1_000_000, 1024), "cuda": (10_000_000, 8192)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class SamplingConfig:
     """Times that each contestant is measured, in turn with the others."""
     seconds: float = 0.3
     """Of each measurement, at least."""
-    batches: tuple[int, ...] = (1, 8, 64, 1024, 8192)
+    batches: tuple[int, ...] = ()
+    """Images in a call; 1 to 8,192 where none is given, on CUDA to 32,768."""
     threads: int = 1
     """Processor threads of each contestant."""
     latent_dim: int = NetworkConfig.latent_dim
@@ -51,34 +56,45 @@ class SamplingConfig:
     """Measure torch.compile as well, which takes a minute to compile."""
     starts: int = 9
     """Processes that are started to a first image, of each kind; 0 for none."""
-    stream: int = 1_000_000
-    """Images to stream while memory is watched; 0 for none."""
+    stream: int | None = None
+    """Images to stream while memory is watched, a million by default, ten on CUDA; 0 for none."""
+    budget: float | None = None
+    """Seconds after which no further batch size is begun."""
     json: Path | None = None
     """Where to write the figures to as well."""
 
 
 def measure(config: SamplingConfig) -> dict[str, Any]:
     """All figures, as JSON values."""
-    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if cuda else "cpu")
+    device, deadline = device_named(config.device), Deadline(config.budget)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     shape = (1, config.image_size, config.image_size)
     generator = Generator(config.latent_dim, config.dims, shape).eval()
     figures: dict[str, Any] = {
         "machine": describe_machine(device) | {"onnxruntime": _onnxruntime()},
+        "rates": [],
     }
+    count, batch_size = _STREAM[device.type]
+    count = count if config.stream is None else config.stream
     try:
         with tempfile.TemporaryDirectory() as folder:
             subject = Subject.write(generator, Path(folder), device, config.threads)
             with torch.inference_mode():
                 makers = list(contestants(subject, compiled=config.compile))
-                figures["rates"] = list(_rates(config, makers))
                 figures["limits"] = copies(subject)
+                for batch in config.batches or _BATCHES[device.type]:
+                    if deadline.left() > 0:
+                        figures["rates"] += _rates(config, batch, makers)
+                        write_figures(config.json, figures)
+                _compare_to_largest(figures["rates"])
+                if count and device.type == "cuda":
+                    figures["stream_torch_eager"] = eager_stream(subject, count, batch_size)
+            if count:
+                figures["stream"] = stream(subject.onnx, count, device.type, batch_size)
+                write_figures(config.json, figures)
             if config.starts:
                 figures["first_image"] = first_images(subject.onnx, config.starts)
-            if config.stream:
-                figures["stream"] = stream(subject.onnx, config.stream)
     finally:
         torch.set_num_threads(before)
     return figures | {"wheel_bytes": wheel_bytes()}
@@ -87,13 +103,15 @@ def measure(config: SamplingConfig) -> dict[str, Any]:
 def table(figures: dict[str, Any]) -> str:
     """The figures for a person."""
     lines = [
-        f"{'batch':>5}  {'':26}{'images/s':>10}{'lowest':>10}{'highest':>10}{'× ort':>7}"
-        f"{'× limit':>9}{'× largest':>11}{'p50 ms':>10}{'p99 ms':>10}{'CPU µs/image':>14}"
+        f"{'batch':>5}  {'':38}{'images/s':>10}{'lowest':>10}{'highest':>10}{'× ort':>7}"
+        f"{'× eager':>9}{'× limit':>9}{'× largest':>11}{'p50 ms':>10}{'p99 ms':>10}"
+        f"{'CPU µs/image':>14}"
     ]
     lines += [
-        f"{f['batch']:5}  {f['name']:26}{f['images_per_second']:10.0f}{f['lowest']:10.0f}"
+        f"{f['batch']:5}  {f['name']:38}{f['images_per_second']:10.0f}{f['lowest']:10.0f}"
         f"{f['highest']:10.0f}{f['times_onnxruntime']:7.2f}"
-        f"{f['times_limit']:9.2f}{f['times_largest_batch']:11.2f}{f['p50_ms']:10.3f}{f['p99_ms']:10.3f}"
+        f"{f['times_torch_eager']:9.2f}{f['times_limit']:9.2f}{f['times_largest_batch']:11.2f}"
+        f"{f['p50_ms']:10.3f}{f['p99_ms']:10.3f}"
         f"{f['cpu_us_per_image']:14.2f}"
         for f in figures["rates"]
     ]
@@ -115,6 +133,8 @@ def table(figures: dict[str, Any]) -> str:
             f"{streamed['images']:,} images streamed, {streamed['images_per_second']:.0f}/s: "
             f"{sizes[0]:.1f} MB up to a tenth of them, {sizes[-1]:.1f} up to the last"
         )
+    if "stream_torch_eager" in figures:
+        lines.append(f"torch eager, streamed: {figures['stream_torch_eager']:.0f}/s")
     lines.append(f"wheel: {figures['wheel_bytes'] / 1000:.0f} kB")
     machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
     return "\n".join([*lines, "", f"medians of rounds in turn; {machine}"])
@@ -125,31 +145,27 @@ def main() -> None:
     config = tyro.cli(SamplingConfig, prog="python -m benchmarks.sampling", description=__doc__)
     figures = measure(config)
     print(table(figures))
-    if config.json:
-        config.json.parent.mkdir(parents=True, exist_ok=True)
-        config.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(config.json, figures)
 
 
-def _rates(config: SamplingConfig, makers: Any) -> Iterator[dict[str, Any]]:
-    """A figure for each contestant at each batch size, all of them in turn."""
-    draws: dict[tuple[int, str], Draw] = {
-        (batch, name): make(batch) for batch in config.batches for name, make in makers
-    }
-    for (batch, _), draw in draws.items():
+def _rates(config: SamplingConfig, batch: int, makers: Any) -> Iterator[dict[str, Any]]:
+    """A figure for each contestant at a batch size, all of them in turn."""
+    draws: dict[str, Draw] = {name: make(batch) for name, make in makers}
+    for draw in draws.values():
         draw(0)
         draw(batch)
-    calls: dict[tuple[int, str], list[list[float]]] = {key: [] for key in draws}
+    calls: dict[str, list[list[float]]] = {name: [] for name in draws}
     processor = dict.fromkeys(draws, 0.0)
     for _ in range(config.rounds):
-        for key, draw in draws.items():
+        for name, draw in draws.items():
             begin = time.process_time()
-            calls[key].append(_seconds(draw, key[0], config.seconds))
-            processor[key] += time.process_time() - begin
-    rates = {key: [key[0] * len(c) / sum(c) for c in calls[key]] for key in draws}
-    for (batch, name), rounds in calls.items():
-        ours = rates[batch, name]
-        products = [rates[batch, other] for other, _ in makers if other.startswith(LIMIT)]
-        limits = [max(each) for each in zip(*products, strict=True)]
+            calls[name].append(_seconds(draw, batch, config.seconds))
+            processor[name] += time.process_time() - begin
+    rates = {name: [batch * len(c) / sum(c) for c in calls[name]] for name in draws}
+    products = [rates[name] for name in draws if name.startswith(LIMIT)]
+    limits = [max(each) for each in zip(*products, strict=True)]
+    for name, rounds in calls.items():
+        ours = rates[name]
         seconds = sorted(s for each in rounds for s in each)
         yield {
             "batch": batch,
@@ -157,14 +173,22 @@ def _rates(config: SamplingConfig, makers: Any) -> Iterator[dict[str, Any]]:
             "images_per_second": statistics.median(ours),
             "lowest": min(ours),
             "highest": max(ours),
-            "times_onnxruntime": _times(ours, rates[batch, BASE]),
+            "times_onnxruntime": _times(ours, rates[BASE]),
+            "times_torch_eager": _times(ours, rates[EAGER]),
             "times_limit": _times(ours, limits),
-            "times_largest_batch": _times(ours, rates[max(config.batches), name]),
             "calls": len(seconds),
             "p50_ms": 1e3 * statistics.median(seconds),
             "p99_ms": 1e3 * seconds[int(0.99 * (len(seconds) - 1))],
-            "cpu_us_per_image": 1e6 * processor[batch, name] / (batch * len(seconds)),
+            "cpu_us_per_image": 1e6 * processor[name] / (batch * len(seconds)),
         }
+
+
+def _compare_to_largest(figures: list[dict[str, Any]]) -> None:
+    """Add how many times as fast each is at a batch size as at the largest."""
+    largest = max(figure["batch"] for figure in figures)
+    rates = {f["name"]: f["images_per_second"] for f in figures if f["batch"] == largest}
+    for figure in figures:
+        figure["times_largest_batch"] = figure["images_per_second"] / rates[figure["name"]]
 
 
 def _times(rates: list[float], others: list[float]) -> float:

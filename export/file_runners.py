@@ -12,7 +12,7 @@ from export.generator_files import load_torchscript
 from inference.artifact_files import GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE
 from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT
-from inference.runtime.cuda import ProviderError
+from inference.runtime.driver import ProviderError
 from inference.runtime.session import open_session
 
 SEED = LIMIT - 2

@@ -7,7 +7,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .artifact import ArtifactError, Metadata
-from .runtime.cuda import ProviderError
+from .runtime.driver import ProviderError
 from .sampler import Sampler
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ looked up in a table of normal quantiles. No libm and no rejection, hence the sa
 language and on every machine.
 """
 
-from functools import cache, lru_cache
+from collections import deque
+from functools import cache, lru_cache, partial
 from operator import index
 from pathlib import Path
 
@@ -34,8 +35,13 @@ def _constant(value: int) -> NDArray[np.uint64]:
     return np.array(value & 0xFFFFFFFF, np.uint64)
 
 
+def _pair(low: int, high: int) -> NDArray[np.uint64]:
+    """A number for each half of a round, (2, 1, 1)."""
+    return np.array([low & 0xFFFFFFFF, high & 0xFFFFFFFF], np.uint64)[:, None, None]
+
+
+_MULTIPLIERS = _pair(*MULTIPLIERS)
 _MASK, _SHIFT = _constant(0xFFFFFFFF), _constant(32)
-_M0, _M1 = map(_constant, MULTIPLIERS)
 _CHUNK = 1024  # images drawn at once: the working arrays stay in the processor's cache
 
 
@@ -46,24 +52,29 @@ def latents(
     seed: int = 0,
     start: int = 0,
     out: NDArray[np.float32] | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """z of images `start` to `start + count` of `seed`: float32 (count, latent_dim) ~ N(0, I).
 
     Values come from 65,536 quantiles: at most 4.325 from zero, variance 0.99998.
     out: an array of that shape and type to write into and return.
+    threads: those that draw a share of the images each, if there are many.
 
     Raises:
         ValueError: unless 0 <= seed < 2^63, 0 <= start, 0 <= count, start + count <= 2^63.
     """
     count, seed, start = check_range(count, seed=seed, start=start)
     z = np.empty((count, latent_dim), np.float32) if out is None else out
-    table = normal_quantiles()
-    blocks = -(-latent_dim // 8)  # a block is four words, a word two values
-    for first in range(0, count, _CHUNK):
-        rows = z[first : first + _CHUNK]
-        words = _stream_words(len(rows), blocks, seed, start + first, LATENT_STREAM)
-        # No index is out of range: `clip` saves the look at each of them.
-        np.take(table, words.view("<u2")[:, :latent_dim], out=rows, mode="clip")
+    draw = partial(_draw_chunk, z, seed, start)
+    chunks = range(0, count, _CHUNK)
+    if min(threads, len(chunks)) <= 1:
+        for first in chunks:
+            draw(first)
+    else:
+        from concurrent.futures import ThreadPoolExecutor  # most hosts never ask
+
+        with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
+            deque(pool.map(draw, chunks), maxlen=0)
     return z
 
 
@@ -119,20 +130,30 @@ def normal_quantiles() -> NDArray[np.float32]:
     return table
 
 
+def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, first: int) -> None:
+    """Fill the rows of z, (count, latent_dim), from `first` on: one chunk of them."""
+    rows = z[first : first + _CHUNK]
+    latent_dim = z.shape[1]
+    blocks = -(-latent_dim // 8)  # a block is four words, a word two values
+    words = _stream_words(len(rows), blocks, seed, start + first, LATENT_STREAM)
+    # No index is out of range: `clip` saves the look at each of them.
+    np.take(normal_quantiles(), words.view("<u2")[:, :latent_dim], out=rows, mode="clip")
+
+
 def _stream_words(
     count: int, blocks: int, seed: int, start: int, stream: int
 ) -> NDArray[np.uint32]:
     """Random words of `count` images, uint32 little-endian (count, 4 * blocks)."""
     image = np.arange(start, start + count, dtype=np.uint64)  # (count,)
-    counter = np.empty((4, count, blocks), np.uint64)
-    counter[0] = np.arange(blocks, dtype=np.uint64)
-    counter[1] = stream
-    counter[2] = (image & _MASK)[:, None]
-    counter[3] = (image >> _SHIFT)[:, None]
+    even, odd = np.empty((2, 2, count, blocks), np.uint64)
+    even[0] = np.arange(blocks, dtype=np.uint64)
+    odd[0] = stream
+    even[1] = (image & _MASK)[:, None]
+    odd[1] = (image >> _SHIFT)[:, None]
     words = np.empty((count, blocks, 4), "<u4")
-    _philox_in_place(counter, seed & 0xFFFFFFFF, seed >> 32)
-    for i in range(4):
-        words[..., i] = counter[i]
+    _philox_in_place(even, odd, seed & 0xFFFFFFFF, seed >> 32)
+    words[..., 0], words[..., 2] = even
+    words[..., 1], words[..., 3] = odd
     return words.reshape(count, 4 * blocks)
 
 
@@ -142,34 +163,33 @@ def philox4x32(counter: NDArray[np.uint64], key_low: int, key_high: int) -> NDAr
     counter: uint64 (4, ...), each value under 2^32, unchanged.  Returns the words likewise.
     """
     words = counter.copy()
-    _philox_in_place(words, key_low, key_high)
+    shape = 2, -1, 1
+    even, odd = words[::2].reshape(shape), words[1::2].reshape(shape)
+    _philox_in_place(even, odd, key_low, key_high)
+    words[::2], words[1::2] = even.reshape(words[::2].shape), odd.reshape(words[1::2].shape)
     return words
 
 
-def _philox_in_place(counter: NDArray[np.uint64], key_low: int, key_high: int) -> None:
-    """The same, in the counters' place.
+def _philox_in_place(
+    even: NDArray[np.uint64], odd: NDArray[np.uint64], key_low: int, key_high: int
+) -> None:
+    """Turn counters into words.  even, odd: words 0 and 2, words 1 and 3, each (2, n, blocks).
 
-    For one image, numpy's cost of a call is all there is: arrays of no axes are its cheapest
-    constants, and `out` its cheapest results.
+    Both halves of a round are one operation of numpy: for one image its cost is that of the calls,
+    and many threads wait for the interpreter between them.
     """
-    c0, c1, c2, c3 = counter
-    product0, product1 = np.empty_like(c0), np.empty_like(c0)
-    for k0, k1 in _round_keys(key_low, key_high):
-        np.multiply(c0, _M0, out=product0)
-        np.multiply(c2, _M1, out=product1)
-        for high, low, word, key in ((product1, c1, c0, k0), (product0, c3, c2, k1)):
-            np.right_shift(high, _SHIFT, out=word)
-            np.bitwise_xor(word, low, out=word)
-            np.bitwise_xor(word, key, out=word)
-            np.bitwise_and(high, _MASK, out=low)
+    products = np.empty_like(even)
+    crossed = products[::-1]  # each half of a round goes to the other
+    for keys in _round_keys(key_low, key_high):
+        np.multiply(even, _MULTIPLIERS, out=products)
+        np.right_shift(crossed, _SHIFT, out=even)
+        np.bitwise_xor(even, odd, out=even)
+        np.bitwise_xor(even, keys, out=even)
+        np.bitwise_and(crossed, _MASK, out=odd)
 
 
 @lru_cache(maxsize=64)
-def _round_keys(
-    key_low: int, key_high: int
-) -> tuple[tuple[NDArray[np.uint64], NDArray[np.uint64]], ...]:
-    """Both keys of each round."""
-    return tuple(
-        (_constant(key_low + i * KEY_INCREMENTS[0]), _constant(key_high + i * KEY_INCREMENTS[1]))
-        for i in range(ROUNDS)
-    )
+def _round_keys(key_low: int, key_high: int) -> tuple[NDArray[np.uint64], ...]:
+    """Both keys of each round, (2, 1, 1)."""
+    low, high = KEY_INCREMENTS
+    return tuple(_pair(key_low + i * low, key_high + i * high) for i in range(ROUNDS))

@@ -1,15 +1,15 @@
 """`Sampler`: images from an exported generator, with numpy and onnxruntime alone."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import images_and_pixels, require_z, shape_of
 from .artifact import SEAL_MARKER, ArtifactError, Metadata
 from .artifact_files import GENERATOR_FILE
 from .label import Label, number_of, numbers_of
@@ -17,16 +17,13 @@ from .model_files.own import LoadedGenerator, OwnGenerator
 from .model_files.reading import read_file
 from .noise import check_range, labels, latents
 from .runtime.session import SessionSettings
-from .tiles import TileNoise, ahead
+from .tiles import PerThread, TileNoise
 from .walks import interpolate
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     from .golden import CheckResult
-
-_WINDOW = 8
-"""Batches or tiles that are begun on CUDA before they are asked for."""
+    from .gpu.device_images import DeviceImages
+    from .gpu.painter import Keep
 
 
 class Sampler:
@@ -66,8 +63,8 @@ class Sampler:
         artifact: its folder, its generator.onnx, or that file's bytes.
         provider: "auto" (CUDA if it works, else the CPU; the log says which and why), "cpu",
             "cuda" or "cuda:N".
-        threads: processor threads of one run; 0 means all cores. On CUDA they draw the noise and
-            keep the device busy, two at least.
+        threads: processor threads of one run; 0 means all cores. CUDA wants none, unless the device
+            does not take our kernel for the noise.
         spinning: let idle threads spin: quicker, and as busy as at work.
         tf32: let CUDA round the factors of products to 10 bits: faster, and up to a level apart.
         allow_foreign: take another program's ONNX generator as well, z in and one image tensor
@@ -104,10 +101,34 @@ class Sampler:
             "allow_foreign": allow_foreign, "latent_dim": latent_dim, "image_shape": image_shape,
             "value_range": value_range,
         }  # fmt: skip
-        self._pool = None if self.provider == "cpu" else _pool(max(2, settings.cores))
         classes = len(self.metadata.classes)
-        self._noise = TileNoise(generator.tile, self.metadata.latent_dim, classes)
+        self._noise = PerThread(
+            partial(TileNoise, generator.tile, self.metadata.latent_dim, classes, settings.cores)
+        )
         self._generator: LoadedGenerator | None = generator
+
+    @overload
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        label: Label | None = None,
+        out: NDArray[np.uint8] | None = None,
+        device: Literal[False] = False,
+    ) -> NDArray[np.uint8]: ...
+
+    @overload
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        label: Label | None = None,
+        device: Literal[True],
+    ) -> "DeviceImages": ...
 
     def sample(
         self,
@@ -117,29 +138,30 @@ class Sampler:
         start: int = 0,
         label: Label | None = None,
         out: NDArray[np.uint8] | None = None,
-    ) -> NDArray[np.uint8]:
+        device: bool = False,
+    ) -> "NDArray[np.uint8] | DeviceImages":
         """Images `start` to `start + count` of `seed`: uint8 (count, H, W), colour (…, H, W, 3).
 
         label: the class of all of them, its number or name; None draws one for each, see `labels`.
         out: an array of that shape and type to write into and return.
+        device: leave them on the GPU, as an object that PyTorch, CuPy and JAX take without a copy.
 
         Raises:
             ValueError: unless 0 <= seed < 2^63, 0 <= start, 0 <= count, start + count <= 2^63; for
                 a label that is no class of the artifact; for an `out` of another shape or type;
-                for a closed sampler.
+                for `device` on the CPU; for a closed sampler.
+            MemoryError: where the GPU has no memory for them.
         """
         count, seed, start = check_range(count, seed=seed, start=start)
         number = number_of(label, self.metadata.classes)
-        images, pixels = self._images(count, out)
-        tile = self._open().tile
-        if self._pool is None or count <= tile:
+        if device:
+            return self._sample_on_device(count, seed, start, number, out)
+        images, pixels = images_and_pixels(count, self.metadata.image_shape, out)
+        painter = self._open().painter
+        if painter is None:
             self._draw(pixels, seed, start, number)
         else:
-            jobs = (
-                partial(self._draw, pixels[first : first + tile], seed, start + first, number)
-                for first in range(0, count, tile)
-            )
-            deque(ahead(self._pool, jobs, _WINDOW), maxlen=0)
+            painter.draw(count, painter.drawn(seed, start, number), pixels.__setitem__)
         return images
 
     def stream(
@@ -160,12 +182,17 @@ class Sampler:
         number = number_of(label, self.metadata.classes)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self._open()
-        jobs = (
-            partial(self._batch, min(batch_size, count - done), seed, start + done, number)
-            for done in range(0, count, batch_size)
-        )
-        return (job() for job in jobs) if self._pool is None else ahead(self._pool, jobs, _WINDOW)
+        generator = self._open()
+        if generator.painter is None:
+            return (
+                self._batch(min(batch_size, count - done), seed, start + done, number)
+                for done in range(0, count, batch_size)
+            )
+        from .gpu.batches import stream  # nothing for a host that draws on the CPU
+
+        draw = partial(self._paint, seed, start, number)
+        shape = shape_of(1, self.metadata.image_shape)[1:]
+        return stream(draw, count, batch_size, generator.tile, shape)
 
     def latents(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.float32]:
         """z of the images of `sample`: float32 (count, latent_dim), see `noise.latents`."""
@@ -200,13 +227,17 @@ class Sampler:
         """
         generator = self._open()
         z = np.asarray(z)
-        tiles = [slice(i, i + generator.tile) for i in range(0, z.size and len(z), generator.tile)]
-        self._check_z(z, tiles)
+        require_z(z, self.metadata.latent_dim)
         numbers = numbers_of(labels, len(z), self.metadata.classes)
-        images, pixels = self._images(len(z), out)
-        for tile in tiles:
-            part = None if numbers is None else numbers[tile]
-            generator.draw(self._noise.copy(z[tile]), part, pixels[tile])
+        images, pixels = images_and_pixels(len(z), self.metadata.image_shape, out)
+        if generator.painter is not None:
+            generator.painter.draw(len(z), generator.painter.given(z, numbers), pixels.__setitem__)
+            return images
+        with self._noise.taken() as noise:
+            for first in range(0, len(z), generator.tile):
+                tile = slice(first, first + generator.tile)
+                part = None if numbers is None else numbers[tile]
+                generator.draw(noise.copy(z[tile]), part, pixels[tile])
         return images
 
     def interpolate(self, z_a: ArrayLike, z_b: ArrayLike, steps: int) -> NDArray[np.float32]:
@@ -237,8 +268,6 @@ class Sampler:
         """Let go of the generator; to draw from it later, in another thread too, is an error."""
         self._generator = None
         self._arguments = {}
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
         """For `with`: closed at its end."""
@@ -260,46 +289,42 @@ class Sampler:
         return generator
 
     def _batch(self, count: int, seed: int, start: int, label: int | None) -> NDArray[np.uint8]:
-        images, pixels = self._images(count, None)
+        images, pixels = images_and_pixels(count, self.metadata.image_shape, None)
         self._draw(pixels, seed, start, label)
         return images
 
     def _draw(self, pixels: NDArray[np.uint8], seed: int, start: int, label: int | None) -> None:
         """Fill pixels, uint8 (n, H, W, C), tile by tile."""
         generator = self._open()
-        for first in range(0, len(pixels), generator.tile):
-            part = pixels[first : first + generator.tile]
-            z, drawn = self._noise.draw(len(part), seed, start + first)
-            if label is not None:
-                drawn = np.full(len(part), label, np.int64)
-            generator.draw(z, drawn, part)
+        with self._noise.taken() as noise:
+            for first in range(0, len(pixels), generator.tile):
+                part = pixels[first : first + generator.tile]
+                z, drawn = noise.draw(len(part), seed, start + first, len(pixels) - first)
+                if label is not None:
+                    drawn = np.full(len(part), label, np.int64)
+                generator.draw(z, drawn, part)
 
-    def _images(
-        self, count: int, out: NDArray[np.uint8] | None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """An array for images as the caller sees it, and the same memory as (n, H, W, C)."""
-        channels, height, width = self.metadata.image_shape
-        if out is None:
-            pixels = np.empty((count, height, width, channels), np.uint8)
-            return (pixels[..., 0] if channels == 1 else pixels), pixels
-        shape = (count, height, width) if channels == 1 else (count, height, width, channels)
-        if not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != shape:
-            found = (getattr(out, "dtype", type(out)), getattr(out, "shape", "no shape"))
-            raise ValueError(f"out must be a uint8 array of {shape}, got {found[0]} of {found[1]}")
-        if not out.flags.writeable:
-            raise ValueError("out must be writeable, got a read-only array")
-        return out, (out[..., None] if channels == 1 else out)
+    def _paint(
+        self, seed: int, start: int, label: int | None, first: int, count: int, keep: "Keep"
+    ) -> None:
+        """Draw some images of a stream on the GPU."""
+        painter = self._open().painter
+        assert painter is not None
+        painter.draw(count, painter.drawn(seed, start + first, label), keep)
 
-    def _check_z(self, z: NDArray[np.floating], tiles: list[slice]) -> None:
-        wanted = f"z must be floating point (n, {self.metadata.latent_dim})"
-        if z.ndim != 2 or z.shape[1] != self.metadata.latent_dim:
-            raise ValueError(f"{wanted}, got shape {z.shape}")
-        if not np.issubdtype(z.dtype, np.floating):
-            raise ValueError(f"{wanted}, got {z.dtype}")
-        largest = np.finfo(np.float32).max
-        # Not all at once: it may be large.
-        if not all((np.abs(z[tile]) <= largest).all() for tile in tiles):
-            raise ValueError(f"{wanted} and finite in float32, got NaN or infinity")
+    def _sample_on_device(
+        self, count: int, seed: int, start: int, label: int | None, out: object
+    ) -> "DeviceImages":
+        painter = self._open().painter
+        if painter is None:
+            raise ValueError(
+                f"device=True needs a generator of ganpack on CUDA, this one is "
+                f"{'foreign' if self.provider != 'cpu' else 'on the CPU'}: leave it out"
+            )
+        if out is not None:
+            raise ValueError("device=True makes an array of its own: leave out `out`")
+        shape = shape_of(count, self.metadata.image_shape)
+        return painter.draw_on_device(count, shape, painter.drawn(seed, start, label))
 
 
 def _file_of(path: Path) -> Path:
@@ -308,9 +333,3 @@ def _file_of(path: Path) -> Path:
 
 def _make(arguments: dict[str, Any]) -> Sampler:
     return Sampler(**arguments)
-
-
-def _pool(workers: int) -> "ThreadPoolExecutor":
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(workers, thread_name_prefix=__package__)

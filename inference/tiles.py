@@ -1,8 +1,9 @@
-"""Large jobs tile by tile: noise in memory that is used again, tiles in threads ahead of a GPU."""
+"""Noise tile by tile, in memory that is used again; jobs in threads ahead of their results."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -18,32 +19,36 @@ Result = TypeVar("Result")
 # z that are drawn at once for a host that asks for images in small portions, one after the other:
 # for few, numpy's cost is that of its calls.
 _AHEAD = 512
+_SHARE = 1024  # z that a thread draws at once, where there are several
 
 
-class TileNoise(threading.local):
-    """Of each thread its own. What a method returns holds until its thread's next call."""
+class TileNoise:
+    """Buffers of one thread. What a method returns is valid until the next call."""
 
-    def __init__(self, tile: int, latent_dim: int, classes: int = 0) -> None:
-        self._z = np.empty((tile, latent_dim), np.float32)  # pages that nobody writes take no room
-        self._labels = np.empty(tile, np.int64) if classes else None
-        self._classes = classes
+    def __init__(self, tile: int, latent_dim: int, classes: int = 0, threads: int = 1) -> None:
+        rows = max(tile, threads * _SHARE) if threads > 1 else tile
+        self._z = np.empty((rows, latent_dim), np.float32)  # pages that nobody writes take no room
+        self._labels = np.empty(rows, np.int64) if classes else None
+        self._classes, self._threads = classes, threads
         self._seed, self._first, self._end = -1, 0, 0  # which images of what seed it holds
 
     def draw(
-        self, count: int, seed: int, start: int
+        self, count: int, seed: int, start: int, coming: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         """z of some images, float32 (count, latent_dim), count at most the tile.
 
         And with classes their drawn labels, int64 (count,).
+        coming: the images that will be asked for, these among them.
         """
         end = start + count
         if seed != self._seed or start < self._first or end > self._end:
-            rows = count
+            rows = max(count, coming) if self._threads > 1 else count
             if seed == self._seed and start == self._end:
-                rows = max(count, min(_AHEAD, len(self._z), LIMIT - start))
+                rows = max(rows, _AHEAD)
+            rows = min(rows, len(self._z), LIMIT - start)
             self._seed = -1  # until all of it is there
             z = self._z[:rows]
-            latents(rows, z.shape[1], seed=seed, start=start, out=z)
+            latents(rows, z.shape[1], seed=seed, start=start, out=z, threads=self._threads)
             if self._labels is not None:
                 self._labels[:rows] = labels(rows, self._classes, seed=seed, start=start)
             self._seed, self._first, self._end = seed, start, start + rows
@@ -56,6 +61,29 @@ class TileNoise(threading.local):
         copied = self._z[: len(z)]
         copied[...] = z
         return copied
+
+
+class PerThread(threading.local):
+    """Each thread's own buffers.
+
+    A signal handler that draws while its thread draws finds them taken, and gets others.
+    """
+
+    def __init__(self, make: Callable[[], TileNoise]) -> None:
+        self._make = make
+        self._free: list[TileNoise] = []
+
+    @contextmanager
+    def taken(self) -> Iterator[TileNoise]:
+        """This thread's buffers, to be used by nobody else meanwhile."""
+        try:
+            buffers = self._free.pop()
+        except IndexError:
+            buffers = self._make()
+        try:
+            yield buffers
+        finally:
+            self._free[:] = [buffers]
 
 
 def ahead(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..artifact import ArtifactError
-from ..runtime import cuda
-from ..runtime.cuda import ProviderError
+from ..runtime import cuda, driver
+from ..runtime.driver import ProviderError
 from ..runtime.session import runtime
 
 
@@ -91,9 +91,9 @@ def _cuda(module: Any) -> dict[str, Any]:
     }
     found["devices"] = []
     try:
-        driver = cuda.load_driver()
-        found["driver_runs_cuda"] = ".".join(map(str, cuda.driver_version(driver)))
-        found["devices"] = cuda.devices(driver)
+        nvidia = driver.load_driver()
+        found["driver_runs_cuda"] = ".".join(map(str, driver.driver_version(nvidia)))
+        found["devices"] = driver.devices(nvidia)
     except ProviderError as error:
         found["problem"] = found["problem"] or str(error)
     return found

@@ -5,7 +5,7 @@ Nothing vouches for such a file: onnxruntime runs the graph that is in it, whate
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from ..noise import NOISE, latents
 from ..runtime.session import Session, SessionSettings
 from .onnx_file import ModelFile, read_model
 from .reading import looks_like
+
+if TYPE_CHECKING:
+    from ..gpu.painter import Painter
 
 _TILE = 64
 _RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
@@ -60,6 +63,7 @@ class ForeignGenerator:
         self._input, self._output = inputs[0].name, outputs[0].name
         batch, latent_dim, self._ones = _latent_shape(inputs[0].shape, options.latent_dim)
         self.tile = batch or _TILE
+        self.painter: Painter | None = None  # what comes of the images, the host does
         self._fixed = batch is not None
         image = self._images(latents(1, latent_dim))
         shape, self._channels_last = _image_shape(image.shape[1:], options.image_shape)

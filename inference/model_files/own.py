@@ -1,6 +1,6 @@
 """An artifact's generator, loaded: z in, pixels out. Nothing in a file is believed unchecked."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,13 @@ from .allowed_graph import widest
 from .onnx_file import read_model
 from .reading import looks_like
 
+if TYPE_CHECKING:
+    from ..gpu.painter import Painter
+
 # Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
-# thousands, and has several such runs to overlap with copies.
-_TILES = {"cpu": 512, "cuda": 4096}
-_MOST_VALUES_IN_A_TILE = 2**22
+# thousands.
+_TILES = {"cpu": 512, "cuda": 8192}
+_MOST_VALUES_IN_A_TILE = {"cpu": 2**22, "cuda": 2**23}
 _MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
 # Below this, onnxruntime's plain `run` costs less than to bind the arrays.
 _WORTH_BINDING = 64
@@ -31,6 +34,8 @@ class LoadedGenerator(Protocol):
     """What runs it."""
     tile: int
     """The most images to draw at once."""
+    painter: "Painter | None"
+    """What draws instead of `draw`, where it can be on a GPU all the way."""
 
     def draw(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
@@ -60,10 +65,11 @@ class OwnGenerator:
         values = widest(file, self.metadata.latent_dim, len(self.metadata.classes))
         if values > _MOST_VALUES_OF_AN_IMAGE:
             raise ArtifactError(f"its layers are too wide: {values:,} values for one image")
-        self.session = Session(model, settings, convolutions=file.has_convolutions)
-        most = _TILES[self.session.provider.partition(":")[0]]
-        self.tile = max(1, min(most, _MOST_VALUES_IN_A_TILE // values))
+        self.session = Session(model, settings, convolutions=file.has_convolutions, on_stream=True)
+        kind = self.session.provider.partition(":")[0]
+        self.tile = max(1, min(_TILES[kind], _MOST_VALUES_IN_A_TILE[kind] // values))
         _require_shapes(self.session.raw, self.metadata)
+        self.painter = _painter(self, settings.cores) if kind == "cuda" else None
 
     def draw(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
@@ -77,6 +83,12 @@ class OwnGenerator:
         if pixels.shape != out.shape:
             raise ArtifactError(f"it drew pixels of {pixels.shape}, not what its contract says")
         out[...] = pixels
+
+
+def _painter(generator: OwnGenerator, threads: int) -> "Painter":
+    from ..gpu.painter import Painter  # nothing for a host that draws on the CPU
+
+    return Painter(generator.session, generator.metadata, generator.tile, threads)
 
 
 def _require_role(metadata: Metadata) -> None:

@@ -4,7 +4,6 @@ onnxruntime answers a missing library with a line on stderr and a session on the
 for CUDA shall learn instead what is missing, and which line installs it.
 """
 
-import ctypes
 import os
 import platform
 import re
@@ -12,16 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import GanpackError
+from . import driver as nvidia
+from .driver import ProviderError, devices, driver_version, load_driver
 
 _FOR_CUDA_12 = "'onnxruntime-gpu[cuda,cudnn]<1.27'"  # the last that were built for it
-_NO_DEVICE = 100  # of CUresult
-_NOT_INITIALIZED = 3
-_CAPABILITY = 75, 76  # of CUdevice_attribute: major, minor
-
-
-class ProviderError(GanpackError, RuntimeError):
-    """The provider that was asked for cannot be had; the message says why."""
 
 
 class Library(NamedTuple):
@@ -124,12 +117,12 @@ def libraries(runtime: Any, *, convolutions: bool = False) -> list[Library]:
 def find(library: Library) -> str | None:
     """Load a library, so that onnxruntime finds it; from where, or None where it cannot be had."""
     no_load = getattr(os, "RTLD_NOLOAD", None)
-    if no_load is not None and _load(library.name, no_load):
+    if no_load is not None and nvidia.load(library.name, no_load):
         return "in this process already"
     for path in _beside(library):
-        if _load(str(path)):
+        if nvidia.load(str(path)):
             return str(path)
-    return "on the system's path" if _load(library.name) else None
+    return "on the system's path" if nvidia.load(library.name) else None
 
 
 def _beside(library: Library) -> Iterator[Path]:
@@ -140,77 +133,3 @@ def _beside(library: Library) -> Iterator[Path]:
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for place in ("*/lib", "*/bin", "*/bin/*"):
             yield from Path(folder).glob(f"{place}/{library.name}")
-
-
-def load_driver() -> Any:
-    """The library of the NVIDIA driver.
-
-    Raises:
-        ProviderError: where there is none.
-    """
-    name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
-    driver = _load(name)
-    if driver is None:
-        raise ProviderError(f"no NVIDIA driver: {name} cannot be loaded")
-    return driver
-
-
-def driver_version(driver: Any) -> tuple[int, int]:
-    """The newest CUDA that the driver runs, as (major, minor)."""
-    number = ctypes.c_int()
-    _call(driver, "cuDriverGetVersion", ctypes.byref(number))
-    return number.value // 1000, number.value % 1000 // 10
-
-
-def devices(driver: Any) -> list[dict[str, Any]]:
-    """Name, compute capability and memory of each CUDA device."""
-    count = ctypes.c_int()
-    code = driver.cuInit(0)
-    if code == _NO_DEVICE:
-        return []
-    if code == _NOT_INITIALIZED:
-        raise ProviderError(
-            "CUDA cannot be used in a process forked from one that has used it: start it with "
-            "multiprocessing's `spawn` or `forkserver`"
-        )
-    _raise_for(driver, "cuInit", code)
-    _call(driver, "cuDeviceGetCount", ctypes.byref(count))
-    return [_device(driver, ordinal) for ordinal in range(count.value)]
-
-
-def _device(driver: Any, ordinal: int) -> dict[str, Any]:
-    handle, memory, number = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_int()
-    name = ctypes.create_string_buffer(256)
-    _call(driver, "cuDeviceGet", ctypes.byref(handle), ordinal)
-    _call(driver, "cuDeviceGetName", name, len(name), handle)
-    _call(driver, "cuDeviceTotalMem_v2", ctypes.byref(memory), handle)
-    capability = []
-    for attribute in _CAPABILITY:
-        _call(driver, "cuDeviceGetAttribute", ctypes.byref(number), attribute, handle)
-        capability.append(str(number.value))
-    return {
-        "name": name.value.decode(errors="replace"),
-        "compute_capability": ".".join(capability),
-        "memory_bytes": memory.value,
-    }
-
-
-def _call(driver: Any, function: str, *arguments: Any) -> None:
-    _raise_for(driver, function, getattr(driver, function)(*arguments))
-
-
-def _raise_for(driver: Any, function: str, code: int) -> None:
-    """Raise ProviderError, in the driver's words, unless the code is 0."""
-    if code:
-        text = ctypes.c_char_p()
-        driver.cuGetErrorString(code, ctypes.byref(text))
-        words = (text.value or b"unknown error").decode(errors="replace")
-        raise ProviderError(f"the NVIDIA driver fails: {function} says {code}, {words}")
-
-
-def _load(name: str, mode: int = ctypes.DEFAULT_MODE) -> Any:
-    """A shared library, or None where it cannot be loaded."""
-    try:
-        return ctypes.CDLL(name, mode)
-    except OSError:
-        return None

@@ -8,14 +8,23 @@ import ctypes
 import os
 import re
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ..artifact import ArtifactError
-from .cuda import ProviderError, require_cuda
+from .cuda import require_cuda
+from .driver import ProviderError
+
+if TYPE_CHECKING:
+    from .device import Stream
+
+OnDevice = tuple[int, type[Any], tuple[int, ...]]
+"""Address, element type and shape of an array on the device."""
 
 # "inference" in a checkout, "ganpack" in the wheel.
 _PACKAGE = __name__.removesuffix(".runtime.session")
@@ -28,7 +37,7 @@ class SessionSettings:
     provider: str = "auto"
     """"auto", "cpu", "cuda" (device 0) or "cuda:N"."""
     threads: int = 1
-    """Processor threads; 0 means all cores. On CUDA they draw the noise."""
+    """Processor threads; 0 means all cores."""
     spinning: bool = False
     """Let idle threads spin for work: quicker, and as busy as at work."""
     tf32: bool = False
@@ -60,23 +69,37 @@ class Session:
 
     provider: str
     """Where it really runs: "cpu" or "cuda:N"."""
+    stream: "Stream | None"
+    """What its work is put on, where that is ours."""
 
     def __init__(
-        self, model: bytes | Path, settings: SessionSettings, *, convolutions: bool = False
+        self,
+        model: bytes | Path,
+        settings: SessionSettings,
+        *,
+        convolutions: bool = False,
+        on_stream: bool = False,
     ) -> None:
-        """Raise ProviderError or ArtifactError where it cannot be had, see `open_session`."""
+        """Raise ProviderError or ArtifactError where it cannot be had, see `open_session`.
+
+        on_stream: whether it shall, on CUDA, put its work on a stream of ours.
+        """
         self._model, self._settings, self._convolutions = model, settings, convolutions
-        self._session, self.provider = open_session(model, settings, convolutions=convolutions)
+        self._session, self.provider, self.stream = _open_somewhere(
+            model, settings, convolutions, on_stream
+        )
         self._process = os.getpid()
-        self._bound = _Bound()
+        self._bindings = _Bindings()
+
+    def __del__(self) -> None:
+        """Let go of the session, unless it is another process's."""
+        if hasattr(self, "_process"):
+            self._leave_to_parent()
 
     @property
     def raw(self) -> Any:
         """The onnxruntime session of this process."""
-        if self._process != os.getpid():
-            # The threads of a session stay behind in the process that was forked, and its end
-            # would wait for them: it is left as it is, for good.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        if self._leave_to_parent():
             settings = replace(self._settings, provider=self.provider)
             self._session, _ = open_session(self._model, settings, convolutions=self._convolutions)
             self._process = os.getpid()
@@ -103,25 +126,59 @@ class Session:
         Raises:
             ArtifactError: as `run`, and where the output has another shape.
         """
-        session, bound = self.raw, self._bound
+        session, bindings = self.raw, self._bindings
+        # Taken while it is in use: a signal handler that draws meanwhile makes another.
+        binding = bindings.free.pop() if bindings.free else None
         try:
-            if bound.session is not session:
-                bound.session, bound.binding = session, session.io_binding()
+            if binding is None or binding[0] is not session:
+                binding = session, session.io_binding()
             for name, value in feeds.items():
-                bound.binding.bind_cpu_input(name, value)
-            bound.binding.bind_output(
+                binding[1].bind_cpu_input(name, value)
+            binding[1].bind_output(
                 output, "cpu", 0, out.dtype.type, out.shape, out.__array_interface__["data"][0]
             )
-            session.run_with_iobinding(bound.binding)
+            session.run_with_iobinding(binding[1])
         except Exception as error:  # as in _open
             raise _cannot_run(error) from None
+        bindings.free = [binding]
+
+    def bind(
+        self, inputs: Mapping[str, OnDevice], outputs: Mapping[str, OnDevice]
+    ) -> Callable[[], None]:
+        """What puts a run on the session's stream, each time it is called, and waits for nothing.
+
+        It raises ArtifactError as `run` does.
+        """
+        session, binding = self.raw, None
+        device = int(self.provider.partition(":")[2])
+        try:
+            binding = session.io_binding()
+            for name, (address, kind, shape) in inputs.items():
+                binding.bind_input(name, "cuda", device, kind, shape, address)
+            for name, (address, kind, shape) in outputs.items():
+                binding.bind_output(name, "cuda", device, kind, shape, address)
+        except Exception as error:  # as in _open
+            raise _cannot_run(error) from None
+        options = runtime().RunOptions()
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return partial(_run_bound, session, binding, options)
+
+    def _leave_to_parent(self) -> bool:
+        """In a forked process, keep what its parent opened for good; whether this is one.
+
+        The threads of a session stay behind in the parent, and its end would wait for them.
+        """
+        forked = self._process != os.getpid()
+        if forked:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        return forked
 
 
-class _Bound(threading.local):
-    """A thread's binding, used again and again, and the session that it belongs to."""
+class _Bindings(threading.local):
+    """A thread's binding, used again and again, with the session that it belongs to."""
 
-    session: Any = None
-    binding: Any = None
+    def __init__(self) -> None:
+        self.free: list[tuple[Any, Any]] = []
 
 
 def open_session(
@@ -138,25 +195,35 @@ def open_session(
     """
     if isinstance(settings, str):
         settings = SessionSettings(settings)
+    session, provider, _ = _open_somewhere(model, settings, convolutions, on_stream=False)
+    return session, provider
+
+
+def _open_somewhere(
+    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: bool
+) -> tuple[Any, str, "Stream | None"]:
+    """What `open_session` returns, and the stream of ours that it runs on."""
     if settings.provider != "cpu":
         try:
-            session = _open_cuda(model, settings, convolutions)
+            session, stream = _open_cuda(model, settings, convolutions, on_stream)
         except ProviderError as error:
             if settings.provider != "auto":
                 raise
-            _say("drawing on the CPU, as CUDA cannot be had: %s", error)
+            say("drawing on the CPU, as CUDA cannot be had: %s", error)
         else:
             if settings.provider == "auto":
-                _say(
+                say(
                     "drawing on CUDA device %d: driver and libraries are there, and each node of "
                     "the graph is on it", settings.device,
                 )  # fmt: skip
-            return session, f"cuda:{settings.device}"
-    return _open(model, _native(settings), ["CPUExecutionProvider"]), "cpu"
+            return session, f"cuda:{settings.device}", stream
+    return _open(model, _native(settings), ["CPUExecutionProvider"]), "cpu", None
 
 
-def _open_cuda(model: bytes | Path, settings: SessionSettings, convolutions: bool) -> Any:
-    """A session with every node on CUDA, or ProviderError."""
+def _open_cuda(
+    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: bool
+) -> tuple[Any, "Stream | None"]:
+    """A session with every node on CUDA, and its stream, or ProviderError."""
     require_cuda(runtime(), settings.device, convolutions=convolutions)
     native = _native(SessionSettings("cuda"))
     native.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -164,6 +231,12 @@ def _open_cuda(model: bytes | Path, settings: SessionSettings, convolutions: boo
     cuda = {"use_tf32": str(int(settings.tf32))}
     if settings.device:  # onnxruntime 1.26 and later print a warning wherever it is named
         cuda["device_id"] = str(settings.device)
+    stream = None
+    if on_stream:
+        from .device import Context, Stream  # nothing for a host that draws on the CPU
+
+        stream = Stream(Context(settings.device))
+        cuda["user_compute_stream"] = str(stream.handle)
     try:
         session = _open(model, native, [("CUDAExecutionProvider", cuda)])
     except ArtifactError as error:
@@ -176,7 +249,7 @@ def _open_cuda(model: bytes | Path, settings: SessionSettings, convolutions: boo
         providers |= {part.ep_name for part in session.get_provider_graph_assignment_info()}
     if providers != {"CUDAExecutionProvider"}:
         raise ProviderError(f"onnxruntime would run on {sorted(providers)} instead of CUDA alone")
-    return session
+    return session, stream
 
 
 def _native(settings: SessionSettings) -> Any:
@@ -198,10 +271,18 @@ def _open(model: bytes | Path, native: Any, providers: list[Any]) -> Any:
         raise ArtifactError(f"onnxruntime {onnxruntime.__version__}: {error}") from None
 
 
-def _say(text: str, *values: object) -> None:
+def say(text: str, *values: object) -> None:
+    """A line for the host's log."""
     import logging  # takes milliseconds, and a host that names its provider needs none
 
     logging.getLogger(_PACKAGE).info(text, *values)
+
+
+def _run_bound(session: Any, binding: Any, options: Any) -> None:
+    try:
+        session.run_with_iobinding(binding, options)
+    except Exception as error:  # as in _open
+        raise _cannot_run(error) from None
 
 
 def _cannot_run(error: Exception) -> ArtifactError:

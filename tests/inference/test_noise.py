@@ -78,6 +78,15 @@ def test_any_image_can_be_drawn_alone(
         np.testing.assert_array_equal(alone[0], z[at, : min(dims)])
 
 
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_any_number_of_threads_draws_the_same(threads: int) -> None:
+    for count in (1, 1024, 1025, 5000):
+        z = np.full((count + 1, 21), np.nan, np.float32)
+        drawn = latents(count, 21, seed=6, start=2**33, out=z[:count], threads=threads)
+        np.testing.assert_array_equal(drawn, latents(count, 21, seed=6, start=2**33))
+        assert np.isnan(z[count]).all()
+
+
 def test_z_is_normal() -> None:
     z = latents(20_000, 10, seed=5)
     # The standard error of 200,000 values is 0.0022 for the mean and 0.0032 for the variance.

@@ -1,87 +1,21 @@
 """CUDA is a promise: what is missing is said by name, and what runs is read back.
 
-Without a GPU, the driver and onnxruntime's CUDA provider are played by fakes at the two seams,
-`cuda._load` and `session.runtime`; what only a GPU can show is marked `gpu`.
+Without a GPU, the driver and onnxruntime's CUDA provider are played by fakes.
 """
 
-import ctypes
 import logging
 import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import pytest
 
 from inference import ProviderError, Sampler
 from inference.command import doctor
-from inference.runtime import cuda, session
+from inference.runtime import cuda, driver, session
 from inference.runtime.cuda import Library, require_cuda
-
-PROVIDERS = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-LIBRARIES = ["libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libcurand.so.10"]
-
-
-class FakeDriver:
-    """The functions of libcuda.so.1 that are called, with their documented signatures."""
-
-    def __init__(self, version: int = 13000, count: int = 1, init: int = 0) -> None:
-        self.version, self.count, self.init = version, count, init
-
-    def cuDriverGetVersion(self, number: Any) -> int:
-        number._obj.value = self.version
-        return 0
-
-    def cuInit(self, flags: int) -> int:
-        return self.init
-
-    def cuGetErrorString(self, code: int, text: Any) -> int:
-        text._obj.value = b"system not yet initialized"
-        return 0
-
-    def cuDeviceGetCount(self, number: Any) -> int:
-        number._obj.value = self.count
-        return 0
-
-    def cuDeviceGet(self, handle: Any, ordinal: int) -> int:
-        handle._obj.value = ordinal
-        return 0
-
-    def cuDeviceGetName(self, name: Any, length: int, handle: ctypes.c_int) -> int:
-        name.value = f"GPU {handle.value}".encode()
-        return 0
-
-    def cuDeviceTotalMem_v2(self, memory: Any, handle: ctypes.c_int) -> int:
-        memory._obj.value = 80 * 2**30
-        return 0
-
-    def cuDeviceGetAttribute(self, number: Any, attribute: int, handle: ctypes.c_int) -> int:
-        number._obj.value = {75: 9, 76: 0}[attribute]
-        return 0
-
-
-@pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What can be loaded, by name; paths count as their last part."""
-    there: dict[str, Any] = {name: object() for name in LIBRARIES} | {"libcuda.so.1": FakeDriver()}
-    monkeypatch.setattr(cuda, "_load", lambda name, mode=0: there.get(Path(name).name))
-    monkeypatch.setattr("platform.system", lambda: "Linux")
-    return there
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Any:
-    """The module onnxruntime of the package onnxruntime-gpu, in a folder of its own."""
-    (tmp_path / "onnxruntime_gpu-1.31.1.dist-info").mkdir()
-    (tmp_path / "onnxruntime_extensions-0.14.dist-info").mkdir()
-    return SimpleNamespace(
-        __version__="1.31.1",
-        __file__=str(tmp_path / "onnxruntime" / "__init__.py"),
-        cuda_version="13.0",
-        get_available_providers=lambda: PROVIDERS,
-    )
+from tests.support.fake_cuda import LIBRARIES, FakeDriver, FakeRuntime
 
 
 def problem(runtime: Any, device: int = 0) -> str:
@@ -158,7 +92,9 @@ def test_drivers_and_devices_that_are_not_there_are_told(loaded: dict[str, Any],
     loaded["libcuda.so.1"] = FakeDriver(init=3)
     assert "forked" in problem(fake)
     loaded["libcuda.so.1"] = FakeDriver(init=802)
-    assert "cuInit says 802, system not yet initialized" in problem(fake)
+    assert "cuInit says 802, CUDA_ERROR_SYSTEM_NOT_READY: system not yet initialized" in problem(
+        fake
+    )
     del loaded["libcuda.so.1"]
     assert problem(fake) == "no NVIDIA driver: libcuda.so.1 cannot be loaded"
 
@@ -193,50 +129,9 @@ def test_libraries_that_pip_installed_are_found(
         "importlib.util.find_spec",
         lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path / name)]),
     )
-    monkeypatch.setattr(cuda, "_load", lambda name, mode=0: name == str(file))
+    monkeypatch.setattr(driver, "load", lambda name, mode=0: name == str(file))
     assert cuda.find(Library("libcurand.so.10", "-")) == str(file)
     assert cuda.find(Library("libcublas.so.13", "-")) is None
-
-
-class FakeRuntime:
-    """onnxruntime with a CUDA provider, which is its CPU provider by another name."""
-
-    def __init__(self, base: Any) -> None:
-        self.__dict__.update(vars(base))
-        self.asked: list[tuple[Any, Any, dict[str, Any]]] = []
-        self.settings: list[tuple[str, str]] = []
-        self.assigned = {"CUDAExecutionProvider"}
-
-    def SessionOptions(self) -> Any:
-        real, settings = onnxruntime.SessionOptions(), self.settings
-
-        class Options:
-            log_severity_level = intra_op_num_threads = 0
-
-            def add_session_config_entry(self, key: str, value: str) -> None:
-                settings.append((key, value))
-
-        options = Options()
-        options.real = real  # type: ignore[attr-defined]
-        return options
-
-    def InferenceSession(self, model: bytes, options: Any, providers: Any, **others: Any) -> Any:
-        self.asked.append((providers, options, others))
-        real = onnxruntime.InferenceSession(
-            model, options.real, providers=["CPUExecutionProvider"], **others
-        )
-        if providers != ["CPUExecutionProvider"]:
-            real.get_providers = lambda: ["CUDAExecutionProvider"]
-            parts = [SimpleNamespace(ep_name=name) for name in self.assigned]
-            real.get_provider_graph_assignment_info = lambda: parts
-        return real
-
-
-@pytest.fixture
-def runtime(loaded: dict[str, Any], fake: Any, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
-    played = FakeRuntime(fake)
-    monkeypatch.setattr(session, "runtime", lambda: played)
-    return played
 
 
 def test_a_session_on_cuda_is_asked_for_strictly(
@@ -246,13 +141,16 @@ def test_a_session_on_cuda_is_asked_for_strictly(
     sampler = Sampler(tiny_artifact, provider="cuda:1")
     assert sampler.provider == "cuda:1"
     ((providers, options, others),) = runtime.asked
-    assert providers == [("CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"})]
+    ((name, asked),) = providers
+    assert int(asked.pop("user_compute_stream")) in loaded["libcuda.so.1"].streams
+    assert (name, asked) == ("CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"})
     assert others == {"enable_fallback": 0}
     assert options.log_severity_level == 4
     assert ("session.disable_cpu_ep_fallback", "1") in runtime.settings
     Sampler(tiny_artifact, provider="cuda", tf32=True)
     # Without "device_id": naming it makes onnxruntime print a warning.
-    assert runtime.asked[1][0][0][1] == {"use_tf32": "1"}
+    assert runtime.asked[1][0][0][1].keys() == {"use_tf32", "user_compute_stream"}
+    assert runtime.asked[1][0][0][1]["use_tf32"] == "1"
 
 
 def test_a_node_on_the_cpu_breaks_the_promise(runtime: FakeRuntime, tiny_artifact: Path) -> None:
@@ -287,23 +185,6 @@ def test_auto_takes_cuda_if_all_holds_and_says_why_in_one_line(
     ]
 
 
-def test_tiles_in_threads_are_the_same_images(runtime: FakeRuntime, tiny_artifact: Path) -> None:
-    """As on CUDA: 4,096 images a tile, drawn in threads that run ahead."""
-    expected = Sampler(tiny_artifact, provider="cpu").sample(30_000, seed=2, start=5)
-    with Sampler(tiny_artifact, provider="cuda", threads=3) as sampler:
-        assert sampler._open().tile == 4096
-        np.testing.assert_array_equal(sampler.sample(30_000, seed=2, start=5), expected)
-        stream = sampler.stream(30_000, seed=2, start=5, batch_size=999)
-        first = next(stream)
-        np.testing.assert_array_equal(np.concatenate([first, *stream]), expected)
-        dropped = sampler.stream(10**12, seed=2, start=5, batch_size=999)
-        np.testing.assert_array_equal(next(dropped), expected[:999])
-        del dropped  # leaves nothing running
-        np.testing.assert_array_equal(sampler.sample(9000, seed=2, start=5), expected[:9000])
-    with pytest.raises(ValueError, match="closed"):
-        sampler.sample(1)
-
-
 def test_the_doctor_names_all_that_is_missing(
     runtime: FakeRuntime, loaded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,64 +204,3 @@ def test_the_doctor_names_all_that_is_missing(
     text = doctor.describe(report)
     assert "    libcurand.so.10: missing" in text
     assert "  problem: no NVIDIA driver" in text
-
-
-@pytest.fixture
-def on_gpu(tiny_artifact: Path) -> Sampler:
-    try:
-        return Sampler(tiny_artifact, provider="cuda", threads=4)
-    except ProviderError as error:
-        pytest.skip(str(error))
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_any_call_is_within_one_level(on_gpu: Sampler, tiny_artifact: Path) -> None:
-    expected = Sampler(tiny_artifact, provider="cpu").sample(20_000, seed=3).astype(int)
-    out = np.empty((20_000, 8, 8), np.uint8)
-    drawn = [
-        on_gpu.sample(20_000, seed=3),
-        on_gpu.sample(20_000, seed=3, out=out),
-        np.concatenate(list(on_gpu.stream(20_000, seed=3, batch_size=777))),
-        on_gpu.decode(on_gpu.latents(20_000, seed=3)),
-        np.concatenate([on_gpu.sample(1, seed=3, start=i) for i in range(300)]),
-    ]
-    for images in drawn:
-        difference = np.abs(images - expected[: len(images)])
-        assert difference.max() <= 1
-        assert (difference > 0).mean() < 1e-3
-    assert on_gpu.check().passed
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_sixteen_threads_draw_what_one_draws(on_gpu: Sampler) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    expected = on_gpu.sample(9000, seed=3).astype(int)
-    with ThreadPoolExecutor(16) as pool:
-        for images in pool.map(lambda i: on_gpu.sample(9000 - i, seed=3), range(64)):
-            assert np.abs(images - expected[: len(images)]).max() <= 1
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_nothing_is_written_to_stderr(
-    tiny_artifact: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with Sampler(tiny_artifact, provider="cuda") as sampler:
-        sampler.sample(9000)
-        assert sampler.check().passed
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_tf32_is_near(on_gpu: Sampler, tiny_artifact: Path) -> None:
-    rounded = Sampler(tiny_artifact, provider="cuda", tf32=True).sample(5000).astype(int)
-    difference = np.abs(rounded - on_gpu.sample(5000))
-    assert difference.max() <= 2
-    assert (difference > 0).mean() < 0.05
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_the_doctor_sees_it(on_gpu: Sampler) -> None:
-    report = doctor.examine()["cuda"]
-    assert report["problem"] is None
-    assert report["devices"][0]["memory_bytes"] > 2**30

@@ -1,7 +1,9 @@
 """A sampler in a host program: threads, forks, pickles, ends; and nothing of the host's changed."""
 
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -74,6 +76,60 @@ assert (sampler.sample(600) == expected).all()
 print(child.exitcode)
 """
     assert run_python(code, tiny_artifact, threads).stdout == "0\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("action", ["del sampler", "sampler.close()", "del sampler, stream"])
+def test_a_forked_process_may_let_go_of_what_it_has_not_used(
+    tiny_artifact: Path, action: str, threads: int
+) -> None:
+    code = f"""
+import multiprocessing, sys
+from inference import Sampler
+sampler = Sampler(sys.argv[1], provider="cpu", threads={threads})
+expected = sampler.sample(600)
+stream = sampler.stream(3000)
+next(stream)
+
+def drop():
+    global sampler, stream
+    {action}
+
+child = multiprocessing.get_context("fork").Process(target=drop, daemon=True)
+child.start()
+child.join(20)
+print(child.exitcode)
+assert (sampler.sample(600) == expected).all()
+"""
+    assert run_python(code, tiny_artifact).stdout == "0\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer")
+@pytest.mark.parametrize("count", [1, 100, 1500])
+def test_a_signal_handler_may_draw_while_its_thread_draws(sampler: Sampler, count: int) -> None:
+    expected = sampler.sample(4000, seed=8)
+    drawn: list[tuple[int, np.ndarray[Any, Any]]] = []
+
+    def handler(number: int, frame: Any) -> None:
+        for size in (1, 70, 600):
+            start = len(drawn)
+            drawn.append((start, sampler.sample(size, seed=8, start=start)))
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0007)
+    try:
+        while len(drawn) < 1000:
+            start = len(drawn)
+            images = sampler.sample(count, seed=8, start=start)
+            np.testing.assert_array_equal(images, expected[start : start + count])
+            images = sampler.decode(sampler.latents(count, seed=8, start=start))
+            np.testing.assert_array_equal(images, expected[start : start + count])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    for start, images in drawn:
+        np.testing.assert_array_equal(images, expected[start : start + len(images)])
 
 
 def test_pickle_carries_it_to_another_process(
@@ -245,9 +301,9 @@ def test_an_array_that_images_cannot_go_into_is_refused(
 def test_numbers_of_numpy_are_numbers_and_fractions_are_none(sampler: Sampler) -> None:
     expected = sampler.sample(3, seed=7, start=2**63 - 4)
     numbers: dict[str, Any] = {"seed": np.uint64(7), "start": np.int64(2**63 - 4)}
-    np.testing.assert_array_equal(sampler.sample(np.int8(3), **numbers), expected)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(sampler.sample(np.int8(3), **numbers), expected)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"whole numbers, got 2\.5"):
-        sampler.sample(2.5)  # type: ignore[arg-type]
+        sampler.sample(2.5)  # type: ignore[call-overload]
 
 
 def test_an_error_of_the_runtime_is_an_artifact_error(sampler: Sampler) -> None:

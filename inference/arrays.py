@@ -1,0 +1,44 @@
+"""The caller's arrays: images to write into, z to read from."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROWS = 1024  # looked at in one go: z may be large
+
+
+def shape_of(count: int, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Shape of some images as callers see them: (count, H, W), colour (count, H, W, 3)."""
+    channels, height, width = image_shape
+    return (count, height, width) if channels == 1 else (count, height, width, channels)
+
+
+def images_and_pixels(
+    count: int, image_shape: tuple[int, int, int], out: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """An array for images as the caller sees it, new or `out`, and the same as (n, H, W, C).
+
+    Raises:
+        ValueError: for an `out` of another shape or type, or one that cannot be written.
+    """
+    shape = shape_of(count, image_shape)
+    if out is None:
+        out = np.empty(shape, np.uint8)
+    elif not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != shape:
+        found = (getattr(out, "dtype", type(out)), getattr(out, "shape", "no shape"))
+        raise ValueError(f"out must be a uint8 array of {shape}, got {found[0]} of {found[1]}")
+    elif not out.flags.writeable:
+        raise ValueError("out must be writeable, got a read-only array")
+    return out, (out[..., None] if image_shape[0] == 1 else out)
+
+
+def require_z(z: NDArray[np.floating], latent_dim: int) -> None:
+    """Raise ValueError unless z is floating point (n, latent_dim) and finite in float32."""
+    wanted = f"z must be floating point (n, {latent_dim})"
+    if z.ndim != 2 or z.shape[1] != latent_dim:
+        raise ValueError(f"{wanted}, got shape {z.shape}")
+    if not np.issubdtype(z.dtype, np.floating):
+        raise ValueError(f"{wanted}, got {z.dtype}")
+    largest = np.finfo(np.float32).max
+    for first in range(0, len(z), _ROWS):
+        if not (np.abs(z[first : first + _ROWS]) <= largest).all():
+            raise ValueError(f"{wanted} and finite in float32, got NaN or infinity")

@@ -1,0 +1,1 @@
+"""Drawing on a CUDA device: noise, network and copies follow one another on one stream."""

@@ -1,0 +1,57 @@
+"""Streams of images from a GPU: several batches are drawn at once, and ahead of their use."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..tiles import ahead
+from .painter import Keep
+
+Draw = Callable[[int, int, Keep], None]
+"""Draws images `first` to `first + count` of a stream: `draw(first, count, keep)`."""
+
+_THREADS = 2  # one copies images to the host's arrays while the device draws those of the other
+
+
+def stream(
+    draw: Draw, count: int, batch_size: int, together: int, shape: tuple[int, ...]
+) -> Iterator[NDArray[np.uint8]]:
+    """Batches of images, uint8 (n, *shape), in their order, in constant memory.
+
+    together: the images that are drawn at once, or one batch where that is more.
+    """
+    group = max(1, together // batch_size) * batch_size
+    jobs = (
+        partial(_draw, draw, first, min(group, count - first), batch_size, shape)
+        for first in range(0, count, group)
+    )
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=__package__)
+    try:
+        for batches in ahead(pool, jobs, _THREADS):
+            yield from batches
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _draw(
+    draw: Draw, first: int, count: int, batch_size: int, shape: tuple[int, ...]
+) -> list[NDArray[np.uint8]]:
+    batches = [
+        np.empty((min(batch_size, count - done), *shape), np.uint8)
+        for done in range(0, count, batch_size)
+    ]
+
+    def keep(tile: slice, drawn: NDArray[np.uint8]) -> None:
+        done = tile.start
+        while done < tile.stop:
+            number, at = divmod(done, batch_size)
+            size = min(batch_size - at, tile.stop - done)
+            part = drawn[done - tile.start :][:size]
+            batches[number][at : at + size] = part.reshape(size, *shape)
+            done += size
+
+    draw(first, count, keep)
+    return batches

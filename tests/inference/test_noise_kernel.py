@@ -1,0 +1,127 @@
+"""The kernels of noise.cu draw the bits of `noise`, and noise.ptx is made of this very source."""
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.noise import LIMIT, labels, latents, normal_quantiles
+from scripts.make_noise_ptx import PTX, PTX_VERSION, SOURCE, compile_ptx, compiler, shipped
+
+CPP = shutil.which("c++")
+GPUS = ["75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121"]
+"""Compute capabilities, without their point, that CUDA 13 knows."""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """noise.cu as plain C++."""
+    if CPP is None:
+        pytest.skip("no C++ compiler, c++")
+    path = tmp_path_factory.mktemp("noise") / "noise.so"
+    command = [CPP, "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-x", "c++"]
+    subprocess.run([*command, str(SOURCE), "-o", str(path)], check=True)
+    loaded = ctypes.CDLL(str(path))
+    u64, u32, pointer = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p
+    loaded.noise_latents.argtypes = [pointer, pointer, u64, u64, u32, u32]
+    loaded.noise_labels.argtypes = [pointer, u64, u64, u32, u32, ctypes.c_int64]
+    return loaded
+
+
+def drawn(library: Any, count: int, latent_dim: int, seed: int, start: int) -> Any:
+    upper = np.ascontiguousarray(normal_quantiles()[2**15 :])
+    z = np.full((count + 1, latent_dim), np.nan, np.float32)
+    library.noise_latents(z.ctypes.data, upper.ctypes.data, seed, start, count, latent_dim)
+    assert np.isnan(z[count]).all()  # nothing is written behind the last image
+    return z[:count].view(np.uint32)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, LIMIT - 1),
+    start=st.integers(0, LIMIT - 1),
+    count=st.integers(0, 200),
+    latent_dim=st.integers(1, 130),
+    classes=st.integers(1, 2**31 - 1),
+)
+def test_the_source_draws_the_bits_of_numpy(
+    library: Any, seed: int, start: int, count: int, latent_dim: int, classes: int
+) -> None:
+    count = min(count, LIMIT - start)
+    expected = latents(count, latent_dim, seed=seed, start=start).view(np.uint32)
+    np.testing.assert_array_equal(drawn(library, count, latent_dim, seed, start), expected)
+    numbers = np.full(count + 1, -7, np.int64)
+    library.noise_labels(numbers.ctypes.data, seed, start, count, classes, -1)
+    expected_labels = labels(count, classes, seed=seed, start=start)
+    np.testing.assert_array_equal(numbers[:count], expected_labels)
+    assert numbers[count] == -7
+    library.noise_labels(numbers.ctypes.data, seed, start, count, classes, classes - 1)
+    assert (numbers[:count] == classes - 1).all()
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**32, 2**63 - 1])
+@pytest.mark.parametrize("start", [0, 2**32 - 2, 2**63 - 4])
+def test_at_the_limits_too(library: Any, seed: int, start: int) -> None:
+    expected = latents(4, 100, seed=seed, start=start).view(np.uint32)
+    np.testing.assert_array_equal(drawn(library, 4, 100, seed, start), expected)
+
+
+def test_every_quantile_is_looked_up_right(library: Any) -> None:
+    """A million values hold nearly each of 65,536."""
+    bits = drawn(library, 10_000, 100, 3, 0)
+    np.testing.assert_array_equal(bits, latents(10_000, 100, seed=3).view(np.uint32))
+    assert len(np.unique(bits)) > 65_500
+
+
+def test_the_ptx_is_made_of_this_source() -> None:
+    first = PTX.read_text("ascii").splitlines()[0]
+    assert first == f"// sha256 of noise.cu: {hashlib.sha256(SOURCE.read_bytes()).hexdigest()}", (
+        "noise.cu has changed: python scripts/make_noise_ptx.py"
+    )
+
+
+def test_compiled_again_it_is_the_ptx_that_ships() -> None:
+    try:
+        nvrtc = compiler()
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+    source = SOURCE.read_bytes()
+    made = shipped(compile_ptx(nvrtc, source.decode()), source)
+    ships = PTX.read_text("ascii")
+    version = "// Cuda compilation tools"
+    if _line(made, version) == _line(ships, version):
+        assert made == ships
+    else:  # another version may write the same work differently
+        assert _line(made, ".visible .entry") == _line(ships, ".visible .entry")
+
+
+def test_a_compiler_that_refuses_is_quoted() -> None:
+    try:
+        nvrtc = compiler()
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+    with pytest.raises(ValueError, match=r"noise\.cu.*error"):
+        compile_ptx(nvrtc, "extern int f(;")
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_each_gpu_takes_the_ptx(gpu: str, tmp_path: Path) -> None:
+    ptxas = shutil.which("ptxas")
+    if ptxas is None:
+        pytest.skip("no assembler of NVIDIA's, ptxas")
+    assert f".version {PTX_VERSION}\n" in PTX.read_text("ascii")
+    command = [ptxas, f"-arch=sm_{gpu}", str(PTX), "-o", str(tmp_path / "noise.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "noise.cubin").stat().st_size > 1000
+
+
+def _line(text: str, start: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(start)]

@@ -1,0 +1,356 @@
+"""A CUDA device played by the processor: the driver's functions, and onnxruntime's CUDA provider.
+
+Its memory is the host's. Nothing on a stream is done before somebody waits for it, so that a wait
+that is missing shows as wrong pixels.
+"""
+
+import ctypes
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from inference.noise import labels, latents, normal_quantiles
+
+Work = Callable[[], object]
+
+PROVIDERS = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+LIBRARIES = ["libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libcurand.so.10"]
+
+
+class FakeFunction:
+    """A function of the driver, with what ctypes hangs on such."""
+
+    def __init__(self, name: str, action: Callable[..., int | None]) -> None:
+        self.__name__, self._action = name, action
+        self.argtypes = self.restype = None
+        self.errcheck: Callable[..., int] = lambda code, function, arguments: code
+
+    def __call__(self, *arguments: Any) -> int:
+        return self.errcheck(self._action(*arguments) or 0, self, arguments)
+
+
+class FakeDriver:
+    """libcuda.so.1, with the signatures that NVIDIA documents."""
+
+    def __init__(
+        self,
+        version: int = 13000,
+        count: int = 1,
+        init: int = 0,
+        failing: dict[str, int] | None = None,
+    ) -> None:
+        self._version, self._count, self._init = version, count, init
+        self._failing = failing or {}
+        self._lock = threading.RLock()
+        self._handles = iter(range(1000, 10**9))
+        self.memory: dict[int, np.ndarray[Any, Any]] = {}
+        self.pinned: dict[int, np.ndarray[Any, Any]] = {}
+        self.streams: dict[int, deque[Work]] = {}
+        self.captures: dict[int, list[Work]] = {}
+        self.graphs: dict[int, list[Work]] = {}
+        self.marks: dict[int, tuple[int, Work]] = {}
+        self.launched: list[str] = []
+        self.full = False
+        self.busy = 0  # calls in progress: a real driver's are over before a signal is handled
+        self.depth = threading.local()
+
+    def __getattr__(self, name: str) -> FakeFunction:
+        if not name.startswith("cu"):
+            raise AttributeError(name)
+        if name in self._failing:
+            code = self._failing[name]
+
+            def fail(*arguments: Any) -> int:
+                if name == "cuStreamEndCapture":
+                    self.captures.clear()
+                return code
+
+            failing = FakeFunction(name, fail)
+            setattr(self, name, failing)
+            return failing
+        action = getattr(type(self), f"_{name.partition('_v2')[0]}", None)
+        if action is None:
+            raise AttributeError(name)
+
+        def locked(*arguments: Any) -> int | None:
+            with self._lock:
+                self.busy += 1
+                found: int | None = action(self, *arguments)
+                self.busy -= 1
+                return found
+
+        function = FakeFunction(name, locked)
+        setattr(self, name, function)
+        return function
+
+    def enqueue(self, stream: int, work: Work) -> None:
+        """Put work on a stream, or into the graph that is recorded from it."""
+        with self._lock:
+            self.captures.get(stream, self.streams[stream]).append(work)
+
+    def drain(self, stream: int, until: Work | None = None) -> None:
+        """Do what is on a stream, up to some of it."""
+        with self._lock:
+            queue = self.streams[stream]
+            if until is not None and until not in queue:
+                return
+            while queue:
+                work = queue.popleft()
+                work()
+                if work is until:
+                    return
+
+    def _new(self, out: Any) -> int:
+        handle = next(self._handles)
+        out._obj.value = handle
+        return handle
+
+    def _cuDriverGetVersion(self, number: Any) -> None:
+        number._obj.value = self._version
+
+    def _cuInit(self, flags: int) -> int:
+        return self._init
+
+    def _cuGetErrorString(self, code: int, text: Any) -> None:
+        text._obj.value = b"system not yet initialized"
+
+    def _cuGetErrorName(self, code: int, text: Any) -> None:
+        text._obj.value = b"CUDA_ERROR_SYSTEM_NOT_READY"
+
+    def _cuDeviceGetCount(self, number: Any) -> None:
+        number._obj.value = self._count
+
+    def _cuDeviceGet(self, handle: Any, ordinal: int) -> None:
+        handle._obj.value = ordinal
+
+    def _cuDeviceGetName(self, name: Any, length: int, handle: ctypes.c_int) -> None:
+        name.value = f"GPU {handle.value}".encode()
+
+    def _cuDeviceTotalMem(self, memory: Any, handle: ctypes.c_int) -> None:
+        memory._obj.value = 80 * 2**30
+
+    def _cuDeviceGetAttribute(self, number: Any, attribute: int, handle: ctypes.c_int) -> None:
+        number._obj.value = {75: 9, 76: 0}[attribute]
+
+    def _cuDevicePrimaryCtxRetain(self, context: Any, ordinal: Any) -> None:
+        self._new(context)
+
+    def _cuDevicePrimaryCtxRelease(self, ordinal: Any) -> None:
+        pass
+
+    def _cuCtxPushCurrent(self, context: Any) -> None:
+        self.depth.value = getattr(self.depth, "value", 0) + 1
+
+    def _cuCtxPopCurrent(self, context: Any) -> None:
+        self.depth.value -= 1
+
+    def _cuCtxSynchronize(self) -> None:
+        self.launched.append("synchronize")
+        for stream in self.streams:
+            self.drain(stream)
+
+    def _cuMemAlloc(self, address: Any, size: int) -> int:
+        if self.full:
+            return 2
+        assert self.depth.value > 0, "no current context"
+        memory = np.full(size, 0xAB, np.uint8)
+        self.memory[memory.ctypes.data] = memory
+        address._obj.value = memory.ctypes.data
+        return 0
+
+    def _cuMemFree(self, address: int) -> None:
+        for stream in self.streams:
+            self.drain(stream)
+        del self.memory[address]
+
+    def _cuMemHostAlloc(self, address: Any, size: int, flags: int) -> None:
+        memory = np.full(size, 0xCD, np.uint8)
+        self.pinned[memory.ctypes.data] = memory
+        address._obj.value = memory.ctypes.data
+
+    def _cuMemFreeHost(self, address: int) -> None:
+        del self.pinned[address]
+
+    def _cuMemcpyHtoD(self, target: int, source: int, size: int) -> None:
+        ctypes.memmove(target, source, size)
+
+    def _cuMemcpyDtoH(self, target: int, source: int, size: int) -> None:
+        ctypes.memmove(target, source, size)
+
+    def _cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: int) -> None:
+        self.enqueue(stream, lambda: ctypes.memmove(target, source, size))
+
+    _cuMemcpyDtoHAsync = _cuMemcpyDtoDAsync = _cuMemcpyHtoDAsync
+
+    def _cuStreamCreate(self, stream: Any, flags: int) -> None:
+        self.streams[self._new(stream)] = deque()
+
+    def _cuStreamDestroy(self, stream: int) -> None:
+        self.drain(stream)
+
+    def _cuStreamSynchronize(self, stream: int | None) -> None:
+        if stream is None:
+            return
+        assert stream not in self.captures, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
+        self.drain(stream)
+
+    def _cuEventCreate(self, event: Any, flags: int) -> None:
+        self._new(event)
+
+    def _cuEventDestroy(self, event: int) -> None:
+        pass
+
+    def _cuEventRecord(self, event: int, stream: int) -> None:
+        def mark() -> None:
+            pass
+
+        self.enqueue(stream, mark)
+        self.marks[event] = stream, mark
+
+    def _cuEventSynchronize(self, event: int) -> None:
+        if event in self.marks:
+            self.drain(*self.marks[event])
+
+    def _cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> None:
+        other, mark = self.marks[event]
+        self.enqueue(stream, lambda: self.drain(other, mark))
+
+    def _cuModuleLoadData(self, module: Any, ptx: bytes) -> None:
+        assert b".visible .entry noise_latents" in ptx
+        self._new(module)
+
+    def _cuModuleUnload(self, module: Any) -> None:
+        pass
+
+    def _cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> None:
+        function._obj.value = {b"noise_latents": 1, b"noise_labels": 2}[name]
+
+    def _cuLaunchKernel(self, kernel: Any, *others: Any) -> None:
+        *grid, _, stream, arguments, _ = others
+        blocks, _, _, threads, _, _ = grid
+        types = {
+            1: (*[ctypes.c_uint64] * 4, ctypes.c_uint32, ctypes.c_uint32),
+            2: (*[ctypes.c_uint64] * 3, *[ctypes.c_uint32] * 2, ctypes.c_int64),
+        }[kernel.value]
+        values = [
+            kind.from_address(address).value for kind, address in zip(types, arguments, strict=True)
+        ]
+        items = values[4] * -(-values[5] // 8) if kernel.value == 1 else values[3]
+        assert (blocks - 1) * threads < items <= blocks * threads
+        draw = _draw_latents if kernel.value == 1 else _draw_labels
+        self.launched.append(draw.__name__)
+        self.enqueue(stream, lambda: draw(*values))
+
+    def _cuStreamBeginCapture(self, stream: int, mode: int) -> None:
+        assert mode == 2  # relaxed: other threads may allocate
+        self.captures[stream] = []
+
+    def _cuStreamEndCapture(self, stream: int, graph: Any) -> None:
+        self.graphs[self._new(graph)] = self.captures.pop(stream)
+
+    def _cuGraphGetNodes(self, graph: Any, nodes: Any, count: Any) -> None:
+        count._obj.value = len(self.graphs[graph.value])
+
+    def _cuGraphNodeGetType(self, node: int, kind: Any) -> None:
+        kind._obj.value = 0  # a kernel
+
+    def _cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> None:
+        self.graphs[self._new(executable)] = self.graphs[graph.value]
+
+    def _cuGraphDestroy(self, graph: Any) -> None:
+        del self.graphs[graph.value]
+
+    def _cuGraphExecDestroy(self, executable: int) -> None:
+        del self.graphs[executable]
+
+    def _cuGraphLaunch(self, executable: int, stream: int) -> None:
+        assert stream not in self.captures
+        self.launched.append("graph")
+        for work in self.graphs[executable]:
+            self.enqueue(stream, lambda work=work: work())  # type: ignore[misc]
+
+
+def _draw_latents(z: int, upper: int, seed: int, start: int, count: int, latent_dim: int) -> None:
+    table = np.ctypeslib.as_array((ctypes.c_float * 2**15).from_address(upper))
+    np.testing.assert_array_equal(table, normal_quantiles()[2**15 :])
+    out = (ctypes.c_float * (count * latent_dim)).from_address(z)
+    drawn = latents(count, latent_dim, seed=seed, start=start)
+    np.ctypeslib.as_array(out)[:] = drawn.ravel()
+
+
+def _draw_labels(out: int, seed: int, start: int, count: int, classes: int, label: int) -> None:
+    drawn = labels(count, classes, seed=seed, start=start) if label < 0 else label
+    np.ctypeslib.as_array((ctypes.c_int64 * count).from_address(out))[:] = drawn
+
+
+class FakeRuntime:
+    """onnxruntime with a CUDA provider, which is its CPU provider by another name."""
+
+    def __init__(self, base: Any, driver: Callable[[], FakeDriver]) -> None:
+        self.__dict__.update(vars(base))
+        self._driver = driver
+        self.asked: list[tuple[Any, Any, dict[str, Any]]] = []
+        self.settings: list[tuple[str, str]] = []
+        self.assigned = {"CUDAExecutionProvider"}
+        self.RunOptions = onnxruntime.RunOptions
+
+    def SessionOptions(self) -> Any:
+        real, settings = onnxruntime.SessionOptions(), self.settings
+
+        class Options:
+            log_severity_level = intra_op_num_threads = 0
+
+            def add_session_config_entry(self, key: str, value: str) -> None:
+                settings.append((key, value))
+
+        options = Options()
+        options.real = real  # type: ignore[attr-defined]
+        return options
+
+    def InferenceSession(self, model: bytes, options: Any, providers: Any, **others: Any) -> Any:
+        self.asked.append((providers, options, others))
+        real = onnxruntime.InferenceSession(
+            model, options.real, providers=["CPUExecutionProvider"], **others
+        )
+        if providers == ["CPUExecutionProvider"]:
+            return real
+        parts = [SimpleNamespace(ep_name=name) for name in self.assigned]
+        ((_, settings),) = providers
+        stream = int(settings.get("user_compute_stream", 0))
+        return _FakeSession(real, parts, self._driver(), stream)
+
+
+class _FakeSession:
+    """A session on a stream of the fake device, or on none."""
+
+    def __init__(self, real: Any, parts: list[Any], driver: FakeDriver, stream: int) -> None:
+        self._real, self._driver, self._stream = real, driver, stream
+        self.get_inputs, self.get_outputs = real.get_inputs, real.get_outputs
+        self.run = real.run
+        self.get_providers = lambda: ["CUDAExecutionProvider"]
+        self.get_provider_graph_assignment_info = lambda: parts
+
+    def io_binding(self) -> Any:
+        real = self._real.io_binding()
+
+        def bind(name: str, place: str, device: int, kind: Any, shape: Any, address: int) -> None:
+            assert place == "cuda"
+            real.bind_input(name, "cpu", 0, kind, shape, address)
+
+        def bind_output(
+            name: str, place: str, device: int, kind: Any, shape: Any, address: int
+        ) -> None:
+            assert place == "cuda"
+            real.bind_output(name, "cpu", 0, kind, shape, address)
+
+        return SimpleNamespace(real=real, bind_input=bind, bind_output=bind_output)
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        entry = "disable_synchronize_execution_providers"
+        assert options.get_run_config_entry(entry) == "1"
+        self._driver.enqueue(self._stream, lambda: self._real.run_with_iobinding(binding.real))
