@@ -1,4 +1,4 @@
-"""Score a run's checkpoints, one checkpoint, or an artifact against real images."""
+"""Score the snapshots of a run, one snapshot, or an artifact against real images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from training.scoring.subject import Subject
 
 @dataclass(frozen=True)
 class RealImages:
-    """What generators are compared with."""
+    """The real images that generators are compared with."""
 
     dataset: str | None = None
-    """A name or a folder; by default what the generator was trained on."""
+    """A name or a folder; by default the generator's training data."""
     data_dir: Path = Path("data")
     split: Literal["train", "test"] = "train"
 
@@ -37,10 +37,10 @@ class Scored(NamedTuple):
     """A generator's scores."""
 
     name: str
-    """Of its file, and where it ran."""
+    """The name of its file, and where it ran."""
     scores: Scores
     classes: list[ClassScore]
-    """Those of each class, of a conditional generator."""
+    """Scores of each class, for a conditional generator."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -49,7 +49,7 @@ class Scored(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """A generator to score, and what its file says of it."""
+    """A generator to score, and facts from its file."""
 
     name: str
     dataset: str
@@ -60,11 +60,11 @@ class _Candidate(NamedTuple):
 def score(target: Path, real: RealImages, seed: int | None = None) -> Iterator[Scored]:
     """The scores of each generator in `target`: a run, a checkpoint, or an artifact.
 
-    seed: of the noise; by default the one that checkpoints are chosen on.
+    seed: seed of the noise; by default the one that snapshots are chosen by.
 
     Raises:
-        ConfigError: for a data set that nobody knows.
-        ArtifactError, CheckpointError, DataError: for what cannot be read.
+        ConfigError: if the data set is unknown.
+        ArtifactError, CheckpointError, DataError: if something cannot be read.
     """
     seed = SELECTION_SEED if seed is None else seed
     reference = None
@@ -77,7 +77,7 @@ def score(target: Path, real: RealImages, seed: int | None = None) -> Iterator[S
 
 
 def trained_on(target: Path, name: str) -> str:
-    """The data set of that name; of a folder's place, the run that `target` is or lies in knows."""
+    """The data set of that name; for a folder of images, its path from the run around `target`."""
     if name in DATASETS:
         return name
     for folder in (target, *target.parents[:2]):
