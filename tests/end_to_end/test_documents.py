@@ -1,5 +1,6 @@
 """What the documents say, tried."""
 
+import ast
 import hashlib
 import re
 import struct
@@ -140,6 +141,25 @@ def test_files_and_modules_named_in_documents_exist() -> None:
             r"python -m ((?:training|export|inference|benchmarks)\.\w+)", text
         ):
             assert (ROOT / f"{module.replace('.', '/')}.py").exists(), (document.name, module)
+
+
+def test_messages_quoted_in_troubleshooting_are_printed_by_the_programs() -> None:
+    """In a quoted message, "…" stands for a value."""
+    texts = {
+        text
+        for package in ("training", "export", "inference", "tests/support")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for text in re.split(r"%[a-z]", node.value)
+    }
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    quoted = re.findall(r"^\|(?: in the log:| tests)? `(.+?)`", page, flags=re.MULTILINE)
+    ours = [message for message in quoted if not message.startswith("No registered plugin EP")]
+    assert len(ours) >= 13
+    for message in ours:
+        for part in filter(None, message.split("…")):
+            assert any(part in text or (len(text) > 14 and text in part) for text in texts), message
 
 
 def test_the_vietnamese_quick_start_has_commands_that_parse() -> None:
