@@ -17,6 +17,7 @@ from inference.noise import labels, latents, philox4x32
 from tests.support.files import ROOT
 from training.config import RECIPES, RecipeConfig
 
+PAGES = ("*.md", "docs/**/*.md", "examples/*/README.md")
 FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")
 
 
@@ -115,7 +116,9 @@ def test_recipes_are_documented_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=str
+    "document",
+    sorted(path for pattern in PAGES for path in ROOT.glob(pattern)),
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_links_within_the_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
