@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..noise import normal_quantiles
-from ..runtime.device import Context, DeviceMemory, Module, Stream
+from ..runtime.device import Context, DeviceMemory
+from ..runtime.streams import Module, Stream
 
 PTX = Path(__file__).with_name("noise.ptx")
 

@@ -14,46 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import ArtifactError, Metadata
-from ..runtime.device import Context, Graph, GraphError, Stream
+from ..runtime.device import Context
 from ..runtime.driver import ProviderError
-from ..runtime.session import Session, say
+from ..runtime.session import say
+from ..runtime.shared_session import Session
+from ..runtime.streams import Graph, GraphError, Stream
 from .buffers import Pool, Shelf
 from .device_images import DeviceImages
 from .noise_kernel import NoiseKernel
-from .slots import Slot
+from .slots import SLOTS, Slot, Workspace
 from .sources import DeviceNoise, GivenNoise, HostNoise, Noise
 
 GRAPH_SIZES = (1, 8, 64, 128, 256, 512, 1024)
 """Batches that graphs are made for. A smaller one takes the next and drops the rest."""
 _CALLS = 4  # that have buffers of their own; more of them wait
-_SLOTS = 3  # tiles of a call that are in progress
 _SMALLEST_TILE = 1024  # quick to copy, when the network has no more work meanwhile
 Keep = Callable[[slice, NDArray[np.uint8]], None]
 """Takes the pixels, uint8 (n, H, W, C), of some of a call's images; they do not stay in there."""
 
 _WARM_UP = 2  # runs until onnxruntime has all the memory that it wants
-
-
-class _Workspace:
-    """The buffers of one call; made when they are needed first."""
-
-    def __init__(self, context: Context, metadata: Metadata, few: int, tile: int) -> None:
-        self._context, self._metadata, self._few, self._tile = context, metadata, few, tile
-        self.graphs: dict[int, Graph] = {}
-        self._small: Slot | None = None
-        self._large: list[Slot] = []
-
-    def small(self) -> Slot:
-        """Of a small batch."""
-        if self._small is None:
-            self._small = Slot(self._context, self._metadata, self._few)
-        return self._small
-
-    def large(self, number: int) -> Slot:
-        """Of a tile, by its number; a few share one."""
-        while len(self._large) <= number % _SLOTS:
-            self._large.append(Slot(self._context, self._metadata, self._tile))
-        return self._large[number % _SLOTS]
 
 
 class Painter:
@@ -71,7 +50,7 @@ class Painter:
         self._few = min(tile, GRAPH_SIZES[-1])
         self._sizes = [*(size for size in GRAPH_SIZES if size < self._few), self._few]
         self._context = session.stream.context
-        make = partial(_Workspace, self._context, metadata, self._few, tile)
+        make = partial(Workspace, self._context, metadata, self._few, tile)
         self._calls = Pool(make, _CALLS)
         self._session, self._stream = session, session.stream
         self._copies = Stream(self._context)
@@ -120,12 +99,12 @@ class Painter:
                 slot.done.wait()
         return DeviceImages(memory, shape)
 
-    def _draw_tiles(self, count: int, noise: Noise, keep: Keep, workspace: _Workspace) -> None:
-        """Tiles in turn: `_SLOTS` are in progress, the oldest is handed over."""
+    def _draw_tiles(self, count: int, noise: Noise, keep: Keep, workspace: Workspace) -> None:
+        """Tiles in turn: `SLOTS` are in progress, the oldest is handed over."""
         begun: deque[tuple[Slot, slice]] = deque()
         for number, tile in enumerate(_tiles(count, self.tile)):
             slot, size = workspace.large(number), tile.stop - tile.start
-            if len(begun) == _SLOTS:
+            if len(begun) == SLOTS:
                 self._hand_over(*begun.popleft(), keep)
             noise.prepare(slot, tile)
             run = self._bind(slot, size, slot.pixels.handle)
@@ -150,11 +129,11 @@ class Painter:
         keep(tile, drawn.reshape(-1, height, width, channels))
 
     def _draw_tiles_on_device(
-        self, count: int, address: int, noise: Noise, workspace: _Workspace
+        self, count: int, address: int, noise: Noise, workspace: Workspace
     ) -> None:
         for number, first in enumerate(range(0, count, self.tile)):
             tile, slot = slice(first, min(first + self.tile, count)), workspace.large(number)
-            if number >= _SLOTS:
+            if number >= SLOTS:
                 slot.done.wait()  # what it was sent from is free again
             noise.prepare(slot, tile)
             run = self._bind(slot, tile.stop - first, address + first * self._image)
@@ -164,7 +143,7 @@ class Painter:
                 self._stream.record(slot.done)
         slot.done.wait()
 
-    def _run_few(self, count: int, noise: Noise, workspace: _Workspace) -> Slot:
+    def _run_few(self, count: int, noise: Noise, workspace: Workspace) -> Slot:
         """Put the work for a small batch on the stream; its pixels will be in the slot."""
         slot = workspace.small()
         size = next(size for size in self._sizes if size >= count)
@@ -179,7 +158,7 @@ class Painter:
             run()
         return slot
 
-    def _make_graph(self, workspace: _Workspace, size: int) -> None:
+    def _make_graph(self, workspace: Workspace, size: int) -> None:
         slot = workspace.small()
         run = self._bind(slot, size, slot.pixels.handle)
         with self._context, self._lock:

@@ -1,4 +1,4 @@
-"""The memory of one tile, on the device and on the host."""
+"""The memory of a tile, on the device and on the host, and that of a call."""
 
 from math import prod
 from typing import Any
@@ -7,7 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import Metadata
-from ..runtime.device import Context, DeviceMemory, Event, PinnedMemory, Stream
+from ..runtime.device import Context, DeviceMemory, PinnedMemory
+from ..runtime.streams import Event, Graph, Stream
+
+SLOTS = 3
+"""Tiles of a call that are in progress."""
 
 
 class Slot:
@@ -60,3 +64,25 @@ class Slot:
                 PinnedMemory(self._context, 8 * self._capacity),
             )
         return self._staged
+
+
+class Workspace:
+    """The buffers of one call; made when they are needed first."""
+
+    def __init__(self, context: Context, metadata: Metadata, few: int, tile: int) -> None:
+        self._context, self._metadata, self._few, self._tile = context, metadata, few, tile
+        self.graphs: dict[int, Graph] = {}
+        self._small: Slot | None = None
+        self._large: list[Slot] = []
+
+    def small(self) -> Slot:
+        """Of a small batch."""
+        if self._small is None:
+            self._small = Slot(self._context, self._metadata, self._few)
+        return self._small
+
+    def large(self, number: int) -> Slot:
+        """Of a tile, by its number; a few share one."""
+        while len(self._large) <= number % SLOTS:
+            self._large.append(Slot(self._context, self._metadata, self._tile))
+        return self._large[number % SLOTS]

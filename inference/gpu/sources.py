@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..artifact import Metadata
 from ..noise import labels, latents
-from ..runtime.device import Stream
+from ..runtime.streams import Stream
 from .noise_kernel import NoiseKernel
 from .slots import Slot
 

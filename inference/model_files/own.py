@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verify_seal
 from ..artifact_files import GENERATOR_FILE
 from ..noise import NOISE
-from ..runtime.session import Session, SessionSettings
+from ..runtime.session import SessionSettings
+from ..runtime.shared_session import Session
 from .allowed_graph import widest
 from .onnx_file import read_model
 from .reading import looks_like

@@ -17,7 +17,8 @@ from inference.artifact import CONTRACT_KEY, Metadata, verify_seal
 from inference.model_files import own
 from inference.model_files.allowed_graph import widest
 from inference.model_files.onnx_file import read_model
-from inference.runtime.session import Session, SessionSettings
+from inference.runtime.session import SessionSettings
+from inference.runtime.shared_session import Session
 from tests.support.forging import Change, add_weights, contract_with, resealed
 from training.gan.networks import Generator
 

@@ -19,7 +19,8 @@ from inference.command import doctor
 from inference.gpu.noise_kernel import NoiseKernel
 from inference.gpu.painter import Painter
 from inference.noise import labels, latents
-from inference.runtime.device import Context, DeviceMemory, Stream
+from inference.runtime.device import Context, DeviceMemory
+from inference.runtime.streams import Stream
 
 pytestmark = pytest.mark.gpu
 
