@@ -7,6 +7,7 @@ ones go in tiles: while one is copied to the host, the network draws the next.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from math import prod
 
@@ -177,8 +178,9 @@ class Painter:
         In a stream that is being recorded it would put its own work into the record.
         """
         thread = threading.Thread(target=action, name="ganpack-graph")
-        thread.start()
-        thread.join()
+        with suppress(RuntimeError):  # the interpreter is ending: it starts no more threads
+            thread.start()
+            thread.join()
 
     def _bind(self, slot: Slot, count: int, pixels: int) -> Callable[[], None]:
         """A run of the network from a slot to an address, to be put on the stream."""

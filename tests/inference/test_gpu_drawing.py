@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference import ProviderError, Sampler
 from inference.gpu import device_images, painter
@@ -60,6 +62,17 @@ def test_any_number_of_images_is_what_the_processor_draws(
     device = sampler.sample(count, seed=2**40 + 9, start=2**33, device=True)
     assert device.shape == expected.shape
     np.testing.assert_array_equal(device.numpy(), expected)
+
+
+@given(count=st.integers(1, 200_000), largest=st.integers(1, 20_000))
+def test_tiles_cover_each_image_once_and_end_with_a_small_one(count: int, largest: int) -> None:
+    tiles = list(painter._tiles(count, largest))
+    assert [tile.start for tile in tiles] == [0, *(tile.stop for tile in tiles[:-1])]
+    assert tiles[-1].stop == count
+    sizes = [tile.stop - tile.start for tile in tiles]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) <= largest
+    assert sizes[-1] < 2 * 1024
 
 
 def test_out_may_have_any_strides(nvidia: FakeDriver, tiny_artifact: Path) -> None:
