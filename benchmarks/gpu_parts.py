@@ -72,7 +72,7 @@ def _gpu_parts(config: CheckConfig) -> list[Part]:
     to = "--device cuda --json {json}"
     engines = f"benchmarks.engines {to} --budget {{most}} --seconds {{stretch}}"
     return [
-        Part("tests", 60, ["-m", "pytest", "-m", "gpu", "-q"], _no("pytest")),
+        Part("tests", 90, ["-m", "pytest", "-m", "gpu", "-q"], _no("pytest")),
         part("engines", 75, engines),
         part(
             "sampling", 60,
@@ -80,7 +80,7 @@ def _gpu_parts(config: CheckConfig) -> list[Part]:
             f"--budget {{most}}", _no_cuda_sampling(),
         ),
         part("exercise", 120, f"benchmarks.exercise {to} --seconds {{half}}"),
-        part("exports", 30, f"benchmarks.exports {to}"),
+        part("exports", 30, f"benchmarks.exports {to} --iterations 300"),
         part(
             "quality", 40,
             f"benchmarks.time_to_quality {to} --no-textbook --run-dir {{folder}} --iterations 9380",

@@ -23,7 +23,7 @@ from training.config import DataConfig, TrainConfig
 from training.data.datasets import load_images
 from training.gan.networks import Discriminator, Generator
 from training.scoring.extractor import extractor_for
-from training.scoring.scores import SELECTION_SEED, Reference, reference_for
+from training.scoring.reference import SELECTION_SEED, Reference, reference_for
 from training.scoring.subject import Subject
 
 _RECIPE = {"recipe": "textbook", "batch_size": 64}

@@ -11,12 +11,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from inference.errors import reporting
 from training.command_line import by_default, command_line
+from training.run_folder.scores import SCORES
+
+if TYPE_CHECKING:
+    from export.scoring import Scored
 
 
 @dataclass(frozen=True)
@@ -48,32 +52,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _score(config: ScoreConfig) -> int:
     from export.scoring import RealImages, score  # torch only once the usage is right
 
-    real = RealImages(config.dataset, config.data_dir, config.split)
-    rows = {each.name: each.to_dict() for each in score(config.target, real, config.seed)}
-    print(json.dumps(rows, indent=2) if config.json else _table(rows))
+    scored = list(
+        score(config.target, RealImages(config.dataset, config.data_dir, config.split), config.seed)
+    )
+    if config.json:
+        print(json.dumps({each.name: each.to_dict() for each in scored}, indent=2))
+    else:
+        print(_table(scored))
     return 0
 
 
-def _table(rows: dict[str, dict[str, Any]]) -> str:
-    columns = ("fcd", "excess", "kid", "precision", "recall", "coverage", "class_tv")
-    width = max(map(len, rows), default=0)
-    lines = [" " * width + "".join(f"{column:>11}" for column in columns)]
-    lines += [
-        f"{name:{width}}" + "".join(f"{row[column]:11.4f}" for column in columns)
-        for name, row in rows.items()
-    ]
-    for name, row in rows.items():
+def _table(scored: "list[Scored]") -> str:
+    width = max((len(each.name) for each in scored), default=0)
+    lines = [" " * width + "".join(f"{score.name:>11}" for score in SCORES)]
+    for each in scored:
+        cells = (f"{score.text(each.scores):>11}" for score in SCORES)
+        lines.append(f"{each.name:{width}}{''.join(cells)}")
+    for each in scored:
         lines += [
-            f"{name}, {of['name']!r}: FCD {of['fcd']:.4f}, excess {of['excess']:.4f}; "
-            f"{of['recognised']:.1%} of {of['images']} images recognised as it, of real ones "
-            f"{of['real_recognised']:.1%}"
-            for of in row.get("classes", ())
+            f"{each.name}, {of.name!r}: FCD {of.fcd:.4f}, excess {of.excess:.4f}; "
+            f"{of.recognised:.1%} of {of.images} images recognised as it, of real ones "
+            f"{of.real_recognised:.1%}"
+            for of in each.classes
         ]
-    for row in list(rows.values())[:1]:
+    for scores in [each.scores for each in scored[:1]]:
         lines.append(
-            f"{row['images']} generated against as many {row['split']} images, floor "
-            f"{row['floor']:.4f}, trace {row['trace']:.1f}, {row['extractor']} extractor "
-            f"{row['extractor_sha256']}"
+            f"{scores.images} generated against as many {scores.split} images, floor "
+            f"{scores.floor:.4f}, trace {scores.trace:.1f}, {scores.extractor} extractor "
+            f"{scores.extractor_sha256}"
         )
     return "\n".join(lines)
 

@@ -15,10 +15,11 @@ from training.data.images import DataError
 from training.run_folder.checkpoint import load_generator
 from training.run_folder.config_file import read_config
 from training.run_folder.folder import RunFolder
+from training.run_folder.scores import Scores
 from training.run_folder.sealed_file import load
 from training.scoring.class_scores import ClassScore, score_classes
 from training.scoring.extractor import extractor_for
-from training.scoring.scores import SELECTION_SEED, Reference, Scores, reference_for
+from training.scoring.reference import SELECTION_SEED, Reference, reference_for
 from training.scoring.subject import Subject
 
 

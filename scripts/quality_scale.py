@@ -14,7 +14,7 @@ from training.config import DataConfig
 from training.data.datasets import load_images
 from training.data.images import Images
 from training.scoring.extractor import extractor_for
-from training.scoring.scores import Reference, split_reals
+from training.scoring.reference import Reference, split_reals
 from training.scoring.subject import Subject
 
 

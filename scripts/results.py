@@ -54,8 +54,8 @@ def draw_curves(run: RunView, path: Path) -> None:
     losses.set_title(f"{run.config.data.dataset}, {recipe}, {network}")
     losses.set_ylabel("loss (nats): median, 5 to 95 %")
     quality.plot(
-        [record.step for record in run.scored],
-        [100 * record.scores["excess"] for record in run.scored],
+        [step for step, _ in run.scored],
+        [100 * scores.excess for _, scores in run.scored],
         color="tab:gray",
     )
     for rule, choice in run.choices.items():
@@ -105,12 +105,13 @@ def figures(run: RunView) -> dict[str, Any]:
         "iterations": run.step,
         "minutes": round(float(run.minutes()[-1]), 1),
         "choices": {
-            rule: {"step": choice["step"], "scores": run.scores_of(rule)}
+            rule: {"step": choice["step"], "scores": scores.to_dict() if scores else {}}
             for rule, choice in run.choices.items()
+            for scores in [run.scores_of(rule)]
         },
         "curve": [
-            {"step": record.step, **{k: record.scores[k] for k in ("fcd", "excess", "recall")}}
-            for record in run.scored
+            {"step": step, "fcd": scores.fcd, "excess": scores.excess, "recall": scores.recall}
+            for step, scores in run.scored
         ],
     }
 

@@ -48,13 +48,14 @@ def check_weights(state: TrainState) -> None:
 
 def check_classes(epochs: Sequence[EpochRecord]) -> None:
     """Raise Diverged where the last of the epochs has lost the classes that one before it had."""
-    *before, last = [record for record in epochs if record.scores]
-    now = last.scores["class_tv"]
-    best = min((record.scores["class_tv"] for record in before), default=1.0)
+    *before, last = [(record.step, record.scores) for record in epochs if record.scores]
+    step, scores = last
+    now = scores.class_tv
+    best = min((each.class_tv for _, each in before), default=1.0)
     if best <= _SOUND_CLASS_TV and now > _COLLAPSED_CLASS_TV:
         raise Diverged(
-            f"iteration {last.step}: the class shares of the images are {now:.2f} off those of "
-            f"real ones (total variation), {best:.2f} before; FCD {last.scores['fcd']:.1f}"
+            f"iteration {step}: the class shares of the images are {now:.2f} off those of "
+            f"real ones (total variation), {best:.2f} before; FCD {scores.fcd:.1f}"
         )
 
 

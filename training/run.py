@@ -25,6 +25,7 @@ from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import add_facts, read_config
 from training.run_folder.folder import RunFolder, RunFolderError, newest_run
 from training.run_folder.resume_settings import for_more
+from training.run_folder.scores import shown
 
 if TYPE_CHECKING:
     from training.engine.distributed import Ranks
@@ -122,10 +123,7 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
         scores = verdict.scores[rule]
         print(
             f"  best by {rule}: epoch {choice.epoch}, {choice.checkpoint} ({choice.why})\n"
-            f"    FCD {scores.fcd:.3f}, excess {scores.excess:.2%}, KID {scores.kid:.5f}, "
-            f"precision {scores.precision:.3f}, recall {scores.recall:.3f}, coverage "
-            f"{scores.coverage:.3f}"
-            + (f", class shares {scores.class_tv:.3f} off" if len(scores.class_counts) > 1 else "")
+            f"    {', '.join(f'{score.title} {score.text(scores)}' for score in shown(scores))}"
         )
     print(
         f"  {scores.images} fresh images against as many {scores.split} images, floor "
@@ -134,7 +132,7 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
         f"  nearest training image {verdict.memory.generated:.1f} grey levels away, that of real "
         f"images {verdict.memory.real:.1f}: see nearest.png\n"
         f"{_classes(verdict.classes)}"
-        f"  {in_words(timer.seconds())}\n"
+        f"  it took {in_words(timer.seconds())}\n"
         f"export the choice by {verdict.rule}: python -m export.run {result.run_dir}"
     )
 

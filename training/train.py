@@ -26,7 +26,7 @@ from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_us
 from training.run_folder.origin import describe, describe_machine
 from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import extractor_for
-from training.scoring.scores import reference_for
+from training.scoring.reference import reference_for
 from training.scoring.verdict import Verdict, judge
 from training.training_loop import Run, TrainingError
 
@@ -132,8 +132,9 @@ def _train(
         save_real_images(images, folder.real)
         cache = config.data.data_dir / "extractors"
         sweep(cache, seconds=3600)  # other runs share it: leave them time
-        extractor = extractor_for(images, cache, device)
-        reference = reference_for(extractor, images, test=None)
+        with timer.phase("reference"):
+            extractor = extractor_for(images, cache, device)
+            reference = reference_for(extractor, images, test=None)
         with Interruption() as interruption:
             run = Run(
                 config, provenance, saves, state, batches, engine, history, reference, interruption,

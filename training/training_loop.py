@@ -28,7 +28,8 @@ from training.run_folder.config_file import add_facts
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import History
 from training.run_folder.resume import Saves, what_is_saved
-from training.scoring.scores import SELECTION_SEED, Reference
+from training.run_folder.scores import Scores
+from training.scoring.reference import SELECTION_SEED, Reference
 from training.scoring.selection import RULES, choose, prune, write_best
 from training.scoring.subject import Subject
 
@@ -118,7 +119,7 @@ class Run:
         """What is due at this step: a grid, the end of an epoch with its checkpoint, a save."""
         step = self.state.step
         epoch_ends = step in {epoch_end, total}
-        scores: dict[str, Any] = {}
+        scores: Scores | None = None
         if epoch_ends or step in grids:
             check_weights(self.state)  # or what is shown and kept would not be finite either
             with self.timer.phase("average"):
@@ -154,16 +155,16 @@ class Run:
             self._records.iterations(self.state.step, losses, speed)
         return float(losses[-1, 0]), float(losses[-1, 1])
 
-    def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> dict[str, Any]:
+    def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> Scores | None:
         """Of the generator at an epoch's end: at the first, the last, and every so often."""
         every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
         if not last and epochs_before > 0 and before // every == self.state.step // every:
-            return {}
+            return None
         with self.timer.phase("scores"):
-            return self.reference.score(Subject.of(generator), SELECTION_SEED).to_dict()
+            return self.reference.score(Subject.of(generator), SELECTION_SEED)
 
     def _end_epoch(
-        self, epoch: int, generator: Generator, scores: dict[str, Any], finished: bool
+        self, epoch: int, generator: Generator, scores: Scores | None, finished: bool
     ) -> None:
         state, batch_size = self.state, self.batches.batch_size
         record = self.history.record_epoch(epoch, state.step, batch_size, scores, finished=finished)
@@ -171,7 +172,7 @@ class Run:
             check_classes(self.history.epochs)
         with self.timer.phase("records"):
             self._records.epoch(record)
-        kept = {"loss_g": record.loss_g, **scores}
+        kept = {"loss_g": record.loss_g, **(scores.to_dict() if scores else {})}
         with self.timer.phase("checkpoints"):
             save_checkpoint(self._folder, state, generator, kept, self.provenance)
 

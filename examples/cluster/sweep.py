@@ -9,6 +9,7 @@ its last save.
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -158,7 +159,7 @@ def _conclude(folder: Path, configs: dict[str, TrainConfig]) -> int:
 
 
 def _excess(run: RunView) -> float:
-    return float(run.scores_of(run.best["rule"])["excess"])
+    return scores.excess if (scores := run.best_scores()) else math.inf
 
 
 def _grid(texts: Sequence[str]) -> dict[str, list[str]]:

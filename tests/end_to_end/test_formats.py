@@ -17,6 +17,7 @@ from training.gan.state import TrainState
 from training.run_folder.checkpoint import load_generator, weights_sha256
 from training.run_folder.folder import RunFolder
 from training.run_folder.resume import Saves
+from training.run_folder.scores import Scores
 from training.run_folder.sealed_file import FORMAT_VERSION, CheckpointError, load, save
 
 FORMATS = Path(__file__).parents[1] / "formats"
@@ -56,7 +57,8 @@ def test_a_save_of_format_1_goes_on(tmp_path: Path) -> None:
         == "188c7212af47102ad40f57d67d733448035879802eb1e61cf08c2bd24b60784d"
     )
     assert (history.steps, history.divergences) == (3, ["iteration 5: loss_g nan"])
-    assert [(record.epoch, record.scores["fcd"]) for record in history.epochs] == [(1, 12.0)]
+    assert [(record.epoch, record.scores) for record in history.epochs] == [(1, Scores(fcd=12.0))]
+    assert history.to_dict()["epochs"][0]["scores"] == {"fcd": 12.0}
     moments = state.optimizer.state[next(state.discriminator.parameters())]
     assert float(moments["step"]) == 7
     assert float(moments["exp_avg"].abs().sum()) == pytest.approx(0.047086331993341446)

@@ -24,8 +24,11 @@ from training.gan.state import TrainState
 from training.run import main
 from training.run_folder.checkpoint import load_generator
 from training.run_folder.history import EpochRecord
+from training.run_folder.scores import Scores
 from training.run_folder.sealed_file import CheckpointError, DamagedError, load, save
 from training.scoring.extractor import extractor_for
+from training.scoring.reference import Reference
+from training.scoring.subject import Subject
 from training.train import train
 
 CPU = torch.device("cpu")
@@ -290,7 +293,7 @@ def test_what_is_not_finite_is_named() -> None:
 
 def test_a_collapsed_class_histogram_is_noticed() -> None:
     def record(epoch: int, class_tv: float | None) -> EpochRecord:
-        scores = {} if class_tv is None else {"class_tv": class_tv, "fcd": 9.0}
+        scores = None if class_tv is None else Scores(class_tv=class_tv, fcd=9.0)
         return EpochRecord(epoch, 10 * epoch, 0, 0, 0, 0, 1, scores)
 
     for shares in ([0.9], [0.9, 0.8], [0.9, 0.1, None, 0.3], [0.25, 0.6]):
@@ -303,13 +306,12 @@ def test_a_collapsed_generator_takes_the_run_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shares = iter([0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1])
-    scores = training_loop.Run._scores
+    score = Reference.score
 
-    def collapsing(self: training_loop.Run, *arguments: Any, **options: Any) -> dict[str, Any]:
-        found = scores(self, *arguments, **options)
-        return found | {"class_tv": next(shares)} if found else found
+    def collapsing(self: Reference, subject: Subject, seed: int) -> Scores:
+        return replace(score(self, subject, seed), class_tv=next(shares, 0.1))
 
-    monkeypatch.setattr(training_loop.Run, "_scores", collapsing)
+    monkeypatch.setattr(Reference, "score", collapsing)
     monkeypatch.setattr(training_loop, "_SAVE_SECONDS", 0.0)
     train(TINY, tmp_path / "run")
     # Scored are steps 4, 11, 22, …: the save of step 11 is the last sound one, those after it,

@@ -17,9 +17,9 @@ def assert_same_run(run_dir: Path, other: Path) -> None:
     for kind in ("iteration", "epoch"):
         assert without_timing(read_lines(run_dir, kind)) == without_timing(read_lines(other, kind))
     for stream, tag in (
-        ("iterations", "each iteration/generator loss"),
-        ("iterations", "at each scoring/FCD (lower is better)"),
-        ("epochs", "epoch mean/D(real)"),
+        ("iterations", "loss/generator"),
+        ("iterations", "quality/fcd"),
+        ("epochs", "epoch/probability_real"),
     ):
         found, expected = (events(run, stream).Scalars(tag) for run in (run_dir, other))
         assert [(e.step, e.value) for e in found] == [(e.step, e.value) for e in expected]

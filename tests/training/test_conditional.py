@@ -27,7 +27,7 @@ from training.run_folder.resume_settings import for_more
 from training.run_folder.sealed_file import load
 from training.scoring.class_scores import score_classes
 from training.scoring.extractor import extractor_for
-from training.scoring.scores import reference_for, split_reals
+from training.scoring.reference import reference_for, split_reals
 from training.scoring.subject import Subject
 from training.train import train
 

@@ -16,7 +16,7 @@ from training.data.images import DataError, Images
 from training.gan.state import TrainState
 from training.scoring.distances import frechet_distance, kernel_distance, nearest
 from training.scoring.extractor import Extractor, extractor_for, random_classifier
-from training.scoring.scores import (
+from training.scoring.reference import (
     SELECTION_SEED,
     Reference,
     reference_for,

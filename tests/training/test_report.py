@@ -53,7 +53,7 @@ def test_the_verdict_comes_first_and_all_else_in_order(report: Path, tiny_run: P
     final = best["final"]["fcd"]
     parts = [
         "Verdict", f"iteration {best['step']} (epoch {best['epoch']})", best["why"],
-        f"{final['fcd']:.3g} floor {final['floor']:.3g}", f"{final['excess']:.2%}"[:-1],
+        f"FCD {final['fcd']:.3f}", f"floor {final['floor']:.3g}", f"{final['excess']:.2%}",
         "Generated", "Real", "Losses of both networks", "Distance from real images",
         "How they grew", "Does it draw all classes alike?", "Learned by heart?",
         f"{best['nearest']['generated']:.1f} grey levels", "Settings", "--latent-dim 10 (100)",
@@ -200,11 +200,11 @@ def test_the_end_of_a_run_writes_it_and_survives_its_failure(
 
 
 def test_counts_of_classes_are_those_of_the_shares(tiny_run: Path) -> None:
-    scores = read_run(tiny_run).scored[-1].scores
-    generated, real = np.array(scores["class_counts"]), np.array(scores["real_class_counts"])
-    assert generated.sum() == real.sum() == scores["images"] == 898
+    _, scores = read_run(tiny_run).scored[-1]
+    generated, real = np.array(scores.class_counts), np.array(scores.real_class_counts)
+    assert generated.sum() == real.sum() == scores.images == 898
     assert len(real) == 10
-    assert scores["class_tv"] == pytest.approx(np.abs(generated - real).sum() / 2 / 898)
+    assert scores.class_tv == pytest.approx(np.abs(generated - real).sum() / 2 / 898)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

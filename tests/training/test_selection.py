@@ -7,6 +7,7 @@ import pytest
 
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
+from training.run_folder.scores import Scores
 from training.scoring.selection import RULES, choose, prune, write_best
 
 
@@ -17,7 +18,7 @@ def epoch(
     coverage: float = 0.9,
     class_tv: float = 0.0,
 ) -> EpochRecord:
-    scores = {"fcd": fcd, "coverage": coverage, "class_tv": class_tv} if fcd is not None else {}
+    scores = None if fcd is None else Scores(fcd=fcd, coverage=coverage, class_tv=class_tv)
     return EpochRecord(number, 10 * number, loss_g, 0, 0, 0, 1, scores)
 
 

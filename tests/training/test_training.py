@@ -1,6 +1,7 @@
 """A run, from its folder to its resume."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -59,28 +60,41 @@ def test_every_iteration_and_epoch_is_recorded_once(tiny_run: Path) -> None:
 def test_tensorboard_holds_the_same_numbers(tiny_run: Path) -> None:
     iterations = events(tiny_run, "iterations")
     for tag, name in (
-        ("each iteration/generator loss", "loss_g"),
-        ("each iteration/discriminator loss", "loss_d"),
-        ("each iteration/D(real), of real images", "d_real"),
-        ("each iteration/D(fake), of generated images", "d_fake"),
+        ("loss/generator", "loss_g"),
+        ("loss/discriminator", "loss_d"),
+        ("probability/real", "d_real"),
+        ("probability/generated", "d_fake"),
     ):
         scalars = iterations.Scalars(tag)
         records = read_lines(tiny_run, "iteration")
         assert [event.step for event in scalars] == [record["step"] for record in records]
         expected = [record[name] for record in records]
         np.testing.assert_allclose([event.value for event in scalars], expected, rtol=1e-6)
-    assert iterations.Scalars("each iteration/images per second")
-    grids = iterations.Images("samples/images 0 to 63 of seed 0")
+    assert iterations.Scalars("speed/images_per_second")
+    grids = iterations.Images("samples/seed_0")
     assert [event.step for event in grids] == sorted(grid_steps(STEPS))
     epochs = events(tiny_run, "epochs")
-    for name in ("generator loss", "discriminator loss", "D(real)", "D(fake)", "images per second"):
-        scalars = epochs.Scalars(f"epoch mean/{name}")
-        assert [event.step for event in scalars] == list(range(1, 13))
+    tags = epochs.Tags()["scalars"]
+    assert len(tags) == 5
+    for tag in tags:
+        assert [event.step for event in epochs.Scalars(tag)] == list(range(1, 13))
     scored = [record for record in read_lines(tiny_run, "epoch") if record["scores"]]
-    events_of_fcd = iterations.Scalars("at each scoring/FCD (lower is better)")
+    events_of_fcd = iterations.Scalars("quality/fcd")
     assert [event.step for event in events_of_fcd] == [record["step"] for record in scored]
     expected = [record["scores"]["fcd"] for record in scored]
     np.testing.assert_allclose([event.value for event in events_of_fcd], expected, rtol=1e-6)
+
+
+def test_tensorboard_has_short_tags_and_says_what_they_mean(tiny_run: Path) -> None:
+    for stream in ("iterations", "epochs"):
+        board = events(tiny_run, stream)
+        for tag in board.Tags()["scalars"]:
+            assert re.fullmatch(r"[a-z]+/[a-z0-9_]+", tag), tag
+            assert len(tag) <= 30  # its cards cut longer ones
+            description = board.SummaryMetadata(tag).summary_description
+            assert description.endswith("."), tag
+    described = events(tiny_run, "iterations").SummaryMetadata("quality/coverage")
+    assert "higher is better" in described.summary_description
 
 
 def test_tensorboard_sorts_runs_by_their_settings(tiny_run: Path) -> None:
@@ -95,7 +109,7 @@ def test_tensorboard_sorts_runs_by_their_settings(tiny_run: Path) -> None:
     assert settings["betas"].string_value == "0.0 0.99"
     assert contents["session_end_info"].session_end_info.status == STATUS_SUCCESS
     judged = {metric.name.tag for metric in contents["experiment"].experiment.metric_infos}
-    assert "at each scoring/FCD (lower is better)" in judged
+    assert "quality/fcd" in judged
     assert judged <= set(iterations.Tags()["scalars"])
 
 
@@ -136,7 +150,7 @@ def test_the_best_is_shown_by_both_rules(
     for rule in ("fcd", "g-loss"):
         final = best["final"][rule]
         assert f"best by {rule}: epoch {best['choices'][rule]['epoch']}" in output
-        assert f"FCD {final['fcd']:.3f}, excess {final['excess']:.2%}" in output
+        assert f"FCD {final['fcd']:.3f}, excess FCD {final['excess']:.2%}" in output
     again = json.loads((tmp_path / "run" / "best.json").read_text())
     assert again["checkpoint"] == g_loss["checkpoint"]
     assert again["choices"] == best["choices"]
@@ -194,8 +208,8 @@ def test_a_resumed_run_is_as_if_it_had_never_stopped(
         assert without_timing(resumed) == without_timing(whole)
     assert (run_dir / "best.json").read_bytes() == (tiny_run / "best.json").read_bytes()
     for stream, tag in (
-        ("iterations", "each iteration/generator loss"),
-        ("epochs", "epoch mean/generator loss"),
+        ("iterations", "loss/generator"),
+        ("epochs", "epoch/generator_loss"),
     ):
         resumed, whole = (events(run, stream).Scalars(tag) for run in (run_dir, tiny_run))
         assert [(e.step, e.value) for e in resumed] == [(e.step, e.value) for e in whole]

@@ -92,26 +92,27 @@ def probability_chart(run: RunView) -> Chart:
 
 def fcd_chart(run: RunView) -> Chart:
     """The FCD of the scored checkpoints, and what both rules chose."""
-    steps = [record.step for record in run.scored]
-    values = [record.scores["fcd"] for record in run.scored]
-    floor = run.scored[0].scores["floor"]
+    values = {step: scores.fcd for step, scores in run.scored}
+    _, first = run.scored[0]
+    floor = first.floor
 
     def draw(axes: Axes) -> None:
-        axes.plot(steps, values, "o-", color=_HUES["generator"], ms=3, label="FCD")
+        axes.plot(
+            list(values), list(values.values()), "o-", color=_HUES["generator"], ms=3, label="FCD"
+        )
         axes.axhline(floor, color=_HUES["real"], lw=1.2, label=f"floor {floor:.3g}")
-        _mark_choices(axes, run, dict(zip(steps, values, strict=True)))
-        if 0 < 20 * floor < max(values):
+        _mark_choices(axes, run, values)
+        if 0 < 20 * floor < max(values.values()):
             _log_axis(axes)
         else:
             axes.set_ylim(0, None)
         axes.set_xlabel("iteration")
         axes.set_ylabel("FCD (squared feature distance)")
 
-    images = run.scored[0].scores["images"]
     return _chart(
         "Distance from real images",
-        f"FCD of every scored checkpoint on one noise, {images:,} images, lower is better. The "
-        f"floor is what other real images have. Dashed: what each rule chose.",
+        f"FCD of every scored checkpoint on one noise, {first.images:,} images; lower is better. "
+        f"The floor is the FCD of other real images. Dashed: what each rule chose.",
         draw,
     )
 
@@ -144,12 +145,12 @@ def comparison_chart(runs: Sequence[RunView], names: Sequence[str]) -> Chart:
         for i, (run, name) in enumerate(zip(runs, names, strict=True)):
             minutes = dict(zip([r.step for r in run.epochs], run.minutes(), strict=True))
             axes.plot(
-                [minutes[record.step] for record in run.scored],
-                [100 * record.scores["excess"] for record in run.scored],
+                [minutes[step] for step, _ in run.scored],
+                [100 * scores.excess for _, scores in run.scored],
                 marker="o", ms=3, color=_RUNS[i % len(_RUNS)], label=name,
                 ls="-" if i < len(_RUNS) else "--",
             )  # fmt: skip
-        if all(record.scores["excess"] > 0 for run in runs for record in run.scored):
+        if all(scores.excess > 0 for run in runs for _, scores in run.scored):
             _log_axis(axes)
         axes.set_xlabel("training (minutes)")
         axes.set_ylabel("excess FCD (%)")

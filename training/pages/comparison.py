@@ -1,13 +1,13 @@
 """Runs side by side: the settings that differ, scores and speed, as a table and as a page."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from training.config import differences, option, options
 from training.pages.run_view import RunView
+from training.run_folder.scores import SCORES
 
 
 @dataclass(frozen=True)
@@ -18,27 +18,6 @@ class Row:
     cells: tuple[str, ...]
     best: frozenset[int] = frozenset()
     """Which of them are the best; none where there is no better and worse."""
-
-
-@dataclass(frozen=True)
-class _Score:
-    """A line of the table about scores."""
-
-    name: str
-    value: Callable[[dict[str, Any]], float]
-    form: str
-    highest: bool = False
-
-
-_SCORES = (
-    _Score("FCD", lambda scores: scores["fcd"], ".3f"),
-    _Score("excess FCD", lambda scores: scores["excess"], ".2%"),
-    _Score("KID", lambda scores: scores["kid"], ".5f"),
-    _Score("precision", lambda scores: scores["precision"], ".3f", highest=True),
-    _Score("recall", lambda scores: scores["recall"], ".3f", highest=True),
-    _Score("coverage", lambda scores: scores["coverage"], ".3f", highest=True),
-    _Score("class shares off", lambda scores: scores["class_tv"], ".3f"),
-)
 
 
 def compare(runs: Sequence[RunView]) -> dict[str, list[Row]]:
@@ -141,21 +120,17 @@ def _scores(runs: Sequence[RunView]) -> list[Row]:
         Row("chosen by", tuple(run.best.get("rule", "-") for run in runs)),
         Row("iteration", tuple(f"{run.best['step']:,}" if run.best else "-" for run in runs)),
     ]
-    for score in _SCORES:
-        values = [score.value(scores) if (scores := _best_scores(run)) else None for run in runs]
-        row = _row(score.name, values, score.form, highest=score.highest)
-        comparable = score.name == "excess FCD" or _measured_alike(runs)
+    for score in SCORES:
+        found = [run.best_scores() for run in runs]
+        values = [score.value(scores) if scores else None for scores in found]
+        row = _row(score.title, values, score.format, highest=score.higher_is_better)
+        comparable = score.name == "excess" or _measured_alike(runs)
         rows.append(row if comparable else Row(row.name, row.cells))
     return rows
 
 
 def _measured_alike(runs: Sequence[RunView]) -> bool:
-    measures = {
-        (scores["extractor_sha256"], scores["split"], scores["images"], scores["floor"])
-        for run in runs
-        if (scores := _best_scores(run))
-    }
-    return len(measures) <= 1
+    return len({scores.measure for run in runs if (scores := run.best_scores())}) <= 1
 
 
 def _speed(runs: Sequence[RunView]) -> list[Row]:
@@ -170,10 +145,6 @@ def _speed(runs: Sequence[RunView]) -> list[Row]:
         Row("minutes of training", tuple(_number(value, ".1f") for value in trained)),
         Row("minutes until the best", tuple(_number(value, ".1f") for value in until_best)),
     ]
-
-
-def _best_scores(run: RunView) -> dict[str, Any]:
-    return run.scores_of(run.best["rule"]) if run.best else {}
 
 
 def _row(name: str, values: Sequence[float | None], form: str, *, highest: bool) -> Row:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.config import RECIPES, TrainConfig, grouped, option
 from training.pages.run_view import RunView, read_run
+from training.run_folder.scores import SCORES, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,7 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
         run=run,
         made=f"{datetime.now():%Y-%m-%d %H:%M}",
         rules=_rules(run),
+        table=_shown_scores(run),
         pictures=pictures,
         frames=[(step, embedded(path)) for step, path in _frames(run)],
         charts=_charts(run),
@@ -64,6 +66,12 @@ def _rules(run: RunView) -> list[dict[str, Any]]:
         {**choice, "scores": run.scores_of(rule)}
         for rule, choice in sorted(run.choices.items(), key=lambda item: item[0] != asked)
     ]
+
+
+def _shown_scores(run: RunView) -> list[Score]:
+    """The scores that say something about this run."""
+    labelled = len(run.facts.get("class_names", [])) > 1
+    return [score for score in SCORES if labelled or not score.needs_classes]
 
 
 def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
@@ -97,13 +105,14 @@ def _charts(run: RunView) -> dict[str, Any]:
     charts = {"losses": loss_chart(run), "probabilities": probability_chart(run)}
     if run.scored:
         charts["fcd"] = fcd_chart(run)
-        last, of = run.scored[-1].scores, f"of iteration {run.scored[-1].step:,}"
-        if run.best and (scores := run.scores_of(run.best["rule"])):
-            last, of = scores, "of the best checkpoint"
+        step, last = run.scored[-1]
+        best = run.best_scores()
+        of = "of the best checkpoint" if best else f"of iteration {step:,}"
+        scores = best or last
         names = run.facts.get("class_names", [])
-        if 1 < len(names) <= _MOST_CLASSES and "class_counts" in last:
+        if 1 < len(names) <= _MOST_CLASSES and scores.class_counts:
             charts["classes"] = class_chart(
-                names, last["class_counts"], last["real_class_counts"], of
+                names, scores.class_counts, scores.real_class_counts, of
             )
     return charts
 

@@ -1,7 +1,7 @@
 """What a run folder says of its run, while that goes on as well. No torch."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from training.config import ConfigError, TrainConfig
 from training.run_folder.config_file import read_config
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
+from training.run_folder.scores import Scores
 
 LOSSES = ("loss_g", "loss_d", "d_real", "d_fake")
 """The columns of `RunView.losses`, as metrics.jsonl names them."""
@@ -56,20 +57,22 @@ class RunView:
         return choices
 
     @cached_property
-    def scored(self) -> list[EpochRecord]:
-        """The epochs whose checkpoints have scores."""
-        return [record for record in self.epochs if record.scores]
+    def scored(self) -> list[tuple[int, Scores]]:
+        """The steps whose checkpoints have scores, and these."""
+        return [(record.step, record.scores) for record in self.epochs if record.scores]
 
-    def scores_of(self, rule: str) -> dict[str, Any]:
-        """Of the choice by a rule: on fresh noise once finished, else as it was chosen by.
+    def scores_of(self, rule: str) -> Scores | None:
+        """The scores of a rule's choice: on fresh noise once finished, else as it was chosen by.
 
-        Empty where its checkpoint was not scored.
+        None where its checkpoint was not scored.
         """
         if self.finished:
-            final: dict[str, Any] = self.best["final"][rule]
-            return final
-        step = self.choices[rule]["step"]
-        return next((record.scores for record in self.scored if record.step == step), {})
+            return Scores.from_dict(self.best["final"][rule])
+        return dict(self.scored).get(self.choices[rule]["step"])
+
+    def best_scores(self) -> Scores | None:
+        """The scores of the choice by the rule that was asked for; None where there are none."""
+        return self.scores_of(self.best["rule"]) if self.best else None
 
     def minutes(self) -> NDArray[np.float64]:
         """Of training until each epoch's end; without scoring, saving, drawing and compiling."""
@@ -114,7 +117,6 @@ def _read_metrics(path: Path) -> tuple[list[int], list[list[float]], list[EpochR
     steps: list[int] = []
     losses: list[list[float]] = []
     epochs: list[EpochRecord] = []
-    known = {f.name for f in fields(EpochRecord)}
     if not path.exists():
         return steps, losses, epochs
     with path.open(encoding="utf-8") as lines:
@@ -126,5 +128,5 @@ def _read_metrics(path: Path) -> tuple[list[int], list[list[float]], list[EpochR
                 steps.append(record["step"])
                 losses.append([record[name] for name in LOSSES])
             else:
-                epochs.append(EpochRecord(**{k: v for k, v in record.items() if k in known}))
+                epochs.append(EpochRecord.from_dict(record))
     return steps, losses, epochs

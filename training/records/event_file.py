@@ -7,10 +7,11 @@ folder are read in the order in which they were begun, whatever the clock says.
 import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 _PREFIX = "events.out.tfevents."
@@ -19,13 +20,15 @@ _PREFIX = "events.out.tfevents."
 class EventFile:
     """A new event file of a folder; what earlier ones hold from `purge_step` on is dropped."""
 
-    def __init__(self, folder: Path, purge_step: int) -> None:
+    def __init__(self, folder: Path, purge_step: int, descriptions: Mapping[str, str]) -> None:
+        """descriptions: what TensorBoard says about a tag, by tag."""
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard sorts the files by name, which begins with the second they were begun in.
         seconds = [int(path.name.removeprefix(_PREFIX)[:10]) for path in folder.glob(f"{_PREFIX}*")]
         number = max(int(time.time()), max(seconds, default=0) + 1)
         self._file = (folder / f"{_PREFIX}{number:010d}.{platform.node()}").open("wb")
         self._writer = RecordWriter(self._file)
+        self._undescribed = dict(descriptions)
         self._event(Event(step=purge_step, file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
         self._event(Event(step=purge_step, session_log=start))
@@ -36,7 +39,15 @@ class EventFile:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Numbers at a step, by tag."""
-        pairs = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        pairs = [
+            Summary.Value(
+                tag=tag,
+                simple_value=value,
+                # TensorBoard keeps what came with the first value of a tag.
+                metadata=SummaryMetadata(summary_description=self._undescribed.pop(tag, "")),
+            )
+            for tag, value in values.items()
+        ]
         self.add(step, Summary(value=pairs))
 
     def sync(self) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,33 +16,33 @@ from training.gan.networks import Generator
 from training.records.event_file import EventFile
 from training.records.samples import GRID_IMAGES, draw
 from training.run_folder.history import EpochRecord
+from training.run_folder.scores import SCORES
 
-# Names in metrics.jsonl (as the fields of `Losses`) and in TensorBoard. That makes groups of what
-# comes before the slash, sorts them, and shows the first two of them opened.
-_TAGS = {
-    "loss_g": "each iteration/generator loss",
-    "loss_d": "each iteration/discriminator loss",
-    "d_real": "each iteration/D(real), of real images",
-    "d_fake": "each iteration/D(fake), of generated images",
+# What a step measures: its name in metrics.jsonl (the fields of `Losses`), its tag in TensorBoard
+# and the tag's description there. TensorBoard groups tags by the word before the slash.
+_STEP = {
+    "loss_g": ("loss/generator", "The generator's loss, of each iteration."),
+    "loss_d": ("loss/discriminator", "The discriminator's loss, of each iteration."),
+    "d_real": (
+        "probability/real",
+        "Mean probability that the discriminator gave a batch of real images.",
+    ),
+    "d_fake": (
+        "probability/generated",
+        "Mean probability that the discriminator gave a batch of generated images.",
+    ),
 }
-_SPEED_TAG = "each iteration/images per second"
-_SCORE_TAGS = {
-    "fcd": "at each scoring/FCD (lower is better)",
-    "excess": "at each scoring/excess FCD (0 is real, 1 far away)",
-    "kid": "at each scoring/KID (lower is better)",
-    "precision": "at each scoring/precision (higher is better)",
-    "recall": "at each scoring/recall (higher is better)",
-    "coverage": "at each scoring/coverage (higher is better)",
-    "class_tv": "at each scoring/class shares off (lower is better)",
+_SPEED = ("speed/images_per_second", "Real images that the training steps took in a second.")
+# The same, of the means of an epoch.
+_EPOCH = {
+    "loss_g": ("epoch/generator_loss", "The generator's loss, mean of the epoch."),
+    "loss_d": ("epoch/discriminator_loss", "The discriminator's loss, mean of the epoch."),
+    "d_real": ("epoch/probability_real", "probability/real, mean of the epoch."),
+    "d_fake": ("epoch/probability_generated", "probability/generated, mean of the epoch."),
+    "images_per_second": ("epoch/images_per_second", "speed/images_per_second, of the epoch."),
 }
-_EPOCH_TAGS = {
-    "loss_g": "epoch mean/generator loss",
-    "loss_d": "epoch mean/discriminator loss",
-    "d_real": "epoch mean/D(real)",
-    "d_fake": "epoch mean/D(fake)",
-    "images_per_second": "epoch mean/images per second",
-}
-_SAMPLES_TAG = "samples/images 0 to 63 of seed 0"
+_SAMPLES_TAG = "samples/seed_0"
+_SCORES = {score.tag: score.description for score in SCORES}
 
 
 class Records:
@@ -69,12 +68,18 @@ class Records:
         with ExitStack() as stack:
             self._metrics = stack.enter_context(metrics.open("a", encoding="utf-8"))
             self._iterations = stack.enter_context(
-                closing(EventFile(board / "iterations", step + 1))
+                closing(
+                    EventFile(
+                        board / "iterations", step + 1, dict([*_STEP.values(), _SPEED]) | _SCORES
+                    )
+                )
             )
-            self._epochs = stack.enter_context(closing(EventFile(board / "epochs", epoch + 1)))
+            self._epochs = stack.enter_context(
+                closing(EventFile(board / "epochs", epoch + 1, dict(_EPOCH.values())))
+            )
             self._open = stack.pop_all()
         # What a run is judged by there, beside its settings.
-        judged = dict.fromkeys([*_SCORE_TAGS.values(), _TAGS["loss_g"], _TAGS["loss_d"]])
+        judged = dict.fromkeys([*_SCORES, _STEP["loss_g"][0], _STEP["loss_d"][0]])
         columns, start, self._end = hparams(settings, judged)
         self._iterations.add(step, columns)
         self._iterations.add(step, start)
@@ -91,20 +96,20 @@ class Records:
         """The steps up to `last_step`; losses: (steps, 4) in the order of `Losses`."""
         first = last_step - len(losses) + 1
         for step, row in enumerate(losses.tolist(), start=first):
-            self._line({"kind": "iteration", "step": step, **dict(zip(_TAGS, row, strict=True))})
-            self._iterations.scalars(step, dict(zip(_TAGS.values(), row, strict=True)))
-        self._iterations.scalars(last_step, {_SPEED_TAG: images_per_second})
+            self._line({"kind": "iteration", "step": step, **dict(zip(_STEP, row, strict=True))})
+            tags = (tag for tag, _ in _STEP.values())
+            self._iterations.scalars(step, dict(zip(tags, row, strict=True)))
+        self._iterations.scalars(last_step, {_SPEED[0]: images_per_second})
 
     def epoch(self, record: EpochRecord) -> None:
         """The means of an epoch."""
-        values = asdict(record)
+        values = record.to_dict()
         self._line({"kind": "epoch", **values})
-        means = {tag: values[name] for name, tag in _EPOCH_TAGS.items()}
+        means = {tag: values[name] for name, (tag, _) in _EPOCH.items()}
         self._epochs.scalars(record.epoch, means)
-        scores = {
-            tag: record.scores[name] for name, tag in _SCORE_TAGS.items() if name in record.scores
-        }
-        self._iterations.scalars(record.step, scores)
+        if record.scores:
+            scores = {score.tag: score.value(record.scores) for score in SCORES}
+            self._iterations.scalars(record.step, scores)
 
     def samples(self, step: int, generator: Generator) -> None:
         """The grid of images 0 to 63 of seed 0, the same that the sampler draws."""

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 Phase = Literal[
-    "start",  # data, networks, extractor, real images' features; PyTorch's import from the command
+    "start",  # imports, data, networks
     "engine",  # compiling, capturing, comparing
+    "reference",  # features of real images; the classifier that finds them, if it is trained now
     "steps",
     "records",  # metrics.jsonl, TensorBoard
     "average",  # BatchNorm statistics of the averaged generator

@@ -1,10 +1,13 @@
 """What a run has measured so far: means of every epoch, and sums of the one in progress."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from training.run_folder.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,19 @@ class EpochRecord:
     d_real: float
     d_fake: float
     images_per_second: float
-    scores: dict[str, Any] = field(default_factory=dict)
-    """Of that checkpoint, as `quality.Scores`; empty where it was not scored."""
+    scores: Scores | None = None
+    """Scores of that checkpoint; None where it was not scored."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return vars(self) | {"scores": self.scores.to_dict() if self.scores else {}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The record that `to_dict` made `values` of. Ignores unknown keys."""
+        known = {f.name for f in fields(cls)} & values.keys()
+        scores = Scores.from_dict(values.get("scores", {}))
+        return cls(**{name: values[name] for name in known} | {"scores": scores})
 
 
 @dataclass
@@ -45,11 +59,11 @@ class History:
         self.seconds += seconds
 
     def record_epoch(
-        self, epoch: int, step: int, batch_size: int, scores: dict[str, Any], *, finished: bool
+        self, epoch: int, step: int, batch_size: int, scores: Scores | None, *, finished: bool
     ) -> EpochRecord:
         """The record of the epoch in progress, now the last of `epochs`.
 
-        scores: of its checkpoint; may be empty.
+        scores: of its checkpoint; None where it was not scored.
         finished: False where the run ends within the epoch; its sums stay, to go on with.
         """
         loss_g, loss_d, d_real, d_fake = (total / self.steps for total in self.sums)
@@ -66,10 +80,10 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return asdict(self) | {"epochs": [record.to_dict() for record in self.epochs]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """What `to_dict` gave."""
-        epochs = [EpochRecord(**record) for record in values["epochs"]]
+        epochs = [EpochRecord.from_dict(record) for record in values["epochs"]]
         return cls(**{**values, "epochs": epochs})

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from training.scoring.distances import frechet_distance, mean_and_covariance
-from training.scoring.scores import Reference
+from training.scoring.reference import Reference
 from training.scoring.subject import Subject
 
 _FEWEST = 2  # images that a covariance needs

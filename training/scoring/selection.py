@@ -9,6 +9,7 @@ from typing import Any
 from inference.writing.files import atomic_write
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
+from training.run_folder.scores import Scores
 
 RULES = ("fcd", "g-loss")
 
@@ -43,8 +44,8 @@ def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
     it is the only one.
     """
     if rule == "fcd":
-        candidates, why = _sound(epochs)
-        ranked = sorted((record.scores["fcd"], record.step, record.epoch) for record in candidates)
+        scored, why = _sound(epochs)
+        ranked = sorted((scores.fcd, record.step, record.epoch) for record, scores in scored)
     else:
         candidates = list(epochs[1:] or epochs)
         why = f"lowest mean generator loss of {len(candidates)} epochs"
@@ -87,23 +88,28 @@ def prune(folder: RunFolder, epochs: Sequence[EpochRecord], earlier: int = 0) ->
 
 def _best_yet_to_be(epochs: Sequence[EpochRecord]) -> set[int]:
     """Steps that `choose` may come to take by fcd once there is a better coverage: see `_sound`."""
-    ranked = sorted((r for r in epochs if r.scores), key=lambda r: (r.scores["fcd"], r.step))
-    steps, most = {ranked[0].step}, -1.0
-    for record in ranked:
-        if record.scores["class_tv"] <= _MOST_CLASS_TV and record.scores["coverage"] > most:
+    ranked = sorted(_scored(epochs), key=lambda each: (each[1].fcd, each[0].step))
+    steps, most = {ranked[0][0].step}, -1.0
+    for record, scores in ranked:
+        if scores.class_tv <= _MOST_CLASS_TV and scores.coverage > most:
             steps.add(record.step)
-            most = record.scores["coverage"]
+            most = scores.coverage
     return steps
 
 
-def _sound(epochs: Sequence[EpochRecord]) -> tuple[list[EpochRecord], str]:
+def _scored(epochs: Sequence[EpochRecord]) -> list[tuple[EpochRecord, Scores]]:
+    """The scored epochs, with their scores."""
+    return [(record, record.scores) for record in epochs if record.scores]
+
+
+def _sound(epochs: Sequence[EpochRecord]) -> tuple[list[tuple[EpochRecord, Scores]], str]:
     """The scored epochs without a collapsed one, and how that was found out."""
-    scored = [record for record in epochs if record.scores]
-    least = _LEAST_COVERAGE * max(record.scores["coverage"] for record in scored)
+    scored = _scored(epochs)
+    least = _LEAST_COVERAGE * max(scores.coverage for _, scores in scored)
     sound = [
-        record
-        for record in scored
-        if record.scores["coverage"] >= least and record.scores["class_tv"] <= _MOST_CLASS_TV
+        (record, scores)
+        for record, scores in scored
+        if scores.coverage >= least and scores.class_tv <= _MOST_CLASS_TV
     ]
     why = f"lowest FCD of {len(scored)} scored checkpoints"
     if not sound:

@@ -14,11 +14,12 @@ from training.records.samples import class_grid
 from training.run_folder.checkpoint import load_generator
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
+from training.run_folder.scores import Scores
 from training.run_folder.sealed_file import load
 from training.scoring.class_scores import ClassScore, score_classes
 from training.scoring.distances import nearest
 from training.scoring.extractor import Extractor
-from training.scoring.scores import SELECTION_SEED, Scores, reference_for
+from training.scoring.reference import SELECTION_SEED, reference_for
 from training.scoring.selection import RULES, Choice, choose, write_best
 from training.scoring.subject import Subject
 

@@ -1,16 +1,16 @@
-"""Scores that say how good generated images are, in the features of an extractor.
+"""Real images to score generated ones against, in the features of an extractor.
 
 Every score names what it was measured with; two scores compare only if that is the same. The
 excess, (FCD - floor) / trace of the real features' covariance, compares across extractors too.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from training.data.images import DataError, Images
+from training.run_folder.scores import Scores
 from training.scoring.distances import (
     NEIGHBOURS,
     ROWS,
@@ -27,45 +27,6 @@ IMAGES = 10_000
 """Generated, and real, images in a score, where the data set has twice as many."""
 SELECTION_SEED = 2**62
 """Noise that checkpoints are compared on; the one chosen is scored again on the next seed's."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How near generated images are to real ones, and how that was measured."""
-
-    fcd: float
-    """Fréchet classifier distance, as Heusel et al. 2017 (arXiv 1706.08500) in other features."""
-    excess: float
-    """(FCD - floor) / trace: 0 for real images, 1 for far away."""
-    kid: float
-    """Unbiased squared MMD with a cubic kernel. Bińkowski et al. 2018, arXiv 1801.01401."""
-    precision: float
-    """Share of generated images within the real ones. Kynkäänniemi et al. 2019, k = 5."""
-    recall: float
-    """Share of real images within the generated ones. Kynkäänniemi et al. 2019, k = 5."""
-    coverage: float
-    """Share of real images with a generated one near. Naeem et al. 2020, k = 5."""
-    class_tv: float
-    """Total variation between the predicted classes of generated and real images, 0 … 1."""
-    class_counts: list[int]
-    """Generated images by predicted class."""
-    real_class_counts: list[int]
-    """The same of real images."""
-    images: int
-    """Generated images, and real ones."""
-    split: str
-    """Which real ones: "train" or "test"."""
-    floor: float
-    """FCD of as many other real images."""
-    trace: float
-    """Of the covariance of the real images' features."""
-    extractor: str
-    """"shipped", "trained" or "random"."""
-    extractor_sha256: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
 
 class Seen(NamedTuple):

@@ -1,0 +1,124 @@
+"""The scores of a checkpoint: their values, and how each is called and printed. No torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How near generated images are to real ones, and how that was measured.
+
+    Files from before a score was measured lack it; it is NaN, or empty, then.
+    """
+
+    fcd: float = math.nan
+    """Fréchet classifier distance, as Heusel et al. 2017 (arXiv 1706.08500) in other features."""
+    excess: float = math.nan
+    """(FCD - floor) / trace: 0 for real images, 1 for far away."""
+    kid: float = math.nan
+    """Unbiased squared MMD with a cubic kernel. Bińkowski et al. 2018, arXiv 1801.01401."""
+    precision: float = math.nan
+    """Share of generated images within the real ones. Kynkäänniemi et al. 2019, k = 5."""
+    recall: float = math.nan
+    """Share of real images within the generated ones. Kynkäänniemi et al. 2019, k = 5."""
+    coverage: float = math.nan
+    """Share of real images with a generated one near. Naeem et al. 2020, k = 5."""
+    class_tv: float = math.nan
+    """Total variation between the predicted classes of generated and real images, 0 … 1."""
+    class_counts: list[int] = field(default_factory=list)
+    """Generated images by predicted class."""
+    real_class_counts: list[int] = field(default_factory=list)
+    """Real images by predicted class."""
+    images: int = 0
+    """Generated images; as many real ones."""
+    split: str = ""
+    """Which real images: "train" or "test"."""
+    floor: float = math.nan
+    """FCD between these real images and as many other real images."""
+    trace: float = math.nan
+    """Trace of the covariance of the real images' features."""
+    extractor: str = ""
+    """"shipped", "trained" or "random"."""
+    extractor_sha256: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measured values, as JSON has them."""
+        return {name: value for name, value in vars(self).items() if not _missing(value)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self | None:
+        """The scores that `to_dict` made `values` of; None for no values. Ignores unknown keys."""
+        known = {f.name for f in fields(cls)} & values.keys()
+        return cls(**{name: values[name] for name in known}) if values else None
+
+    @property
+    def measure(self) -> tuple[str, str, int, float]:
+        """What they were measured with: scores compare only where this is the same."""
+        return self.extractor_sha256, self.split, self.images, self.floor
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one of the scores is called, printed and ranked."""
+
+    name: str
+    """The field of `Scores`."""
+    title: str
+    format: str
+    meaning: str
+    """For a reader who meets it for the first time."""
+    higher_is_better: bool = False
+    needs_classes: bool = False
+
+    @property
+    def tag(self) -> str:
+        """Its name in TensorBoard."""
+        return f"quality/{self.title.replace(' ', '_').lower()}"
+
+    @property
+    def description(self) -> str:
+        """Its meaning, and which direction is better."""
+        return f"{self.meaning}; {'higher' if self.higher_is_better else 'lower'} is better."
+
+    def value(self, scores: Scores) -> float:
+        """NaN where it was not measured."""
+        found: float = getattr(scores, self.name)
+        return found
+
+    def text(self, scores: Scores | None) -> str:
+        """The value as it is shown to a person; "-" where there is none."""
+        value = math.nan if scores is None else self.value(scores)
+        return "-" if math.isnan(value) else format(value, self.format)
+
+
+SCORES = (
+    Score("fcd", "FCD", ".3f", "Fréchet distance from real images, in a classifier's features"),
+    Score(
+        "excess",
+        "excess FCD",
+        ".2%",
+        "FCD beyond that of other real images: 0 % is real, 100 % is far away",
+    ),
+    Score("kid", "KID", ".5f", "kernel distance from real images, in a classifier's features"),
+    Score("precision", "precision", ".3f", "share of its images that look real", True),
+    Score("recall", "recall", ".3f", "share of real images that it can draw", True),
+    Score("coverage", "coverage", ".3f", "share of real images with a generated one near", True),
+    Score(
+        "class_tv",
+        "class shares",
+        ".3f",
+        "share of its images in other classes than real images (total variation)",
+        needs_classes=True,
+    ),
+)
+
+
+def shown(scores: Scores) -> list[Score]:
+    """The scores that say something about these images."""
+    return [score for score in SCORES if not score.needs_classes or len(scores.class_counts) > 1]
+
+
+def _missing(value: Any) -> bool:
+    return value in ([], "", 0) if not isinstance(value, float) else math.isnan(value)
