@@ -6,6 +6,7 @@ error. Here a CUDA session is created strictly and its provider is read back.
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,11 @@ from .cuda import require_cuda
 from .driver import ProviderError
 
 if TYPE_CHECKING:
+    from .device import Context
     from .streams import Stream
+
+OnStream = Callable[["Context"], bytes]
+"""Makes the model that runs on a stream of ours, on a device."""
 
 # "inference" in a checkout, "ganpack" in the wheel.
 _PACKAGE = __name__.removesuffix(".runtime.session")
@@ -69,12 +74,12 @@ def open_session(
     """
     if isinstance(settings, str):
         settings = SessionSettings(settings)
-    session, provider, _ = open_somewhere(model, settings, convolutions, on_stream=False)
+    session, provider, _ = open_somewhere(model, settings, convolutions, on_stream=None)
     return session, provider
 
 
 def open_somewhere(
-    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: bool
+    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: OnStream | None
 ) -> tuple[Any, str, "Stream | None"]:
     """What `open_session` returns, and the stream of ours that it runs on."""
     if settings.provider != "cpu":
@@ -95,7 +100,7 @@ def open_somewhere(
 
 
 def _open_cuda(
-    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: bool
+    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: OnStream | None
 ) -> tuple[Any, "Stream | None"]:
     """A session with every node on CUDA, and its stream, or ProviderError."""
     require_cuda(runtime(), settings.device, convolutions=convolutions)
@@ -106,14 +111,16 @@ def _open_cuda(
     if settings.device:  # onnxruntime 1.26 and later print a warning wherever it is named
         cuda["device_id"] = str(settings.device)
     stream = None
-    if on_stream:
+    network = model
+    if on_stream is not None:
         from .device import Context  # nothing for a host that draws on the CPU
         from .streams import Stream
 
         stream = Stream(Context(settings.device))
+        network = on_stream(stream.context)
         cuda["user_compute_stream"] = str(stream.handle)
     try:
-        session = _open(model, native, [("CUDAExecutionProvider", cuda)])
+        session = _open(network, native, [("CUDAExecutionProvider", cuda)])
     except ArtifactError as error:
         _open(model, _native(settings), ["CPUExecutionProvider"])  # raises if the file is at fault
         raise ProviderError(

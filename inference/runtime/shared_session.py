@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from .session import SessionSettings, cannot_run, open_session, open_somewhere, without_waiting
+from .session import (
+    OnStream,
+    SessionSettings,
+    cannot_run,
+    open_session,
+    open_somewhere,
+    without_waiting,
+)
 
 if TYPE_CHECKING:
     from .streams import Stream
@@ -34,11 +41,11 @@ class Session:
         settings: SessionSettings,
         *,
         convolutions: bool = False,
-        on_stream: bool = False,
+        on_stream: OnStream | None = None,
     ) -> None:
         """Raise ProviderError or ArtifactError where it cannot be had, see `open_session`.
 
-        on_stream: whether it shall, on CUDA, put its work on a stream of ours.
+        on_stream: makes the model for CUDA, where the session puts its work on a stream of ours.
         """
         self._model, self._settings, self._convolutions = model, settings, convolutions
         self._session, self.provider, self.stream = open_somewhere(

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -190,7 +191,7 @@ def test_onnxruntime_sees_no_damaged_byte(
     good = (tiny_artifact / "generator.onnx").read_bytes()
     opened: list[bytes] = []
 
-    def watched(model: bytes, settings: SessionSettings, **more: bool) -> Session:
+    def watched(model: bytes, settings: SessionSettings, **more: Any) -> Session:
         opened.append(model)
         return Session(model, settings, **more)
 

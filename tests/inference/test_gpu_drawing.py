@@ -32,12 +32,13 @@ def nvidia(loaded: dict[str, Any], runtime: FakeRuntime) -> FakeDriver:
 
 def on_gpu(artifact: Path, tile: int = 8192, **settings: Any) -> Sampler:
     sampler = Sampler(artifact, provider="cuda", **settings)
-    drawing = sampler._open().painter
-    assert drawing is not None
-    assert drawing.tile == 8192
-    # Before anything is drawn: small tiles show the same in less time.
-    made = painter.Painter(sampler._open().session, sampler.metadata, tile, 1)
-    sampler._open().painter = made
+    generator = sampler._open()
+    assert generator.painter is not None
+    assert generator.tile == 8192
+    # Small tiles show the same in less time.
+    generator.painter = painter.Painter(
+        generator.session, sampler.metadata, tile, 1, generator.painter._kernels
+    )
     return sampler
 
 
@@ -64,15 +65,27 @@ def test_any_number_of_images_is_what_the_processor_draws(
     np.testing.assert_array_equal(device.numpy(), expected)
 
 
-@given(count=st.integers(1, 200_000), largest=st.integers(1, 20_000))
-def test_tiles_cover_each_image_once_and_end_with_a_small_one(count: int, largest: int) -> None:
-    tiles = list(painter._tiles(count, largest))
-    assert [tile.start for tile in tiles] == [0, *(tile.stop for tile in tiles[:-1])]
-    assert tiles[-1].stop == count
+@given(
+    first=st.integers(0, 9),
+    count=st.integers(1, 200_000),
+    largest=st.sampled_from([1, 5, 64, 167, 1000, 1024, 1500, 8192]),
+    ends_small=st.booleans(),
+)
+def test_tiles_cover_each_image_once(
+    first: int, count: int, largest: int, ends_small: bool
+) -> None:
+    drawing = painter.Painter.__new__(painter.Painter)
+    drawing._tile = largest
+    drawing._sizes = [*(size for size in painter.SIZES if size < largest), largest]
+    tiles = drawing._tiles(slice(first, first + count), ends_small=ends_small)
+    assert [tile.start for tile in tiles] == [first, *(tile.stop for tile in tiles[:-1])]
+    assert tiles[-1].stop == first + count
     sizes = [tile.stop - tile.start for tile in tiles]
     assert sizes == sorted(sizes, reverse=True)
     assert max(sizes) <= largest
-    assert sizes[-1] < 2 * 1024
+    assert all(size in drawing._sizes for size in sizes if size > 1024)
+    if ends_small:
+        assert sizes[-1] <= max(1024, largest // 2)
 
 
 def test_out_may_have_any_strides(nvidia: FakeDriver, tiny_artifact: Path) -> None:
@@ -140,7 +153,7 @@ def test_without_graphs_the_images_are_the_same_and_the_log_says_so_once(
     for count in (1, 70, 1, 70):
         np.testing.assert_array_equal(sampler.sample(count), expected[:count])
     (record,) = caplog.records
-    assert "without CUDA graphs" in record.getMessage()
+    assert "drawing without CUDA graphs" in record.getMessage()
     assert "graph" not in nvidia.launched
 
 
@@ -165,8 +178,8 @@ def test_small_batches_go_through_graphs_of_a_few_sizes(
         sampler.sample(count)
     assert len(nvidia.graphs) == 3  # 1, 8 and 64
     assert nvidia.launched.count("graph") == 64
-    sampler.sample(1025)
-    assert nvidia.launched.count("graph") == 64
+    sampler.sample(9000)
+    assert nvidia.launched.count("graph") == 64 + 5  # of 4,096, 2,048, 1,024 twice and 1,024
 
 
 def test_threads_share_a_bounded_number_of_buffers(nvidia: FakeDriver, tiny_artifact: Path) -> None:
@@ -184,8 +197,7 @@ def test_threads_share_a_bounded_number_of_buffers(nvidia: FakeDriver, tiny_arti
     with ThreadPoolExecutor(16) as pool:
         for future in [pool.submit(draw, number) for number in range(16)]:
             future.result()
-    # Of each of four calls: three tiles and a small batch.
-    assert 1 <= len(nvidia.pinned) <= 4 * 4
+    assert 1 <= len(nvidia.pinned) <= 4 * 4  # of four calls: four pieces each
 
 
 @pytest.mark.parametrize("count", [1, 100, 5000])
