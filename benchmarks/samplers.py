@@ -113,7 +113,7 @@ def _bare(subject: Subject) -> Callable[[int], Draw]:
 def _sampler(
     subject: Subject, *, tf32: bool = False, stays: bool = False, host_threads: int = 0
 ) -> Callable[[int], Draw]:
-    """stays: on the device.  host_threads: those that draw the noise, the device being unable to."""
+    """stays: on the device.  host_threads: those that draw the noise, if the device shall not."""
     refused = mock.patch("inference.gpu.kernels.load", return_value=None)
     with refused if host_threads else nullcontext():
         sampler = Sampler(
