@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from .onnx_file import Node
 
-_GRAPH, _NODE, _OUTPUT, _NAME = 7, 1, 12, 1  # field numbers of onnx.proto
+# Field numbers of onnx.proto: of a model, of its graph, and of the names in the latter's parts.
+_GRAPH = 7
+_NODE, _INITIALIZER, _OUTPUT = 1, 5, 12
+_NAMES = {_INITIALIZER: 8, _OUTPUT: 1}
 
 
 def without_pixels(model: bytes, nodes: list[Node]) -> bytes:
@@ -22,25 +25,28 @@ def without_pixels(model: bytes, nodes: list[Node]) -> bytes:
         if kept[-1]:
             needed |= set(node.inputs)
     return b"".join(
-        _field(_GRAPH, _graph(content, kept)) if number == _GRAPH else whole
+        _field(_GRAPH, _graph(content, kept, needed)) if number == _GRAPH else whole
         for number, content, whole in _fields(model)
     )
 
 
-def _graph(graph: bytes, kept: list[bool]) -> bytes:
-    """kept: whether each node is, the last one first."""
+def _graph(graph: bytes, kept: list[bool], needed: set[str]) -> bytes:
+    """kept: whether each node is, the last one first.  needed: names of values that are used."""
     parts = []
     for number, content, whole in _fields(graph):
         if number == _NODE and not kept.pop():
             continue
-        if number == _OUTPUT and _name(content) != "images":
+        if number == _OUTPUT and _name(content, number) != "images":
+            continue
+        if number == _INITIALIZER and _name(content, number) not in needed:
             continue
         parts.append(whole)
     return b"".join(parts)
 
 
-def _name(value: bytes) -> str:
-    return next((part.decode() for number, part, _ in _fields(value) if number == _NAME), "")
+def _name(value: bytes, kind: int) -> str:
+    names = (part for number, part, _ in _fields(value) if number == _NAMES[kind])
+    return next(names, b"").decode()
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:

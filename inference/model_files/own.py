@@ -75,7 +75,8 @@ class OwnGenerator:
         )
         kind = self.session.provider.partition(":")[0]
         self.tile = max(1, min(_TILES[kind], _MOST_VALUES_IN_A_TILE[kind] // values))
-        _require_shapes(self.session.raw, self.metadata, device.kernels is not None)
+        alone = kind == "cuda" and device.kernels is not None
+        _require_shapes(self.session.raw, self.metadata, without_pixels=alone)
         self.painter = device.painter(self, settings.cores) if kind == "cuda" else None
 
     def draw(
@@ -120,7 +121,7 @@ def _require_role(metadata: Metadata) -> None:
         raise ArtifactError(f"its noise is {metadata.noise}, this version draws {NOISE}")
 
 
-def _require_shapes(session: Any, metadata: Metadata, without_pixels: bool) -> None:
+def _require_shapes(session: Any, metadata: Metadata, *, without_pixels: bool) -> None:
     """Raise ArtifactError unless the graph takes and gives what the contract says."""
     channels, height, width = metadata.image_shape
     expected: dict[str, tuple[str, list[int]]] = {
