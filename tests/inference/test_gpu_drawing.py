@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,39 @@ def test_a_signal_handler_may_draw_while_its_thread_draws(
         signal.signal(signal.SIGALRM, previous)
     for start, images in drawn:
         np.testing.assert_array_equal(images, expected[start : start + len(images)])
+
+
+@pytest.mark.skipif(not hasattr(os, "kill"), reason="no signals")
+def test_a_signal_handler_may_draw_while_a_graph_is_recorded(
+    nvidia: FakeDriver, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Sampler(tiny_artifact, provider="cpu").sample(100, seed=8)
+    sampler = Sampler(tiny_artifact, provider="cuda")
+    drawn: list[np.ndarray[Any, Any]] = []
+    bind = painter.Painter._bind
+
+    def signalling(self: painter.Painter, *arguments: Any) -> Any:
+        run = bind(self, *arguments)
+
+        def run_and_signal() -> None:
+            if nvidia.captures and not drawn:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.05)
+            run()
+
+        return run_and_signal
+
+    monkeypatch.setattr(painter.Painter, "_bind", signalling)
+    previous = signal.signal(
+        signal.SIGUSR1, lambda number, frame: drawn.append(sampler.sample(9, seed=8))
+    )
+    try:
+        for _ in range(2):
+            np.testing.assert_array_equal(sampler.sample(70, seed=8), expected[:70])
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    (images,) = drawn
+    np.testing.assert_array_equal(images, expected[:9])
 
 
 def test_a_stream_survives_close_and_neglect(nvidia: FakeDriver, tiny_artifact: Path) -> None:
