@@ -1,20 +1,13 @@
-"""Noise tile by tile, in memory that is used again; jobs in threads ahead of their results."""
+"""Noise tile by tile, in memory that is used again."""
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .noise import LIMIT, labels, latents
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-Result = TypeVar("Result")
 
 # z that are drawn at once for a host that asks for images in small portions, one after the other:
 # for few, numpy's cost is that of its calls.
@@ -84,23 +77,3 @@ class PerThread(threading.local):
             yield buffers
         finally:
             self._free[:] = [buffers]
-
-
-def ahead(
-    pool: "ThreadPoolExecutor", jobs: Iterable[Callable[[], Result]], window: int
-) -> Iterator[Result]:
-    """What each job returns, in their order; `window` of them are begun before they are asked for.
-
-    One draws its noise while the images of another are made, and those of a third copied.
-    """
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(job))
-            if len(waiting) > window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
