@@ -93,7 +93,8 @@ def labels(count: int, classes: int, *, seed: int = 0, start: int = 0) -> NDArra
     drawn = np.empty(count, np.int64)
     for first in range(0, count, _CHUNK):
         rows = drawn[first : first + _CHUNK]
-        rows[:] = _stream_words(len(rows), 1, seed, start + first, LABEL_STREAM)[:, 0]
+        scratch = _Scratch(len(rows), 1, 0)
+        rows[:] = _stream_words(scratch, len(rows), seed, start + first, LABEL_STREAM)[:, 0]
         np.right_shift(rows * classes, 32, out=rows)
     return drawn
 
@@ -130,31 +131,68 @@ def normal_quantiles() -> NDArray[np.float32]:
     return table
 
 
+class _Scratch:
+    """The working arrays of a chunk.
+
+    Those of large chunks are used again: to get memory from the system and to give it back costs
+    more than the arithmetic on some machines, and threads wait for one another in it.
+    """
+
+    def __init__(self, rows: int, blocks: int, columns: int) -> None:
+        self.size = rows, blocks, columns
+        self.even, self.odd = np.empty((2, 2, rows, blocks), np.uint64)
+        self.products = np.empty((2, rows, blocks), np.uint64)
+        self.words = np.empty((rows, blocks, 4), "<u4")
+        self.indices = np.empty((rows, columns), np.intp)
+
+
+_free: list[_Scratch] = []
+_MOST_FREE = 16
+
+
 def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, first: int) -> None:
     """Fill one chunk of the rows of z, (count, latent_dim), from row `first` on."""
     rows = z[first : first + _CHUNK]
-    latent_dim = z.shape[1]
+    count, latent_dim = rows.shape
     blocks = -(-latent_dim // 8)  # a block has four words, a word has two values
-    words = _stream_words(len(rows), blocks, seed, start + first, LATENT_STREAM)
+    scratch = _scratch(count, blocks, latent_dim)
+    words = _stream_words(scratch, count, seed, start + first, LATENT_STREAM)
+    indices = scratch.indices[:count]
+    np.copyto(indices, words.view("<u2")[:, :latent_dim])
     # No index is out of range, so `clip` changes nothing; it is faster than checking.
-    np.take(normal_quantiles(), words.view("<u2")[:, :latent_dim], out=rows, mode="clip")
+    np.take(normal_quantiles(), indices, out=rows, mode="clip")
+    if len(_free) < _MOST_FREE and scratch.size[0] == _CHUNK:
+        _free.append(scratch)
+
+
+def _scratch(count: int, blocks: int, columns: int) -> _Scratch:
+    """Working arrays for so many images; of a whole chunk if they are many."""
+    if count < _CHUNK // 8:
+        return _Scratch(count, blocks, columns)
+    try:
+        scratch = _free.pop()  # one step, so that threads and signal handlers may come between
+    except IndexError:
+        return _Scratch(_CHUNK, blocks, columns)
+    size = _CHUNK, blocks, columns
+    return scratch if scratch.size == size else _Scratch(*size)
 
 
 def _stream_words(
-    count: int, blocks: int, seed: int, start: int, stream: int
+    scratch: _Scratch, count: int, seed: int, start: int, stream: int
 ) -> NDArray[np.uint32]:
     """Random words of `count` images, uint32 little-endian (count, 4 * blocks)."""
     image = np.arange(start, start + count, dtype=np.uint64)  # (count,)
-    even, odd = np.empty((2, 2, count, blocks), np.uint64)
-    even[0] = np.arange(blocks, dtype=np.uint64)
+    even, odd = scratch.even[:, :count], scratch.odd[:, :count]
+    even[0] = np.arange(even.shape[2], dtype=np.uint64)
     odd[0] = stream
     even[1] = (image & _MASK)[:, None]
     odd[1] = (image >> _SHIFT)[:, None]
-    words = np.empty((count, blocks, 4), "<u4")
-    _philox_in_place(even, odd, seed & 0xFFFFFFFF, seed >> 32)
+    products = scratch.products[:, :count]
+    _philox_in_place(even, odd, products, seed & 0xFFFFFFFF, seed >> 32)
+    words = scratch.words[:count]
     words[..., 0], words[..., 2] = even
     words[..., 1], words[..., 3] = odd
-    return words.reshape(count, 4 * blocks)
+    return words.reshape(count, -1)
 
 
 def philox4x32(counter: NDArray[np.uint64], key_low: int, key_high: int) -> NDArray[np.uint64]:
@@ -165,20 +203,25 @@ def philox4x32(counter: NDArray[np.uint64], key_low: int, key_high: int) -> NDAr
     words = counter.copy()
     shape = 2, -1, 1
     even, odd = words[::2].reshape(shape), words[1::2].reshape(shape)
-    _philox_in_place(even, odd, key_low, key_high)
+    _philox_in_place(even, odd, np.empty_like(even), key_low, key_high)
     words[::2], words[1::2] = even.reshape(words[::2].shape), odd.reshape(words[1::2].shape)
     return words
 
 
 def _philox_in_place(
-    even: NDArray[np.uint64], odd: NDArray[np.uint64], key_low: int, key_high: int
+    even: NDArray[np.uint64],
+    odd: NDArray[np.uint64],
+    products: NDArray[np.uint64],
+    key_low: int,
+    key_high: int,
 ) -> None:
     """Turn counters into words.  even, odd: words 0 and 2, words 1 and 3, each (2, n, blocks).
+
+    products: memory of the same shape.
 
     One numpy operation computes both halves of a round: for one image the call overhead dominates,
     and with many threads the interpreter lock between calls.
     """
-    products = np.empty_like(even)
     crossed = products[::-1]  # the halves swap in each round
     for keys in _round_keys(key_low, key_high):
         np.multiply(even, _MULTIPLIERS, out=products)

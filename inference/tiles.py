@@ -1,20 +1,13 @@
-"""Noise tile by tile in reused buffers, and jobs that run ahead in threads."""
+"""Noise tile by tile, in memory that is used again."""
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .noise import LIMIT, labels, latents
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-Result = TypeVar("Result")
 
 # z that are drawn ahead for a host that asks for few images at a time: for small batches numpy's
 # call overhead dominates.
@@ -84,23 +77,3 @@ class PerThread(threading.local):
             yield buffers
         finally:
             self._free[:] = [buffers]
-
-
-def ahead(
-    pool: "ThreadPoolExecutor", jobs: Iterable[Callable[[], Result]], window: int
-) -> Iterator[Result]:
-    """Yield the result of each job in order, while up to `window` later jobs run in threads.
-
-    So the noise of one tile is drawn while the network runs on another and a third is copied.
-    """
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(job))
-            if len(waiting) > window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()

@@ -1,17 +1,19 @@
 """Streams of images from a GPU: several batches are drawn at once, and ahead of their use."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tiles import ahead
 from .painter import Keep
 
 Draw = Callable[[int, int, Keep], None]
 """Draws images `first` to `first + count` of a stream: `draw(first, count, keep)`."""
+
+Batches = list[NDArray[np.uint8]]
 
 _THREADS = 2  # one copies images to the host's arrays while the device draws those of the other
 
@@ -30,15 +32,13 @@ def stream(
     )
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=__package__)
     try:
-        for batches in ahead(pool, jobs, _THREADS):
+        for batches in _ahead(pool, jobs):
             yield from batches
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _draw(
-    draw: Draw, first: int, count: int, batch_size: int, shape: tuple[int, ...]
-) -> list[NDArray[np.uint8]]:
+def _draw(draw: Draw, first: int, count: int, batch_size: int, shape: tuple[int, ...]) -> Batches:
     batches = [
         np.empty((min(batch_size, count - done), *shape), np.uint8)
         for done in range(0, count, batch_size)
@@ -55,3 +55,14 @@ def _draw(
 
     draw(first, count, keep)
     return batches
+
+
+def _ahead(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Batches]]) -> Iterator[Batches]:
+    """What each job returns, in their order; some are begun before they are asked for."""
+    waiting: deque[Future[Batches]] = deque()
+    for job in jobs:
+        waiting.append(pool.submit(job))
+        if len(waiting) > _THREADS:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,196 +1,194 @@
-"""Images from a generator on a CUDA device: noise, network and copies on one stream.
+"""Images from a generator on a CUDA device: noise, network, pixels and copies, in this order.
 
-Small batches go through CUDA graphs of a few sizes, one call to the driver instead of dozens. Large
-ones go in tiles: while one is copied to the host, the network draws the next.
+The network runs in batches of a few sizes, each of them a CUDA graph: one call to the driver
+instead of dozens. Large calls go in tiles: while one is copied to the host, the network draws the
+next.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import ArtifactError, Metadata
-from ..runtime.device import Context, Graph, GraphError, Stream
-from ..runtime.driver import ProviderError
-from ..runtime.session import Session, say
+from ..runtime.session import say
+from ..runtime.shared_session import Session
+from ..runtime.streams import Event, Graph, GraphError
 from .buffers import Pool, Shelf
 from .device_images import DeviceImages
-from .noise_kernel import NoiseKernel
-from .slots import Slot
+from .kernels import Kernels
 from .sources import DeviceNoise, GivenNoise, HostNoise, Noise
+from .workspace import PIECES, Piece, Segment, Workspace
 
-GRAPH_SIZES = (1, 8, 64, 128, 256, 512, 1024)
-"""Batches that graphs are made for. A smaller one takes the next and drops the rest."""
-_CALLS = 4  # that have buffers of their own; more of them wait
-_SLOTS = 3  # tiles of a call that are in progress
-_SMALLEST_TILE = 1024  # quick to copy, when the network has no more work meanwhile
 Keep = Callable[[slice, NDArray[np.uint8]], None]
 """Takes the pixels, uint8 (n, H, W, C), of some of a call's images; they do not stay in there."""
 
+SIZES = (1, 8, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+"""Images in a run of the network. A smaller batch takes the next size and drops the rest."""
+_SEGMENT = 4  # of the largest tiles: those are put on the stream before any is copied
+_SMALLEST_TILE = 1024  # quick to copy, when the network has no more work meanwhile
+_CALLS = 4  # that have memory of their own; more of them wait
 _WARM_UP = 2  # runs until onnxruntime has all the memory that it wants
-
-
-class _Workspace:
-    """The buffers of one call; made when they are needed first."""
-
-    def __init__(self, context: Context, metadata: Metadata, few: int, tile: int) -> None:
-        self._context, self._metadata, self._few, self._tile = context, metadata, few, tile
-        self.graphs: dict[int, Graph] = {}
-        self._small: Slot | None = None
-        self._large: list[Slot] = []
-
-    def small(self) -> Slot:
-        """Of a small batch."""
-        if self._small is None:
-            self._small = Slot(self._context, self._metadata, self._few)
-        return self._small
-
-    def large(self, number: int) -> Slot:
-        """Of a tile, by its number; a few share one."""
-        while len(self._large) <= number % _SLOTS:
-            self._large.append(Slot(self._context, self._metadata, self._tile))
-        return self._large[number % _SLOTS]
 
 
 class Painter:
     """Draws with one session, for many threads."""
 
-    def __init__(self, session: Session, metadata: Metadata, tile: int, threads: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        metadata: Metadata,
+        tile: int,
+        threads: int,
+        kernels: Kernels | None,
+    ) -> None:
         """Raise ProviderError or MemoryError where the device does not allow it.
 
         session: one on a stream.  tile: the most images in one run of the network.
-        threads: those that draw the noise where the device does not.
+        threads: those that draw the noise without `kernels`; then the session gives pixels.
         """
         if session.stream is None:
             raise ValueError("the session must be on a stream")
-        # Freed in this order: graphs before the session and the stream that they run on.
-        self._few = min(tile, GRAPH_SIZES[-1])
-        self._sizes = [*(size for size in GRAPH_SIZES if size < self._few), self._few]
+        self._sizes = [*(size for size in SIZES if size < tile), tile]
         self._context = session.stream.context
-        make = partial(_Workspace, self._context, metadata, self._few, tile)
+        # Freed in this order: graphs before the session and the stream that they run on.
+        make = partial(Workspace, self._context, metadata, tile, floats=kernels is not None)
         self._calls = Pool(make, _CALLS)
         self._session, self._stream = session, session.stream
-        self._copies = Stream(self._context)
         self._shelf = Shelf(self._context)
-        self._metadata, self.tile, self._threads = metadata, tile, threads
-        self._image = prod(metadata.image_shape)
+        self._kernels = kernels
+        self._metadata, self._tile, self._threads = metadata, tile, threads
         # What one thread puts on the stream together is not mixed with another's. A signal handler
         # may draw while its own thread holds the lock.
         self._lock = threading.RLock()
         self._graphs = True
-        self._kernel = _kernel(self._context)
 
     def drawn(self, seed: int, start: int, label: int | None) -> Noise:
         """Noise of `seed` from image `start` on; `label` for all, or each image's own."""
-        if self._kernel is None:
+        if self._kernels is None:
             return HostNoise(self._metadata, seed, start, label, self._threads)
-        return DeviceNoise(self._kernel, self._metadata, seed, start, label)
+        return DeviceNoise(self._kernels, self._metadata, seed, start, label)
 
     def given(self, z: NDArray[np.floating], labels: NDArray[np.int64] | None) -> Noise:
         """Noise of the caller's, float (n, latent_dim), and labels, int64 (n,)."""
         return GivenNoise(z, labels)
 
     def draw(self, count: int, noise: Noise, keep: Keep) -> None:
-        """Draw `count` images and hand them over, tile by tile in their order."""
+        """Draw `count` images and hand them over, piece by piece in their order."""
         with self._context, self._calls.one() as workspace:
-            if count > self._few:
-                self._draw_tiles(count, noise, keep, workspace)
+            if count > min(workspace.piece_images, self._tile):
+                self._draw_segments(workspace, count, noise, keep)
             elif count:
-                slot = self._run_few(count, noise, workspace)
-                with self._lock:
-                    self._to_host(self._stream, slot, count)
-                self._hand_over(slot, slice(0, count), keep)
+                images, piece = slice(0, count), workspace.piece(0)
+                self._put(workspace, noise, images, workspace.pixels.handle, piece)
+                self._hand_over(piece, images, keep)
+
+    def _draw_segments(self, workspace: Workspace, count: int, noise: Noise, keep: Keep) -> None:
+        """Two segments take turns: the tiles of one are drawn while the other's are copied."""
+        most = _SEGMENT * self._tile
+        begun: deque[tuple[Segment, slice, list[slice]]] = deque()
+        for number, first in enumerate(range(0, count, most)):
+            if len(begun) == 2:
+                self._fetch(workspace, *begun.popleft(), keep)
+            part = slice(first, min(first + most, count))
+            segment = workspace.segment(number, min(most, count) * workspace.image)
+            tiles = self._tiles(part, ends_small=part.stop == count)
+            for place, tile in enumerate(tiles):
+                offset = (tile.start - first) * workspace.image
+                address = segment.pixels.handle + offset
+                self._put(workspace, noise, tile, address, segment.drawn(place))
+            begun.append((segment, part, tiles))
+        while begun:
+            self._fetch(workspace, *begun.popleft(), keep)
 
     def draw_on_device(self, count: int, shape: tuple[int, ...], noise: Noise) -> DeviceImages:
         """Images that stay on the device, done when it returns. shape: of the array of them."""
-        image = self._image
         with self._context, self._calls.one() as workspace:
-            memory = self._shelf.take(count * image)
-            if count > self._few:
-                self._draw_tiles_on_device(count, memory.handle, noise, workspace)
-            elif count:
-                slot = self._run_few(count, noise, workspace)
-                with self._lock:
-                    self._stream.on_device(slot.pixels.handle, memory.handle, count * image)
-                    self._stream.record(slot.done)
-                slot.done.wait()
+            memory = self._shelf.take(count * workspace.image)
+            for tile in self._tiles(slice(0, count), ends_small=False):
+                address = memory.handle + tile.start * workspace.image
+                self._put(workspace, noise, tile, address, workspace.done)
+            workspace.done.wait()
         return DeviceImages(memory, shape)
 
-    def _draw_tiles(self, count: int, noise: Noise, keep: Keep, workspace: _Workspace) -> None:
-        """Tiles in turn: `_SLOTS` are in progress, the oldest is handed over."""
-        begun: deque[tuple[Slot, slice]] = deque()
-        for number, tile in enumerate(_tiles(count, self.tile)):
-            slot, size = workspace.large(number), tile.stop - tile.start
-            if len(begun) == _SLOTS:
-                self._hand_over(*begun.popleft(), keep)
-            noise.prepare(slot, tile)
-            run = self._bind(slot, size, slot.pixels.handle)
-            with self._lock:
-                noise.put(self._stream, slot, tile)
-                run()
-                self._stream.record(slot.drawn)
-                self._copies.wait_for(slot.drawn)
-                self._to_host(self._copies, slot, size)
-            begun.append((slot, tile))
+    def _put(
+        self, workspace: Workspace, noise: Noise, tile: slice, pixels: int, done: Event | Piece
+    ) -> None:
+        """Put on the stream what draws a tile and writes its pixels to an address.
+
+        done: what tells when that is done, or where the pixels shall come to on the host.
+        """
+        count = tile.stop - tile.start
+        run = self._run(workspace, next(size for size in self._sizes if size >= count))
+        send = noise.prepare(workspace, tile, self._stream)
+        with self._lock:
+            send()
+            run()
+            if self._kernels is None:
+                self._stream.on_device(workspace.drawn.handle, pixels, count * workspace.image)
+            else:
+                shape = self._metadata.image_shape
+                self._kernels.pixels(self._stream, pixels, workspace.drawn.handle, count, shape)
+            if isinstance(done, Piece):
+                self._stream.to_host(pixels, done.host.handle, count * workspace.image)
+                done = done.done
+            self._stream.record(done)
+
+    def _fetch(
+        self, workspace: Workspace, segment: Segment, part: slice, tiles: list[slice], keep: Keep
+    ) -> None:
+        """Hand over the images of a segment, piece by piece, while the next ones are copied."""
+        begun: deque[tuple[Piece, slice]] = deque()
+        number = 0
+        for place, tile in enumerate(tiles):
+            workspace.copies.wait_for(segment.drawn(place))
+            for first in range(tile.start, tile.stop, workspace.piece_images):
+                if len(begun) == PIECES:
+                    self._hand_over(*begun.popleft(), keep)
+                piece, last = (
+                    workspace.piece(number),
+                    min(first + workspace.piece_images, tile.stop),
+                )
+                source = segment.pixels.handle + (first - part.start) * workspace.image
+                size = (last - first) * workspace.image
+                workspace.copies.to_host(source, piece.host.handle, size)
+                workspace.copies.record(piece.done)
+                begun.append((piece, slice(first, last)))
+                number += 1
         while begun:
             self._hand_over(*begun.popleft(), keep)
 
-    def _to_host(self, stream: Stream, slot: Slot, count: int) -> None:
-        stream.to_host(slot.pixels.handle, slot.host.handle, count * self._image)
-        stream.record(slot.done)
-
-    def _hand_over(self, slot: Slot, tile: slice, keep: Keep) -> None:
-        slot.done.wait()
+    def _hand_over(self, piece: Piece, images: slice, keep: Keep) -> None:
         channels, height, width = self._metadata.image_shape
-        drawn = slot.host.array[: (tile.stop - tile.start) * self._image]
-        keep(tile, drawn.reshape(-1, height, width, channels))
+        shape = images.stop - images.start, height, width, channels
+        piece.done.wait()
+        keep(images, piece.host.array[: int(np.prod(shape))].reshape(shape))
 
-    def _draw_tiles_on_device(
-        self, count: int, address: int, noise: Noise, workspace: _Workspace
-    ) -> None:
-        for number, first in enumerate(range(0, count, self.tile)):
-            tile, slot = slice(first, min(first + self.tile, count)), workspace.large(number)
-            if number >= _SLOTS:
-                slot.done.wait()  # what it was sent from is free again
-            noise.prepare(slot, tile)
-            run = self._bind(slot, tile.stop - first, address + first * self._image)
-            with self._lock:
-                noise.put(self._stream, slot, tile)
-                run()
-                self._stream.record(slot.done)
-        slot.done.wait()
-
-    def _run_few(self, count: int, noise: Noise, workspace: _Workspace) -> Slot:
-        """Put the work for a small batch on the stream; its pixels will be in the slot."""
-        slot = workspace.small()
-        size = next(size for size in self._sizes if size >= count)
-        if self._graphs and size not in workspace.graphs and not self._calls.nested:
+    def _run(self, workspace: Workspace, size: int) -> Callable[[], None]:
+        """What puts a run of the network on the stream; made when it is needed first."""
+        run = workspace.runs.get(size)
+        if run is None and self._graphs and not self._calls.nested:
             self._in_a_thread(partial(self._make_graph, workspace, size))
-        graph = workspace.graphs.get(size)
-        run = graph.launch if graph else self._bind(slot, count, slot.pixels.handle)
-        tile = slice(0, count)
-        noise.prepare(slot, tile)
-        with self._lock:
-            noise.put(self._stream, slot, tile)
-            run()
-        return slot
+            run = workspace.runs.get(size)
+        if run is None:
+            run = workspace.runs[size] = self._bind(workspace, size)
+        return run
 
-    def _make_graph(self, workspace: _Workspace, size: int) -> None:
-        slot = workspace.small()
-        run = self._bind(slot, size, slot.pixels.handle)
+    def _make_graph(self, workspace: Workspace, size: int) -> None:
+        run = self._bind(workspace, size)
         with self._context, self._lock:
             try:
                 for _ in range(_WARM_UP):
                     run()
                 self._stream.wait()
-                workspace.graphs[size] = Graph(self._stream, run)
+                workspace.runs[size] = Graph(self._stream, run).launch
             except (GraphError, ArtifactError) as error:
                 self._graphs = False
-                say("small batches go without CUDA graphs: %s", error)
+                say("drawing without CUDA graphs, which takes longer: %s", error)
 
     def _in_a_thread(self, action: Callable[[], None]) -> None:
         """Signal handlers run in the main thread alone: one that draws waits for this one.
@@ -198,30 +196,25 @@ class Painter:
         In a stream that is being recorded it would put its own work into the record.
         """
         thread = threading.Thread(target=action, name="ganpack-graph")
-        thread.start()
-        thread.join()
+        with suppress(RuntimeError):  # the interpreter is ending: it starts no more threads
+            thread.start()
+            thread.join()
 
-    def _bind(self, slot: Slot, count: int, pixels: int) -> Callable[[], None]:
-        """A run of the network from a slot to an address, to be put on the stream."""
-        channels, height, width = self._metadata.image_shape
-        output = pixels, np.uint8, (count, height, width, channels)
-        return self._session.bind(slot.inputs(count), {"pixels": output})
+    def _bind(self, workspace: Workspace, size: int) -> Callable[[], None]:
+        return self._session.bind(workspace.inputs(size), workspace.outputs(size))
 
+    def _tiles(self, part: slice, *, ends_small: bool) -> list[slice]:
+        """Tiles of a part of the images, in sizes that the network runs in.
 
-def _kernel(context: Context) -> NoiseKernel | None:
-    try:
-        return NoiseKernel(context)
-    except (ProviderError, OSError) as error:
-        say("drawing the noise on the host, as the device does not take our kernel: %s", error)
-        return None
-
-
-def _tiles(count: int, largest: int) -> Iterator[slice]:
-    """Large tiles first, then ever smaller ones: the last has nothing to hide its copy behind."""
-    first, least = 0, min(largest, _SMALLEST_TILE)
-    while first < count:
-        rest = count - first
-        size = rest if rest < 2 * least else max(least, -(-rest // 2))
-        size = min(size, largest)
-        yield slice(first, first + size)
-        first += size
+        ends_small: whether they become smaller: the last has nothing to hide its copy behind.
+        """
+        tiles, first = [], part.start
+        while first < part.stop:
+            rest = part.stop - first
+            size = min(rest, self._tile)
+            if rest > _SMALLEST_TILE:
+                most = max(rest // 2, _SMALLEST_TILE) if ends_small else rest
+                size = max(size for size in self._sizes if size <= most)
+            tiles.append(slice(first, first + size))
+            first += size
+        return tiles

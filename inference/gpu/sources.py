@@ -1,5 +1,7 @@
 """Where the z and labels of a call come from: the device, the host, or the caller."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -7,42 +9,39 @@ from numpy.typing import NDArray
 
 from ..artifact import Metadata
 from ..noise import labels, latents
-from ..runtime.device import Stream
-from .noise_kernel import NoiseKernel
-from .slots import Slot
+from ..runtime.streams import Stream
+from .kernels import Kernels
+from .workspace import Workspace
 
 
 class Noise(Protocol):
     """z and labels of a call, of which a tile is a slice."""
 
-    def prepare(self, slot: Slot, tile: slice) -> None:
-        """Do what the host has to do."""
-
-    def put(self, stream: Stream, slot: Slot, tile: slice) -> None:
-        """Put on the stream what fills the slot's memory on the device."""
+    def prepare(self, workspace: Workspace, tile: slice, stream: Stream) -> Callable[[], None]:
+        """Do what the host has to do; what puts the rest on the stream is returned."""
 
 
 class DeviceNoise:
     """Drawn by kernels on the device."""
 
     def __init__(
-        self, kernel: NoiseKernel, metadata: Metadata, seed: int, start: int, label: int | None
+        self, kernels: Kernels, metadata: Metadata, seed: int, start: int, label: int | None
     ) -> None:
-        self._kernel, self._seed, self._start, self._label = kernel, seed, start, label
+        self._kernels, self._seed, self._start, self._label = kernels, seed, start, label
         self._latent_dim, self._classes = metadata.latent_dim, len(metadata.classes)
 
-    def prepare(self, slot: Slot, tile: slice) -> None:
-        """Nothing."""
+    def prepare(self, workspace: Workspace, tile: slice, stream: Stream) -> Callable[[], None]:
+        """Nothing is to be done."""
+        return partial(self._launch, workspace, tile, stream)
 
-    def put(self, stream: Stream, slot: Slot, tile: slice) -> None:
-        """Launch the kernels."""
+    def _launch(self, workspace: Workspace, tile: slice, stream: Stream) -> None:
         count, start = tile.stop - tile.start, self._start + tile.start
-        self._kernel.latents(
-            stream, slot.z.handle, count, self._latent_dim, seed=self._seed, start=start
+        self._kernels.latents(
+            stream, workspace.z.handle, count, self._latent_dim, seed=self._seed, start=start
         )
-        if slot.labels is not None:
-            self._kernel.labels(
-                stream, slot.labels.handle, count, self._classes, self._label,
+        if workspace.labels is not None:
+            self._kernels.labels(
+                stream, workspace.labels.handle, count, self._classes, self._label,
                 seed=self._seed, start=start,
             )  # fmt: skip
 
@@ -56,22 +55,19 @@ class HostNoise:
         self._seed, self._start, self._label, self._threads = seed, start, label, threads
         self._latent_dim, self._classes = metadata.latent_dim, len(metadata.classes)
 
-    def prepare(self, slot: Slot, tile: slice) -> None:
+    def prepare(self, workspace: Workspace, tile: slice, stream: Stream) -> Callable[[], None]:
         """Draw into pinned memory."""
-        count, start = tile.stop - tile.start, self._start + tile.start
+        count, start, staged = tile.stop - tile.start, self._start + tile.start, workspace.staged()
         latents(
-            count, self._latent_dim, seed=self._seed, start=start, out=slot.staged_z[:count],
+            count, self._latent_dim, seed=self._seed, start=start, out=staged.z[:count],
             threads=self._threads,
         )  # fmt: skip
-        if slot.labels is not None and self._label is not None:
-            slot.staged_labels[:count] = self._label
-        elif slot.labels is not None:
+        if self._label is not None:
+            staged.labels[:count] = self._label
+        elif self._classes:
             drawn = labels(count, self._classes, seed=self._seed, start=start)
-            slot.staged_labels[:count] = drawn
-
-    def put(self, stream: Stream, slot: Slot, tile: slice) -> None:
-        """Send it."""
-        slot.send(stream, tile.stop - tile.start)
+            staged.labels[:count] = drawn
+        return partial(staged.send, stream, workspace, count)
 
 
 class GivenNoise:
@@ -80,13 +76,10 @@ class GivenNoise:
     def __init__(self, z: NDArray[np.floating], labels: NDArray[np.int64] | None) -> None:
         self._z, self._labels = z, labels
 
-    def prepare(self, slot: Slot, tile: slice) -> None:
+    def prepare(self, workspace: Workspace, tile: slice, stream: Stream) -> Callable[[], None]:
         """Copy it into pinned memory, as float32."""
-        count = tile.stop - tile.start
-        slot.staged_z[:count] = self._z[tile]
+        count, staged = tile.stop - tile.start, workspace.staged()
+        staged.z[:count] = self._z[tile]
         if self._labels is not None:
-            slot.staged_labels[:count] = self._labels[tile]
-
-    def put(self, stream: Stream, slot: Slot, tile: slice) -> None:
-        """Send it."""
-        slot.send(stream, tile.stop - tile.start)
+            staged.labels[:count] = self._labels[tile]
+        return partial(staged.send, stream, workspace, count)

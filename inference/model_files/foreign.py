@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..artifact import ArtifactError, Metadata
 from ..noise import NOISE, latents
-from ..runtime.session import Session, SessionSettings
+from ..runtime.session import SessionSettings
+from ..runtime.shared_session import Session
 from .onnx_file import ModelFile, read_model
 from .reading import looks_like
 

@@ -7,14 +7,18 @@ from numpy.typing import NDArray
 
 from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verify_seal
 from ..noise import NOISE
-from ..runtime.session import Session, SessionSettings
+from ..runtime.session import SessionSettings
+from ..runtime.shared_session import Session
 from .allowed_graph import require_allowed
 from .artifact_files import GENERATOR_FILE
-from .onnx_file import read_model
+from .network import without_pixels
+from .onnx_file import Node, read_model
 from .reading import looks_like
 
 if TYPE_CHECKING:
+    from ..gpu.kernels import Kernels
     from ..gpu.painter import Painter
+    from ..runtime.device import Context
 
 # Images in one run of the network. More would not fit into a processor's cache; a GPU is fast with
 # thousands.
@@ -65,11 +69,15 @@ class OwnGenerator:
         values = require_allowed(file, self.metadata.latent_dim, len(self.metadata.classes))
         if values > MOST_VALUES_OF_AN_IMAGE:
             raise ArtifactError(f"its layers are too wide: {values:,} values for one image")
-        self.session = Session(model, settings, convolutions=file.has_convolutions, on_stream=True)
+        device = _OnDevice(model, file.nodes)
+        self.session = Session(
+            model, settings, convolutions=file.has_convolutions, on_stream=device.network
+        )
         kind = self.session.provider.partition(":")[0]
         self.tile = max(1, min(TILES[kind], MOST_VALUES_IN_A_TILE[kind] // values))
-        _require_shapes(self.session.raw, self.metadata)
-        self.painter = _painter(self, settings.cores) if kind == "cuda" else None
+        alone = kind == "cuda" and device.kernels is not None
+        _require_shapes(self.session.raw, self.metadata, without_pixels=alone)
+        self.painter = device.painter(self, settings.cores) if kind == "cuda" else None
 
     def draw(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
@@ -85,10 +93,25 @@ class OwnGenerator:
         out[...] = pixels
 
 
-def _painter(generator: OwnGenerator, threads: int) -> "Painter":
-    from ..gpu.painter import Painter  # nothing for a host that draws on the CPU
+class _OnDevice:
+    """What a generator is on CUDA; nothing for a host that draws on the CPU."""
 
-    return Painter(generator.session, generator.metadata, generator.tile, threads)
+    def __init__(self, model: bytes, nodes: list[Node]) -> None:
+        self._model, self._nodes = model, nodes
+        self.kernels: Kernels | None = None
+
+    def network(self, context: "Context") -> bytes:
+        """The model to run there: without its last nodes, if a kernel of ours does their work."""
+        from ..gpu.kernels import load
+
+        self.kernels = load(context)
+        return without_pixels(self._model, self._nodes) if self.kernels else self._model
+
+    def painter(self, generator: OwnGenerator, threads: int) -> "Painter":
+        """What draws there."""
+        from ..gpu.painter import Painter
+
+        return Painter(generator.session, generator.metadata, generator.tile, threads, self.kernels)
 
 
 def _require_role(metadata: Metadata) -> None:
@@ -98,7 +121,7 @@ def _require_role(metadata: Metadata) -> None:
         raise ArtifactError(f"its noise is {metadata.noise}, this version draws {NOISE}")
 
 
-def _require_shapes(session: Any, metadata: Metadata) -> None:
+def _require_shapes(session: Any, metadata: Metadata, *, without_pixels: bool) -> None:
     """Raise ArtifactError unless inputs and outputs of the graph agree with the contract."""
     channels, height, width = metadata.image_shape
     expected: dict[str, tuple[str, list[int]]] = {
@@ -106,6 +129,8 @@ def _require_shapes(session: Any, metadata: Metadata) -> None:
         "images": ("tensor(float)", [channels, height, width]),
         "pixels": ("tensor(uint8)", [height, width, channels]),
     }
+    if without_pixels:
+        del expected["pixels"]
     if metadata.classes:
         expected["labels"] = ("tensor(int64)", [])
     values = [*session.get_inputs(), *session.get_outputs()]

@@ -1,30 +1,26 @@
-"""Sessions of onnxruntime on a verified provider. No other module touches onnxruntime.
+"""Where onnxruntime is asked for a session: on a provider that is what it says.
 
-If onnxruntime cannot use CUDA, it silently gives a session on the CPU. Here a CUDA session is
-created without that fallback, and its provider is read back.
+onnxruntime answers a request for CUDA that it cannot fulfil with a session on the CPU and no
+error. Here a CUDA session is created strictly and its provider is read back.
 """
 
-import ctypes
 import os
 import re
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
 
 from ..artifact import ArtifactError
 from .cuda import require_cuda
 from .driver import ProviderError
 
 if TYPE_CHECKING:
-    from .device import Stream
+    from .device import Context
+    from .streams import Stream
 
-OnDevice = tuple[int, type[Any], tuple[int, ...]]
-"""Address, element type and shape of an array on the device."""
+OnStream = Callable[["Context"], bytes]
+"""Makes the model that runs on a stream of ours, on a device."""
 
 # "inference" in a checkout, "ganpack" in the wheel.
 _PACKAGE = __name__.removesuffix(".runtime.session")
@@ -65,123 +61,6 @@ class SessionSettings:
         return self.threads or _cores()
 
 
-class Session:
-    """An onnxruntime session. It is thread-safe, and also works in a forked process."""
-
-    provider: str
-    """Where it really runs: "cpu" or "cuda:N"."""
-    stream: "Stream | None"
-    """What its work is put on, where that is ours."""
-
-    def __init__(
-        self,
-        model: bytes | Path,
-        settings: SessionSettings,
-        *,
-        convolutions: bool = False,
-        on_stream: bool = False,
-    ) -> None:
-        """Raise ProviderError or ArtifactError where it cannot be had, see `open_session`.
-
-        on_stream: whether it shall, on CUDA, put its work on a stream of ours.
-        """
-        self._model, self._settings, self._convolutions = model, settings, convolutions
-        self._session, self.provider, self.stream = _open_somewhere(
-            model, settings, convolutions, on_stream
-        )
-        self._process = os.getpid()
-        self._bindings = _Bindings()
-
-    def __del__(self) -> None:
-        """Let go of the session, unless it is another process's."""
-        if hasattr(self, "_process"):
-            self._leave_to_parent()
-
-    @property
-    def raw(self) -> Any:
-        """The onnxruntime session of this process."""
-        if self._leave_to_parent():
-            settings = replace(self._settings, provider=self.provider)
-            self._session, _ = open_session(self._model, settings, convolutions=self._convolutions)
-            self._process = os.getpid()
-        return self._session
-
-    def run(self, outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
-        """What it gives for some inputs.
-
-        Raises:
-            ArtifactError: where onnxruntime cannot run the graph.
-        """
-        session = self.raw
-        try:
-            results: list[Any] = session.run(outputs, feeds)
-        except Exception as error:  # as in _open
-            raise _cannot_run(error) from None
-        return results
-
-    def run_into(self, feeds: dict[str, NDArray[Any]], output: str, out: NDArray[Any]) -> None:
-        """Write one output for some inputs into an array of its very shape, C-contiguous.
-
-        On CUDA, too, onnxruntime copies straight into that array, after the last node.
-
-        Raises:
-            ArtifactError: as `run`, and where the output has another shape.
-        """
-        session, bindings = self.raw, self._bindings
-        # Taken while it is in use: a signal handler that draws meanwhile makes another.
-        binding = bindings.free.pop() if bindings.free else None
-        try:
-            if binding is None or binding[0] is not session:
-                binding = session, session.io_binding()
-            for name, value in feeds.items():
-                binding[1].bind_cpu_input(name, value)
-            binding[1].bind_output(
-                output, "cpu", 0, out.dtype.type, out.shape, out.__array_interface__["data"][0]
-            )
-            session.run_with_iobinding(binding[1])
-        except Exception as error:  # as in _open
-            raise _cannot_run(error) from None
-        bindings.free = [binding]
-
-    def bind(
-        self, inputs: Mapping[str, OnDevice], outputs: Mapping[str, OnDevice]
-    ) -> Callable[[], None]:
-        """What puts a run on the session's stream, each time it is called, and waits for nothing.
-
-        It raises ArtifactError as `run` does.
-        """
-        session, binding = self.raw, None
-        device = int(self.provider.partition(":")[2])
-        try:
-            binding = session.io_binding()
-            for name, (address, kind, shape) in inputs.items():
-                binding.bind_input(name, "cuda", device, kind, shape, address)
-            for name, (address, kind, shape) in outputs.items():
-                binding.bind_output(name, "cuda", device, kind, shape, address)
-        except Exception as error:  # as in _open
-            raise _cannot_run(error) from None
-        options = runtime().RunOptions()
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        return partial(_run_bound, session, binding, options)
-
-    def _leave_to_parent(self) -> bool:
-        """In a forked process, keep what its parent opened for good; whether this is one.
-
-        The threads of a session stay behind in the parent, and its end would wait for them.
-        """
-        forked = self._process != os.getpid()
-        if forked:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-        return forked
-
-
-class _Bindings(threading.local):
-    """The reused binding of a thread, with the session that it belongs to."""
-
-    def __init__(self) -> None:
-        self.free: list[tuple[Any, Any]] = []
-
-
 def open_session(
     model: bytes | Path, settings: SessionSettings | str = "auto", *, convolutions: bool = False
 ) -> tuple[Any, str]:
@@ -196,12 +75,12 @@ def open_session(
     """
     if isinstance(settings, str):
         settings = SessionSettings(settings)
-    session, provider, _ = _open_somewhere(model, settings, convolutions, on_stream=False)
+    session, provider, _ = open_somewhere(model, settings, convolutions, on_stream=None)
     return session, provider
 
 
-def _open_somewhere(
-    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: bool
+def open_somewhere(
+    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: OnStream | None
 ) -> tuple[Any, str, "Stream | None"]:
     """What `open_session` returns, and the stream of ours that it runs on."""
     if settings.provider != "cpu":
@@ -222,7 +101,7 @@ def _open_somewhere(
 
 
 def _open_cuda(
-    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: bool
+    model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: OnStream | None
 ) -> tuple[Any, "Stream | None"]:
     """A session with every node on CUDA, and its stream, or ProviderError."""
     require_cuda(runtime(), settings.device, convolutions=convolutions)
@@ -233,13 +112,16 @@ def _open_cuda(
     if settings.device:  # onnxruntime 1.26 and later print a warning wherever it is named
         cuda["device_id"] = str(settings.device)
     stream = None
-    if on_stream:
-        from .device import Context, Stream  # nothing for a host that draws on the CPU
+    network = model
+    if on_stream is not None:
+        from .device import Context  # nothing for a host that draws on the CPU
+        from .streams import Stream
 
         stream = Stream(Context(settings.device))
+        network = on_stream(stream.context)
         cuda["user_compute_stream"] = str(stream.handle)
     try:
-        session = _open(model, native, [("CUDAExecutionProvider", cuda)])
+        session = _open(network, native, [("CUDAExecutionProvider", cuda)])
     except ArtifactError as error:
         _open(model, _native(settings), ["CPUExecutionProvider"])  # raises if the file is at fault
         raise ProviderError(
@@ -281,14 +163,8 @@ def say(text: str, *values: object) -> None:
     logging.getLogger(_PACKAGE).info(text, *values)
 
 
-def _run_bound(session: Any, binding: Any, options: Any) -> None:
-    try:
-        session.run_with_iobinding(binding, options)
-    except Exception as error:  # as in _open
-        raise _cannot_run(error) from None
-
-
-def _cannot_run(error: Exception) -> ArtifactError:
+def cannot_run(error: Exception) -> ArtifactError:
+    """What a failed run means."""
     return ArtifactError(f"onnxruntime {version()} cannot run it: {error}")
 
 
@@ -296,6 +172,13 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def without_waiting() -> Any:
+    """Options of a run that puts its work on a stream and returns."""
+    options = runtime().RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options
 
 
 def version() -> str:

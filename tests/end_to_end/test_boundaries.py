@@ -69,6 +69,7 @@ def test_the_wheel_draws_images_in_a_clean_environment(tiny_artifact: Path, tmp_
     (wheel,) = tmp_path.glob("ganpack-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packages = {name.partition("/")[0] for name in archive.namelist()}
+        assert {"ganpack/gpu/kernels.cu", "ganpack/gpu/kernels.ptx"} <= set(archive.namelist())
     assert {name for name in packages if not name.endswith(".dist-info")} == {"ganpack"}
     assert wheel.stat().st_size < 300_000
 

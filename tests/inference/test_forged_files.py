@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,8 @@ from inference.artifact import CONTRACT_KEY, Metadata, verify_seal
 from inference.model_files import own
 from inference.model_files.allowed_graph import require_allowed
 from inference.model_files.onnx_file import read_model
-from inference.runtime.session import Session, SessionSettings
+from inference.runtime.session import SessionSettings
+from inference.runtime.shared_session import Session
 from tests.support.forging import Change, add_weights, contract_with, resealed
 from training.gan.networks import Generator
 
@@ -189,7 +191,7 @@ def test_onnxruntime_sees_no_damaged_byte(
     good = (tiny_artifact / "generator.onnx").read_bytes()
     opened: list[bytes] = []
 
-    def watched(model: bytes, settings: SessionSettings, **more: bool) -> Session:
+    def watched(model: bytes, settings: SessionSettings, **more: Any) -> Session:
         opened.append(model)
         return Session(model, settings, **more)
 

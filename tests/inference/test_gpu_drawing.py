@@ -10,12 +10,15 @@ import os
 import pickle
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference import ProviderError, Sampler
 from inference.gpu import device_images, painter
@@ -30,12 +33,13 @@ def nvidia(loaded: dict[str, Any], runtime: FakeRuntime) -> FakeDriver:
 
 def on_gpu(artifact: Path, tile: int = 8192, **settings: Any) -> Sampler:
     sampler = Sampler(artifact, provider="cuda", **settings)
-    drawing = sampler._open().painter
-    assert drawing is not None
-    assert drawing.tile == 8192
-    # Before anything is drawn: small tiles show the same in less time.
-    made = painter.Painter(sampler._open().session, sampler.metadata, tile, 1)
-    sampler._open().painter = made
+    generator = sampler._open()
+    assert generator.painter is not None
+    assert generator.tile == 8192
+    # Small tiles show the same in less time.
+    generator.painter = painter.Painter(
+        generator.session, sampler.metadata, tile, 1, generator.painter._kernels
+    )
     return sampler
 
 
@@ -60,6 +64,29 @@ def test_any_number_of_images_is_what_the_processor_draws(
     device = sampler.sample(count, seed=2**40 + 9, start=2**33, device=True)
     assert device.shape == expected.shape
     np.testing.assert_array_equal(device.numpy(), expected)
+
+
+@given(
+    first=st.integers(0, 9),
+    count=st.integers(1, 200_000),
+    largest=st.sampled_from([1, 5, 64, 167, 1000, 1024, 1500, 8192]),
+    ends_small=st.booleans(),
+)
+def test_tiles_cover_each_image_once(
+    first: int, count: int, largest: int, ends_small: bool
+) -> None:
+    drawing = painter.Painter.__new__(painter.Painter)
+    drawing._tile = largest
+    drawing._sizes = [*(size for size in painter.SIZES if size < largest), largest]
+    tiles = drawing._tiles(slice(first, first + count), ends_small=ends_small)
+    assert [tile.start for tile in tiles] == [first, *(tile.stop for tile in tiles[:-1])]
+    assert tiles[-1].stop == first + count
+    sizes = [tile.stop - tile.start for tile in tiles]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) <= largest
+    assert all(size in drawing._sizes for size in sizes if size > 1024)
+    if ends_small:
+        assert sizes[-1] <= max(1024, largest // 2)
 
 
 def test_out_may_have_any_strides(nvidia: FakeDriver, tiny_artifact: Path) -> None:
@@ -127,7 +154,7 @@ def test_without_graphs_the_images_are_the_same_and_the_log_says_so_once(
     for count in (1, 70, 1, 70):
         np.testing.assert_array_equal(sampler.sample(count), expected[:count])
     (record,) = caplog.records
-    assert "without CUDA graphs" in record.getMessage()
+    assert "drawing without CUDA graphs" in record.getMessage()
     assert "graph" not in nvidia.launched
 
 
@@ -152,8 +179,8 @@ def test_small_batches_go_through_graphs_of_a_few_sizes(
         sampler.sample(count)
     assert len(nvidia.graphs) == 3  # 1, 8 and 64
     assert nvidia.launched.count("graph") == 64
-    sampler.sample(1025)
-    assert nvidia.launched.count("graph") == 64
+    sampler.sample(9000)
+    assert nvidia.launched.count("graph") == 64 + 5  # of 4,096, 2,048, 1,024 twice and 1,024
 
 
 def test_threads_share_a_bounded_number_of_buffers(nvidia: FakeDriver, tiny_artifact: Path) -> None:
@@ -171,8 +198,7 @@ def test_threads_share_a_bounded_number_of_buffers(nvidia: FakeDriver, tiny_arti
     with ThreadPoolExecutor(16) as pool:
         for future in [pool.submit(draw, number) for number in range(16)]:
             future.result()
-    # Of each of four calls: three tiles and a small batch.
-    assert 1 <= len(nvidia.pinned) <= 4 * 4
+    assert 1 <= len(nvidia.pinned) <= 4 * 4  # of four calls: four pieces each
 
 
 @pytest.mark.parametrize("count", [1, 100, 5000])
@@ -306,6 +332,39 @@ def test_a_signal_handler_may_draw_while_its_thread_draws(
         signal.signal(signal.SIGALRM, previous)
     for start, images in drawn:
         np.testing.assert_array_equal(images, expected[start : start + len(images)])
+
+
+@pytest.mark.skipif(not hasattr(os, "kill"), reason="no signals")
+def test_a_signal_handler_may_draw_while_a_graph_is_recorded(
+    nvidia: FakeDriver, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Sampler(tiny_artifact, provider="cpu").sample(100, seed=8)
+    sampler = Sampler(tiny_artifact, provider="cuda")
+    drawn: list[np.ndarray[Any, Any]] = []
+    bind = painter.Painter._bind
+
+    def signalling(self: painter.Painter, *arguments: Any) -> Any:
+        run = bind(self, *arguments)
+
+        def run_and_signal() -> None:
+            if nvidia.captures and not drawn:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.05)
+            run()
+
+        return run_and_signal
+
+    monkeypatch.setattr(painter.Painter, "_bind", signalling)
+    previous = signal.signal(
+        signal.SIGUSR1, lambda number, frame: drawn.append(sampler.sample(9, seed=8))
+    )
+    try:
+        for _ in range(2):
+            np.testing.assert_array_equal(sampler.sample(70, seed=8), expected[:70])
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    (images,) = drawn
+    np.testing.assert_array_equal(images, expected[:9])
 
 
 def test_a_stream_survives_close_and_neglect(nvidia: FakeDriver, tiny_artifact: Path) -> None:

@@ -228,21 +228,18 @@ class FakeDriver:
         pass
 
     def _cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> None:
-        function._obj.value = {b"noise_latents": 1, b"noise_labels": 2}[name]
+        function._obj.value = {b"noise_latents": 1, b"noise_labels": 2, b"images_to_pixels": 3}[
+            name
+        ]
 
     def _cuLaunchKernel(self, kernel: Any, *others: Any) -> None:
         *grid, _, stream, arguments, _ = others
         blocks, _, _, threads, _, _ = grid
-        types = {
-            1: (*[ctypes.c_uint64] * 4, ctypes.c_uint32, ctypes.c_uint32),
-            2: (*[ctypes.c_uint64] * 3, *[ctypes.c_uint32] * 2, ctypes.c_int64),
-        }[kernel.value]
+        types, items_of, draw = _KERNELS[kernel.value]
         values = [
             kind.from_address(address).value for kind, address in zip(types, arguments, strict=True)
         ]
-        items = values[4] * -(-values[5] // 8) if kernel.value == 1 else values[3]
-        assert (blocks - 1) * threads < items <= blocks * threads
-        draw = _draw_latents if kernel.value == 1 else _draw_labels
+        assert (blocks - 1) * threads < items_of(values) <= blocks * threads
         self.launched.append(draw.__name__)
         self.enqueue(stream, lambda: draw(*values))
 
@@ -286,6 +283,22 @@ def _draw_latents(z: int, upper: int, seed: int, start: int, count: int, latent_
 def _draw_labels(out: int, seed: int, start: int, count: int, classes: int, label: int) -> None:
     drawn = labels(count, classes, seed=seed, start=start) if label < 0 else label
     np.ctypeslib.as_array((ctypes.c_int64 * count).from_address(out))[:] = drawn
+
+
+def _to_pixels(pixels: int, images: int, values: int, channels: int, size: int) -> None:
+    given = np.ctypeslib.as_array((ctypes.c_float * values).from_address(images))
+    levels = ((given + np.float32(1)) * np.float32(127.5)).round().clip(0, 255).astype(np.uint8)
+    made = levels.reshape(-1, channels, size).transpose(0, 2, 1)
+    np.ctypeslib.as_array((ctypes.c_uint8 * values).from_address(pixels))[:] = made.ravel()
+
+
+_u64, _u32 = ctypes.c_uint64, ctypes.c_uint32
+_KERNELS: dict[int, tuple[Any, Callable[[list[int]], int], Callable[..., None]]] = {
+    1: ((_u64, _u64, _u64, _u64, _u32, _u32), lambda v: v[4] * -(-v[5] // 8), _draw_latents),
+    2: ((_u64, _u64, _u64, _u32, _u32, ctypes.c_int64), lambda v: v[3], _draw_labels),
+    3: ((_u64, _u64, _u32, _u32, _u32), lambda v: -(-v[2] // 4), _to_pixels),
+}
+"""Types of the arguments, the number of items, and what it does, of each kernel."""
 
 
 class FakeRuntime:

@@ -1,9 +1,9 @@
-"""Write `inference/gpu/noise.ptx`, the kernels of the noise stream for the NVIDIA driver.
+"""Write `inference/gpu/kernels.ptx`, our kernels for the NVIDIA driver.
 
-python scripts/make_noise_ptx.py
+python scripts/make_kernels.py
 
-Compiles noise.cu with NVIDIA's runtime compiler, the package `nvidia-cuda-nvrtc`, which PyTorch for
-CUDA brings along. No GPU is needed. The target is compute capability 7.5, the oldest that the
+Compiles kernels.cu with NVIDIA's runtime compiler, the package `nvidia-cuda-nvrtc`, which PyTorch
+for CUDA brings along. No GPU is needed. The target is compute capability 7.5, the oldest that the
 compiler knows; the driver compiles the text again for its GPU, so newer ones take it too.
 
 The compiler writes its own version of the PTX language into the text, and a driver refuses text of
@@ -11,7 +11,7 @@ a version newer than itself. The kernels use nothing newer than PTX 6.3, the fir
 compute capability 7.5, so 6.3 is what the file says: drivers from 418 (CUDA 10.1) on take it.
 `ptxas` refuses features that are newer than the version in the text, and a test asks it.
 
-The first line of the file is the sha256 of noise.cu.
+The first line of the file is the sha256 of kernels.cu.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
-SOURCE = Path(__file__).parents[1] / "inference" / "gpu" / "noise.cu"
+SOURCE = Path(__file__).parents[1] / "inference" / "gpu" / "kernels.cu"
 PTX = SOURCE.with_suffix(".ptx")
 PTX_VERSION = "6.3"
 ARCHITECTURE = "compute_75"
@@ -53,7 +53,9 @@ def compile_ptx(nvrtc: Any, source: str) -> str:
     """
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     text = source.encode()
-    _check(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, b"noise.cu", 0, None, None))
+    _check(
+        nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, b"kernels.cu", 0, None, None)
+    )
     options = [f"--gpu-architecture={ARCHITECTURE}".encode()]
     failed = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * 1)(*options))
     if failed:
@@ -69,11 +71,11 @@ def compile_ptx(nvrtc: Any, source: str) -> str:
 
 
 def shipped(ptx: str, source: bytes) -> str:
-    """What noise.ptx holds: the hash of its source, and the text for the oldest drivers."""
+    """What kernels.ptx holds: the hash of its source, and the text for the oldest drivers."""
     old, changed = re.subn(r"^\.version .*$", f".version {PTX_VERSION}", ptx, flags=re.MULTILINE)
     if changed != 1:
         raise ValueError(f"the compiler's text says its version {changed} times")
-    return f"// sha256 of noise.cu: {hashlib.sha256(source).hexdigest()}\n{old.strip()}\n"
+    return f"// sha256 of kernels.cu: {hashlib.sha256(source).hexdigest()}\n{old.strip()}\n"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The kernels of noise.cu draw the bits of `noise`, and noise.ptx is made of this very source."""
+"""Our kernels give the bits of numpy and of the graph; kernels.ptx is made of this very source."""
 
 import ctypes
 import hashlib
@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference.model_files.network import without_pixels
+from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT, labels, latents, normal_quantiles
-from scripts.make_noise_ptx import PTX, PTX_VERSION, SOURCE, compile_ptx, compiler, shipped
+from inference.runtime.session import open_session
+from scripts.make_kernels import PTX, PTX_VERSION, SOURCE, compile_ptx, compiler, shipped
 
 pytest.importorskip("hypothesis")
 
@@ -25,7 +28,7 @@ GPUS = ["75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121"]
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """noise.cu as plain C++."""
+    """kernels.cu as plain C++."""
     if CPP is None:
         pytest.skip("no C++ compiler, c++")
     path = tmp_path_factory.mktemp("noise") / "noise.so"
@@ -34,6 +37,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
     loaded = ctypes.CDLL(str(path))
     u64, u32, pointer = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p
     loaded.noise_latents.argtypes = [pointer, pointer, u64, u64, u32, u32]
+    loaded.images_to_pixels.argtypes = [pointer, pointer, u32, u32, u32]
     loaded.noise_labels.argtypes = [pointer, u64, u64, u32, u32, ctypes.c_int64]
     return loaded
 
@@ -83,10 +87,44 @@ def test_every_quantile_is_looked_up_right(library: Any) -> None:
     assert len(np.unique(bits)) > 65_500
 
 
+@pytest.mark.parametrize("artifact", ["tiny_artifact", "conditional_artifact", "colour_artifact"])
+def test_pixels_are_those_of_the_graph(
+    library: Any, artifact: str, request: pytest.FixtureRequest
+) -> None:
+    model = (request.getfixturevalue(artifact) / "generator.onnx").read_bytes()
+    file = read_model(model)
+    session, _ = open_session(model, "cpu")
+    alone, _ = open_session(without_pixels(model, file.nodes), "cpu")
+    assert [output.name for output in alone.get_outputs()] == ["images"]
+    (size,) = [i.shape[1] for i in session.get_inputs() if i.name == "z"]
+    feeds = {"z": latents(300, size, seed=5) * 3}  # far enough out to be clipped, too
+    if "labels" in {i.name for i in session.get_inputs()}:
+        feeds["labels"] = np.arange(300) % 10  # type: ignore[assignment]
+    images, pixels = session.run(["images", "pixels"], feeds)
+    np.testing.assert_array_equal(alone.run(["images"], feeds)[0], images)
+    made = np.full(pixels.size + 1, 77, np.uint8)
+    channels, height, width = images.shape[1:]
+    library.images_to_pixels(
+        made.ctypes.data, images.ctypes.data, pixels.size, channels, height * width
+    )
+    np.testing.assert_array_equal(made[:-1].reshape(pixels.shape), pixels)
+    assert made[-1] == 77
+
+
+def test_every_level_is_rounded_as_numpy_rounds(library: Any) -> None:
+    halves = np.arange(-4, 516, dtype=np.float32) / np.float32(255) - np.float32(1)
+    near = np.concatenate([halves, np.nextafter(halves, 2), np.nextafter(halves, -2)])
+    images = np.concatenate([near, [-np.inf, np.inf, -1e30, 1e30]]).astype(np.float32)
+    made = np.empty(len(images), np.uint8)
+    library.images_to_pixels(made.ctypes.data, images.ctypes.data, len(images), 1, len(images))
+    levels = ((images + np.float32(1)) * np.float32(127.5)).round().clip(0, 255)
+    np.testing.assert_array_equal(made, levels.astype(np.uint8))
+
+
 def test_the_ptx_is_made_of_this_source() -> None:
     first = PTX.read_text("ascii").splitlines()[0]
-    assert first == f"// sha256 of noise.cu: {hashlib.sha256(SOURCE.read_bytes()).hexdigest()}", (
-        "noise.cu has changed: python scripts/make_noise_ptx.py"
+    assert first == f"// sha256 of kernels.cu: {hashlib.sha256(SOURCE.read_bytes()).hexdigest()}", (
+        "kernels.cu has changed: python scripts/make_kernels.py"
     )
 
 
@@ -110,7 +148,7 @@ def test_a_compiler_that_refuses_is_quoted() -> None:
         nvrtc = compiler()
     except ModuleNotFoundError as error:
         pytest.skip(str(error))
-    with pytest.raises(ValueError, match=r"noise\.cu.*error"):
+    with pytest.raises(ValueError, match=r"kernels\.cu.*error"):
         compile_ptx(nvrtc, "extern int f(;")
 
 
@@ -120,10 +158,10 @@ def test_each_gpu_takes_the_ptx(gpu: str, tmp_path: Path) -> None:
     if ptxas is None:
         pytest.skip("no assembler of NVIDIA's, ptxas")
     assert f".version {PTX_VERSION}\n" in PTX.read_text("ascii")
-    command = [ptxas, f"-arch=sm_{gpu}", str(PTX), "-o", str(tmp_path / "noise.cubin")]
+    command = [ptxas, f"-arch=sm_{gpu}", str(PTX), "-o", str(tmp_path / "kernels.cubin")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "noise.cubin").stat().st_size > 1000
+    assert (tmp_path / "kernels.cubin").stat().st_size > 1000
 
 
 def _line(text: str, start: str) -> list[str]:

@@ -1,8 +1,15 @@
-// The noise stream `philox4x32-10/u16-quantile/1` on a GPU: the bits of inference/noise.py.
+// What a GPU does besides the network: noise before it, pixels behind it.
 //
-// Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+// The noise stream `philox4x32-10/u16-quantile/1` has the bits of inference/noise.py. Philox4x32-10:
+// Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Pixels have
+// the bits of the graph in generator.onnx.
+//
 // To a compiler without CUDA, the same functions are plain C++ loops: a test compares their bits with
-// numpy's on any machine. scripts/make_noise_ptx.py compiles this file to noise.ptx, which is loaded.
+// numpy's on any machine. scripts/make_kernels.py compiles this file to kernels.ptx, which is loaded.
+
+#ifndef __CUDACC__
+#include <math.h>
+#endif
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -72,5 +79,23 @@ KERNEL noise_labels(
     FOR_EACH(row, count) {
         const u64 word = philox(0, LABEL_STREAM, start + row, seed).word[0];
         labels[row] = label < 0 ? (long long)(word * classes >> 32) : label;
+    }
+}
+
+// Pixels, (count, size, channels), of images in [-1, 1], (count, channels, size), count * size *
+// channels values in all: round-half-even((x + 1) * 127.5), clipped to 0..255.
+// An item is four pixels, one after the other.
+KERNEL images_to_pixels(
+    unsigned char *pixels, const float *__restrict__ images, u32 values, u32 channels, u32 size) {
+    FOR_EACH(item, (values + 3) / 4) {
+        for (u32 i = 4 * item; i < 4 * item + 4 && i < values; ++i) {
+            u32 source = i;
+            if (channels > 1) {
+                const u32 place = i % (channels * size);
+                source = i - place + place % channels * size + place / channels;
+            }
+            const float level = rintf((images[source] + 1.0f) * 127.5f);
+            pixels[i] = (unsigned char)fminf(fmaxf(level, 0.0f), 255.0f);
+        }
     }
 }

@@ -1,0 +1,129 @@
+"""The memory that a call works in, on the device and on the host."""
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact import Metadata
+from ..runtime.device import Context, DeviceMemory, PinnedMemory
+from ..runtime.shared_session import OnDevice
+from ..runtime.streams import Event, Stream
+
+PIECES = 4
+"""Pieces of a tile that are on their way to the host at the same time."""
+_PIECE_BYTES = 2**20  # large enough to be copied fast, small enough to stay in a processor's cache
+
+
+class Workspace:
+    """What one run of the network reads and writes, of up to `capacity` images, and its copies."""
+
+    def __init__(
+        self, context: Context, metadata: Metadata, capacity: int, *, floats: bool
+    ) -> None:
+        """floats: whether the network gives images in float32, else their pixels."""
+        self._context, self._metadata, self._capacity = context, metadata, capacity
+        self.image = prod(metadata.image_shape)
+        self.z = DeviceMemory(context, 4 * capacity * metadata.latent_dim)
+        self.drawn = DeviceMemory(context, (4 if floats else 1) * capacity * self.image)
+        self._floats = floats
+        self.labels: DeviceMemory | None = None
+        if metadata.classes:
+            # A run may be of more images than were asked for: their labels, too, must be some.
+            self.labels = DeviceMemory(context, 8 * capacity)
+            self.labels.write(np.zeros(capacity, np.int64))
+        self.runs: dict[int, Callable[[], None]] = {}
+        """What puts a run of so many images on the stream."""
+        self.done = Event(context)
+        self.copies = Stream(context)
+        self.piece_images = max(1, min(capacity, _PIECE_BYTES // self.image))
+        self.pixels = DeviceMemory(context, self.piece_images * self.image)
+        """Of a batch that comes to the host in one piece."""
+        self._staged: list[Staged] = []
+        self._pieces: list[Piece] = []
+        self._segments: dict[int, Segment] = {}
+        self._turn = 0
+
+    def inputs(self, count: int) -> dict[str, OnDevice]:
+        """Where the network finds z and labels."""
+        found: dict[str, OnDevice] = {
+            "z": (self.z.handle, np.float32, (count, self._metadata.latent_dim))
+        }
+        if self.labels is not None:
+            found["labels"] = self.labels.handle, np.int64, (count,)
+        return found
+
+    def outputs(self, count: int) -> dict[str, OnDevice]:
+        """Where the network leaves what it draws."""
+        channels, height, width = self._metadata.image_shape
+        if self._floats:
+            return {"images": (self.drawn.handle, np.float32, (count, channels, height, width))}
+        return {"pixels": (self.drawn.handle, np.uint8, (count, height, width, channels))}
+
+    def staged(self) -> "Staged":
+        """Memory of the host to send z and labels from, free to be written."""
+        if not self._staged:  # most hosts let the device draw them
+            self._staged = [Staged(self._context, self._metadata, self._capacity) for _ in range(2)]
+        self._turn = 1 - self._turn
+        staged = self._staged[self._turn]
+        staged.sent.wait()
+        return staged
+
+    def piece(self, number: int) -> "Piece":
+        """Memory of the host for a piece of the images, by its number; a few share one."""
+        while len(self._pieces) <= number % PIECES:
+            self._pieces.append(Piece(self._context, self.piece_images * self.image))
+        return self._pieces[number % PIECES]
+
+    def segment(self, number: int, size: int) -> "Segment":
+        """Memory of the device for the pixels of many tiles, by its number; two take turns.
+
+        size: bytes, at least.
+        """
+        turn = number % 2
+        if turn not in self._segments or self._segments[turn].pixels.size < size:
+            self._segments[turn] = Segment(self._context, size)
+        return self._segments[turn]
+
+
+class Piece:
+    """Pinned memory that images come to the host through, and when they are there."""
+
+    def __init__(self, context: Context, size: int) -> None:
+        self.host, self.done = PinnedMemory(context, size), Event(context)
+
+
+class Segment:
+    """Pixels of several tiles on the device, and when each tile is drawn."""
+
+    def __init__(self, context: Context, size: int) -> None:
+        self._context = context
+        self.pixels = DeviceMemory(context, size)
+        self._drawn: list[Event] = []
+
+    def drawn(self, number: int) -> Event:
+        """Of a tile, by its number."""
+        while len(self._drawn) <= number:
+            self._drawn.append(Event(self._context))
+        return self._drawn[number]
+
+
+class Staged:
+    """Pinned memory that z and labels go to the device from, and when they have gone."""
+
+    def __init__(self, context: Context, metadata: Metadata, capacity: int) -> None:
+        size = 4 * capacity * metadata.latent_dim
+        self._memory = PinnedMemory(context, size), PinnedMemory(context, 8 * capacity)
+        shape = capacity, metadata.latent_dim
+        self.z: NDArray[np.float32] = self._memory[0].array.view(np.float32).reshape(shape)
+        self.labels: NDArray[np.int64] = self._memory[1].array.view(np.int64)
+        self.sent = Event(context)
+
+    def send(self, stream: Stream, workspace: Workspace, count: int) -> None:
+        """Put copies of the first z and labels on a stream."""
+        size = self.z[:count].nbytes
+        stream.to_device(self._memory[0].handle, workspace.z.handle, size)
+        if workspace.labels is not None:
+            stream.to_device(self._memory[1].handle, workspace.labels.handle, 8 * count)
+        stream.record(self.sent)
