@@ -140,9 +140,7 @@ def _native(settings: SessionSettings) -> Any:
     native.intra_op_num_threads = settings.cores
     # In an idle host, spinning threads use ten times the processor time of the work itself.
     native.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
-    native.log_severity_level = (
-        4  # a library must not write to its host's stderr; errors are raised
-    )
+    native.log_severity_level = 4  # no output on the host's stderr; errors are raised
     return native
 
 
