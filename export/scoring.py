@@ -126,10 +126,10 @@ def _from_artifact(path: Path) -> _Candidate:
     sampler = Sampler(path)
     metadata = sampler.metadata
 
-    def draw(*inputs: Tensor) -> Tensor:
+    def generate(*inputs: Tensor) -> Tensor:
         pixels = torch.from_numpy(sampler.decode(*(tensor.numpy() for tensor in inputs)))
         return pixels.view(-1, *pixels.shape[1:3], metadata.image_shape[0]).permute(0, 3, 1, 2)
 
-    subject = Subject(draw, metadata.latent_dim, metadata.classes)
+    subject = Subject(generate, metadata.latent_dim, metadata.classes)
     name = f"{path.name} on {sampler.provider}"
     return _Candidate(name, metadata.dataset, metadata.image_shape, subject)

@@ -86,7 +86,7 @@ def _cuda(module: Any) -> dict[str, Any]:
     except ProviderError as error:
         found["problem"] = str(error)
     found["libraries"] = {
-        library.name: _without_home(cuda.find(library) or "missing")
+        library.name: _without_home(cuda.load(library) or "missing")
         for library in cuda.libraries(
             module, convolutions=True
         )  # with cuDNN, which only convolutions need

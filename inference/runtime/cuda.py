@@ -53,7 +53,7 @@ def require_cuda(runtime: Any, device: int, *, convolutions: bool = False) -> No
             f"for CUDA 12: pip install {_FOR_CUDA_12}"
         )
     wanted = libraries(runtime, convolutions=convolutions)
-    missing = [library for library in wanted if find(library) is None]
+    missing = [library for library in wanted if load(library) is None]
     if missing:
         names = ", ".join(library.name for library in missing)
         lacking = " ".join(dict.fromkeys(f"'{library.package}'" for library in missing))
@@ -114,7 +114,7 @@ def libraries(runtime: Any, *, convolutions: bool = False) -> list[Library]:
     ]
 
 
-def find(library: Library) -> str | None:
+def load(library: Library) -> str | None:
     """Load a library, so that onnxruntime finds it; return its path, or None if it is missing."""
     no_load = getattr(os, "RTLD_NOLOAD", None)
     if no_load is not None and nvidia.load(library.name, no_load):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from training.pages.run_view import LOSSES, RunView
+from training.pages.run_view import COLUMNS, RunView
 
 _BINS = 240
 _WIDE, _NARROW = (9.6, 3.8), (3.9, 3.5)  # inches: for a desktop or paper, and for a phone
@@ -204,7 +204,7 @@ def _bands(axes: Axes, run: RunView, columns: list[tuple[str, str, str]]) -> flo
     """
     tops = []
     for hue, label, name in columns:
-        values = run.losses[:, LOSSES.index(name)]
+        values = run.losses[:, COLUMNS.index(name)]
         x, low, median, high = binned(run.steps, values)
         axes.fill_between(x, low, high, color=_HUES[hue], alpha=0.22, lw=0)
         axes.plot(x, median, color=_HUES[hue], label=label)
