@@ -135,7 +135,7 @@ def class_chart(
         axes.set_ylabel("share of the images (%)")
 
     note = f"{sum(generated):,} generated images {of} beside as many real ones."
-    return _chart("Does it draw all classes alike?", note, draw, thousands=False)
+    return _chart("Are all classes equally frequent?", note, draw, thousands=False)
 
 
 def comparison_chart(runs: Sequence[RunView], names: Sequence[str]) -> Chart:
