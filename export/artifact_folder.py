@@ -29,6 +29,7 @@ from inference.errors import GanpackError
 from inference.noise import NOISE
 from inference.runtime.session import version as runtime_version
 from inference.writing.files import atomic_write
+from training.config import DataConfig
 from training.engine.precision import known_settings
 from training.run_folder.checkpoint import load_generator, weights_sha256
 from training.run_folder.folder import RunFolder
@@ -79,8 +80,8 @@ def export(
         graph = export_graph(generator)
         stored = generator
         if precision == "fp16":
-            dataset = dataset or trained_on(checkpoint, metadata.dataset)
-            half = half_precision(graph, generator, metadata, dataset, data_dir)
+            data = DataConfig(dataset) if dataset else trained_on(checkpoint, metadata.dataset)
+            half = half_precision(graph, generator, metadata, data, data_dir)
             graph, stored = half.graph, half.generator
             scores = {**metadata.scores, **half.scores}
             metadata = replace(metadata, precision=precision, scores=scores)

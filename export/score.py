@@ -51,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _score(config: ScoreConfig) -> int:
     from export.scoring import RealImages, score  # torch only once the usage is right
+    from training.config import DataConfig
 
-    scored = list(
-        score(config.target, RealImages(config.dataset, config.data_dir, config.split), config.seed)
-    )
+    data = DataConfig(config.dataset) if config.dataset else None
+    real = RealImages(data, config.data_dir, config.split)
+    scored = list(score(config.target, real, config.seed))
     if config.json:
         print(json.dumps({each.name: each.to_dict() for each in scored}, indent=2))
     else:
