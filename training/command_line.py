@@ -21,7 +21,7 @@ def command_line(
 
     description: what it does, and examples, as the docstring of the module.
     """
-    _join_lines(command)
+    _set_help(command)
     typed = tyro.cli(
         command,
         prog=f"python -m {module}",
@@ -39,12 +39,16 @@ def by_default(what: str, metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {what})")
 
 
-def _join_lines(command: type[Any]) -> None:
-    """Make the docstring of each option one line: tyro would break where the source does."""
+def _set_help(command: type[Any]) -> None:
+    """Set the help of each option: the docstring of its field, as one line.
+
+    tyro would read the docstring itself, and break lines where the source does because they are
+    indented there. It takes a help text from a field's metadata first.
+    """
     documented = {each.arg_name: each.description for each in parse_from_object(command).params}
     hints = get_type_hints(command)
     for f in fields(command):
         if is_dataclass(hints[f.name]):
-            _join_lines(hints[f.name])
+            _set_help(hints[f.name])
         elif text := documented.get(f.name):
             f.metadata = {**f.metadata, "help": " ".join(text.split())}  # type: ignore[assignment]

@@ -24,13 +24,14 @@ from training.config import RECIPES, ConfigError, TrainConfig
 from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import add_facts, read_config
 from training.run_folder.folder import RunFolder, RunFolderError, newest_run
-from training.run_folder.resume_settings import for_more
+from training.run_folder.resume_settings import resumed_config
 from training.run_folder.scores import shown
 
 if TYPE_CHECKING:
     from training.engine.distributed import Ranks
     from training.scoring.class_scores import ClassScore
     from training.train import Result
+    from training.training_loop import Pace
 
 
 @dataclass(frozen=True)
@@ -47,27 +48,29 @@ class Command:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+def main(arguments: Sequence[str] | None = None, pace: "Pace | None" = None) -> int:
+    """Run the command; returns the exit code.  pace: of a run, where it is not the default."""
     timer = PhaseTimer()
     arguments = sys.argv[1:] if arguments is None else arguments
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return reporting(lambda: _main_of_many(arguments, timer))
-    return _main_of_one(arguments, timer)
+        return reporting(lambda: _main_of_many(arguments, timer, pace))
+    return _main_of_one(arguments, timer, pace)
 
 
-def _main_of_one(arguments: Sequence[str], timer: PhaseTimer, ranks: "Ranks | None" = None) -> int:
+def _main_of_one(
+    arguments: Sequence[str], timer: PhaseTimer, pace: "Pace | None", ranks: "Ranks | None" = None
+) -> int:
     command = parse(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
     try:
-        return reporting(lambda: _run(command, timer, ranks))
+        return reporting(lambda: _run(command, timer, pace, ranks))
     except KeyboardInterrupt:  # before the first step, or after the last
         print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
         return 130
 
 
-def _main_of_many(arguments: Sequence[str], timer: PhaseTimer) -> int:
+def _main_of_many(arguments: Sequence[str], timer: PhaseTimer, pace: "Pace | None") -> int:
     """Of one of the processes that torchrun has started: rank 0 runs the command, the others help.
 
     What goes wrong with the command is rank 0's to say and to end with, so they end with 0 then.
@@ -77,15 +80,16 @@ def _main_of_many(arguments: Sequence[str], timer: PhaseTimer) -> int:
 
     with joined() as ranks:
         if ranks.rank == 0:
-            return _main_of_one(arguments, timer, ranks)
+            return _main_of_one(arguments, timer, pace, ranks)
         logging.getLogger("training").setLevel(logging.ERROR)
         follow(ranks)
     return 0
 
 
-def _run(command: Command, timer: PhaseTimer, ranks: "Ranks | None") -> int:
+def _run(command: Command, timer: PhaseTimer, pace: "Pace | None", ranks: "Ranks | None") -> int:
     from training.engine.distributed import ALONE  # torch only once the usage is right
     from training.train import train
+    from training.training_loop import DEFAULT_PACE
 
     result = train(
         command.config,
@@ -94,6 +98,7 @@ def _run(command: Command, timer: PhaseTimer, ranks: "Ranks | None") -> int:
         override=frozenset(command.override),
         ranks=ranks or ALONE,
         timer=timer,
+        pace=pace or DEFAULT_PACE,
     )
     _print(result, timer)
     with timer.phase("report"):
@@ -165,7 +170,7 @@ def parse(arguments: Sequence[str]) -> Command:
             if command.run_dir is not None:
                 raise ConfigError("--resume names the run folder, --run-dir cannot name another")
             override = frozenset(name.replace("-", "_") for name in command.override)
-            config = for_more(saved, command.config, override)
+            config = resumed_config(saved, command.config, override)
             command = Command(config=config, resume=resume, override=tuple(sorted(override)))
         elif command.override:
             raise ConfigError("--override is about --resume, and there is none")

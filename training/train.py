@@ -28,7 +28,7 @@ from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import extractor_for
 from training.scoring.reference import reference_for
 from training.scoring.verdict import Verdict, judge
-from training.training_loop import Run, TrainingError
+from training.training_loop import DEFAULT_PACE, Pace, Run, TrainingError
 
 CPU = torch.device("cpu")
 _log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def train(
     override: frozenset[str] = frozenset(),
     ranks: Ranks = ALONE,
     timer: PhaseTimer | None = None,
+    pace: Pace = DEFAULT_PACE,
 ) -> Result:
     """Train in a new folder, or continue the run in `run_dir` to the length `config` asks for.
 
@@ -68,6 +69,7 @@ def train(
     override: settings in which `config` may differ from the run's own.
     ranks: with others than this one, rank 0, they `follow`.
     timer: where the time of the run is counted; by default it begins now.
+    pace: how often the run is saved, and looks at whether to stop.
 
     Raises:
         DataError, CheckpointError, RunFolderError, TrainingError: with a message that says what to
@@ -82,7 +84,9 @@ def train(
     try:
         # The engine has its own precision for steps.
         with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
-            return _train(config, folder, device, resume, override, ranks, timer or PhaseTimer())
+            return _train(
+                config, folder, device, resume, override, ranks, timer or PhaseTimer(), pace
+            )
     except torch.OutOfMemoryError as error:
         raise TrainingError(_out_of_memory(config, error)) from None
     except RankLostError as error:
@@ -100,6 +104,7 @@ def _train(
     override: frozenset[str],
     ranks: Ranks,
     timer: PhaseTimer,
+    pace: Pace,
 ) -> Result:
     images = load_images(config.data).to(device)
     state, batches = _beginning(config, images)
@@ -138,10 +143,10 @@ def _train(
         with Interruption() as interruption:
             run = Run(
                 config, provenance, saves, state, batches, engine, history, reference, interruption,
-                ranks, timer,
+                ranks, timer, pace,
             )  # fmt: skip
             with timer.phase("other"):
-                run.go(total)
+                run.train_to(total)
         ranks.leave()
         with timer.phase("verdict"):
             verdict = judge(config, folder, run.history.epochs, images, extractor)

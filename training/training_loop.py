@@ -33,17 +33,27 @@ from training.scoring.reference import SELECTION_SEED, Reference
 from training.scoring.selection import RULES, choose, prune, write_best
 from training.scoring.subject import Subject
 
-# Steps between two looks at the losses, the most seconds between two looks at whether to stop, and
-# the fewest between two saves.
-_RECORD_STEPS = 100
-_LOOK_SECONDS = 1.0
-_SAVE_SECONDS = 30.0
 _MOST_RETRIES = 3
 _log = logging.getLogger(__name__)
 
 
 class TrainingError(GanpackError):
     """Training cannot start or go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a run turns from its steps to other work."""
+
+    record_steps: int = 100
+    """The most steps between two checks of the losses."""
+    look_seconds: float = 1.0
+    """The most seconds between two looks at whether to stop."""
+    save_seconds: float = 30.0
+    """The fewest seconds between two saves."""
+
+
+DEFAULT_PACE = Pace()
 
 
 @dataclass
@@ -61,6 +71,7 @@ class Run:
     interruption: Interruption
     ranks: Ranks
     timer: PhaseTimer
+    pace: Pace
     _records: Records = field(init=False)
     _saved_at: float = field(default_factory=time.monotonic)
     _checked_at: float = field(default_factory=time.monotonic)
@@ -71,7 +82,7 @@ class Run:
     def _folder(self) -> RunFolder:
         return self.saves.folder
 
-    def go(self, total: int) -> None:
+    def train_to(self, total: int) -> None:
         """Train up to step `total`; go back where that goes wrong.
 
         Raises:
@@ -121,26 +132,31 @@ class Run:
         epoch_ends = step in {epoch_end, total}
         scores: Scores | None = None
         if epoch_ends or step in grids:
-            check_weights(self.state)  # or what is shown and kept would not be finite either
-            with self.timer.phase("average"):
-                generator = averaged(self.state)
-        if step in grids:
-            with self.timer.phase("samples"):
-                self._records.samples(step, generator)
-        if epoch_ends:
-            scores = self._scores(generator, epoch - 1, last=step == total)
-            self._end_epoch(epoch, generator, scores, step == epoch_end)
+            generator = self._averaged()
+            if step in grids:
+                with self.timer.phase("samples"):
+                    self._records.samples(step, generator)
+            if epoch_ends:
+                scores = self._scores(generator, epoch - 1, last=step == total)
+                self._end_epoch(epoch, generator, scores, step == epoch_end)
         now = time.monotonic()
         since = self._checked_at if scores else self._saved_at
-        if step == total or now - since > _SAVE_SECONDS:
+        if step == total or now - since > self.pace.save_seconds:
             with self.timer.phase("saves"):
                 self._save(checked=bool(scores))
             self._note_time()
 
+    def _averaged(self) -> Generator:
+        """The generator to show, score and keep."""
+        check_weights(self.state)  # else its values would not be finite either
+        with self.timer.phase("average"):
+            return averaged(self.state)
+
     def _advance(self, stops: set[int]) -> tuple[float, float]:
         """Train up to the next of some steps at most; the last losses of both networks."""
         start, first = time.monotonic(), self.state.step
-        looks = {first + self._steps_a_look, (first // _RECORD_STEPS + 1) * _RECORD_STEPS}
+        every = self.pace.record_steps
+        looks = {first + self._steps_a_look, (first // every + 1) * every}
         count = min(stop for stop in stops | looks if stop > first) - first
         with self.timer.phase("steps"), self.ranks.order(count, self.interruption):
             losses = self.engine.run(count)
@@ -148,7 +164,7 @@ class Run:
         check_losses(known, self.state.step - len(known) + 1)
         self._last_losses = losses[-1:]
         seconds = time.monotonic() - start
-        self._steps_a_look = max(1, int(_LOOK_SECONDS * len(losses) / seconds))
+        self._steps_a_look = max(1, int(self.pace.look_seconds * len(losses) / seconds))
         with self.timer.phase("records"):
             self.history.add(losses, seconds)
             speed = len(losses) * self.batches.batch_size / seconds

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verify_seal
-from ..artifact_files import GENERATOR_FILE
 from ..noise import NOISE
 from ..runtime.session import Session, SessionSettings
-from .allowed_graph import widest
+from .allowed_graph import require_allowed
+from .artifact_files import GENERATOR_FILE
 from .onnx_file import read_model
 from .reading import looks_like
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
 # thousands.
-_TILES = {"cpu": 512, "cuda": 8192}
-_MOST_VALUES_IN_A_TILE = {"cpu": 2**22, "cuda": 2**23}
-_MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
+TILES = {"cpu": 512, "cuda": 8192}
+MOST_VALUES_IN_A_TILE = {"cpu": 2**22, "cuda": 2**23}
+MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
 # Below this, onnxruntime's plain `run` costs less than to bind the arrays.
 _WORTH_BINDING = 64
 
@@ -62,12 +62,12 @@ class OwnGenerator:
             raise ArtifactError("it carries no contract")
         self.metadata = Metadata.from_json(file.metadata[CONTRACT_KEY])
         _require_role(self.metadata)
-        values = widest(file, self.metadata.latent_dim, len(self.metadata.classes))
-        if values > _MOST_VALUES_OF_AN_IMAGE:
+        values = require_allowed(file, self.metadata.latent_dim, len(self.metadata.classes))
+        if values > MOST_VALUES_OF_AN_IMAGE:
             raise ArtifactError(f"its layers are too wide: {values:,} values for one image")
         self.session = Session(model, settings, convolutions=file.has_convolutions, on_stream=True)
         kind = self.session.provider.partition(":")[0]
-        self.tile = max(1, min(_TILES[kind], _MOST_VALUES_IN_A_TILE[kind] // values))
+        self.tile = max(1, min(TILES[kind], MOST_VALUES_IN_A_TILE[kind] // values))
         _require_shapes(self.session.raw, self.metadata)
         self.painter = _painter(self, settings.cores) if kind == "cuda" else None
 

@@ -23,13 +23,13 @@ from tests.support.comparing import (
 )
 from tests.support.runs import ARGUMENTS, TINY
 from tests.support.waiting import wait_for
-from training import training_loop
 from training.config import TrainConfig
 from training.run import main, parse
 from training.run_folder.folder import RunFolder, RunFolderError, locked
 from training.run_folder.resume import Saves
 from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
+from training.training_loop import Pace
 
 LENGTH = ["--iterations", "80", "--score-every", "40"]
 LONG = replace(TINY, iterations=80, score_every=40)
@@ -163,8 +163,6 @@ def test_a_signal_before_or_after_the_steps_ends_at_once(
 
 
 def test_a_run_is_saved_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_loop, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(training_loop, "_LOOK_SECONDS", 0.0)  # look after each step
     saved = []
     write = Saves.write
 
@@ -173,7 +171,8 @@ def test_a_run_is_saved_within_an_epoch(tmp_path: Path, monkeypatch: pytest.Monk
         write(self, state, *arguments, **options)
 
     monkeypatch.setattr(Saves, "write", observed)
-    train(replace(TINY, epochs=4), tmp_path / "run")
+    after_each_step = Pace(look_seconds=0.0, save_seconds=0.0)
+    train(replace(TINY, epochs=4), tmp_path / "run", pace=after_each_step)
     assert saved == [0, *range(2, 16)]  # the first look is at the grid of step 2
 
 

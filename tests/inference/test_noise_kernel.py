@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from inference.noise import LIMIT, labels, latents, normal_quantiles
 from scripts.make_noise_ptx import PTX, PTX_VERSION, SOURCE, compile_ptx, compiler, shipped
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 CPP = shutil.which("c++")
 GPUS = ["75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121"]

@@ -30,7 +30,7 @@ def test_the_examples_in_python_run(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(folder)
     monkeypatch.setitem(sys.modules, "ganpack", inference)  # its name in the wheel
     codes = examples("python")
-    assert len(codes) == 8
+    assert len(codes) == 9
     names: dict[str, object] = {}
     for code in codes:
         exec(compile(code, "docs/sampler.md", "exec"), names)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from inference.writing.pictures import grid, save_png
 from training.data.images import Images
@@ -17,8 +18,7 @@ _CLASS_IMAGES = 10  # in the row of a class
 def save_real_images(images: Images, path: Path) -> None:
     """Write a grid of as many real images, of all classes, as a sample grid has generated ones."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    pixels = images.pixels[order[:GRID_IMAGES]].permute(0, 2, 3, 1).cpu().numpy()
-    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), path)
+    save_png(grid(as_pictures(images.pixels[order[:GRID_IMAGES]])), path)
 
 
 def grid_steps(total: int) -> set[int]:
@@ -47,6 +47,10 @@ def draw(generator: Generator, count: int, label: int | None = None) -> NDArray[
     inputs = generator.drawn(count)
     if label is not None:
         inputs = inputs[0], torch.full_like(inputs[1], label)
-    images: torch.Tensor = generator(*inputs)
-    pixels: NDArray[np.uint8] = to_pixels(images).cpu().numpy()
-    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    return as_pictures(to_pixels(generator(*inputs)).permute(0, 3, 1, 2))
+
+
+def as_pictures(pixels: Tensor) -> NDArray[np.uint8]:
+    """uint8 (n, C, H, W) as the sampler gives images: (n, H, W) in grey, (n, H, W, 3) in colour."""
+    pictures: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    return pictures[..., 0] if pictures.shape[-1] == 1 else pictures

@@ -17,7 +17,7 @@ _BOUND = {"dataset", "image_size", "channels", "batch_size"}
 _BOUND |= {f.name for f in fields(NetworkConfig)}
 
 
-def for_more(
+def resumed_config(
     saved: TrainConfig, asked: TrainConfig, override: frozenset[str] = frozenset()
 ) -> TrainConfig:
     """The settings to go on with: the saved ones, with the length that was asked for.

@@ -26,7 +26,6 @@ from training.engine.precision import float32_products
 FEATURES = 128
 _MOST_BLUR = 0.5  # share of an image blurred by (1, 2, 1) / 4 both ways
 _MOST_NOISE = 0.15  # standard deviation, of pixels in [-1, 1]
-_LEAST_STEPS = 1000  # of training it, on however few images
 _CHUNK = 250  # images at once: the activations stay in the processor's cache
 _SHIPPED = Path(__file__).with_name("extractors")
 _SHIPPED_FOR = {
@@ -79,8 +78,12 @@ class Extractor:
         return features, torch.cat([logits.argmax(1) for _, logits in parts])
 
 
-def extractor_for(images: Images, cache: Path, device: torch.device) -> Extractor:
+def extractor_for(
+    images: Images, cache: Path, device: torch.device, *, least_steps: int = 1000
+) -> Extractor:
     """The extractor of a data set: shipped, from the folder `cache`, or made (and kept) now.
+
+    least_steps: how long to train one, on however few images.
 
     Raises:
         DataError: for a damaged file in the cache.
@@ -99,7 +102,9 @@ def extractor_for(images: Images, cache: Path, device: torch.device) -> Extracto
     if not path.exists():
         _log.info("training a classifier of this data set, to score images by; kept in %s", path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = save(train_classifier(images).state_dict())  # minutes: no file is open yet
+        # It takes minutes, so no file is open yet.
+        classifier = train_classifier(images, least_steps=least_steps)
+        content = save(classifier.state_dict())
         with atomic_write(path) as file:
             file.write(content)
     try:
@@ -108,7 +113,9 @@ def extractor_for(images: Images, cache: Path, device: torch.device) -> Extracto
         raise DataError(f"{path} is damaged ({error}): delete it, and it is made again") from None
 
 
-def train_classifier(images: Images, *, epochs: int = 6, seed: int = 0) -> Classifier:
+def train_classifier(
+    images: Images, *, epochs: int = 6, seed: int = 0, least_steps: int = 1000
+) -> Classifier:
     """A classifier of labelled images, on their device, in eval mode.
 
     AdamW under one cycle of the learning rate (Smith and Topin 2018, arXiv 1708.07120), images
@@ -117,7 +124,7 @@ def train_classifier(images: Images, *, epochs: int = 6, seed: int = 0) -> Class
     """
     assert images.labels is not None
     batches = Batches(images, min(128, len(images)), seed)
-    steps = max(batches.epoch_end(epochs), _LEAST_STEPS)
+    steps = max(batches.epoch_end(epochs), least_steps)
     device = images.pixels.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
