@@ -5,6 +5,7 @@ python -m export.run
 python -m export.run runs/mnist-20261123-154500
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def _export(config: ExportConfig) -> int:
         f"{output}: {checkpoint.name} as {', '.join(files)}; "
         f"{len(checks)} checks against PyTorch passed, largest difference "
         f"{worst.max_difference:.2g} of {worst.tolerance:.2g} allowed\n"
-        f"draw from it: python -m inference.run {output}"
+        f"draw from it: python -m inference.run {shlex.quote(str(output))}"
     )
     return 0
 

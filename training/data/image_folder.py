@@ -1,6 +1,7 @@
 """A folder, or a zip archive, of images of any size, format and mode as one data set."""
 
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,7 +136,7 @@ def _classes(folder: Path, found: Found, files: Sequence[ImageFile]) -> tuple[st
     if len(classes) == 1 and len(inner) > 1:
         _log.warning(
             "no labels, as everything lies in %s: --dataset %s takes its %d subfolders as classes",
-            classes[0], folder / classes[0], len(inner),
+            classes[0], shlex.quote(str(folder / classes[0])), len(inner),
         )  # fmt: skip
     return classes
 
