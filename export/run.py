@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from inference.errors import reporting
+from inference.runtime import telemetry
 from training.command_line import by_default, command_line
 
 
@@ -40,6 +41,7 @@ class ExportConfig:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    telemetry.switch_off()
     config = command_line(ExportConfig, "export.run", __doc__, arguments)
     return reporting(lambda: _export(config))
 
