@@ -43,7 +43,7 @@ class Order:
     """Which images, in which shards: what must not change while a folder fills."""
 
     artifact_sha256: str
-    """Of its generator.onnx."""
+    """sha256 of the artifact's generator.onnx."""
     seed: int
     start: int
     count: int
