@@ -53,7 +53,8 @@ def _run(command: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     except ValueError as error:
         command.error(str(error))
     except BrokenPipeError:
-        # Nobody reads any more. Python would find that out again at its end.
+        # The reader of the pipe has gone. Without this, Python would fail again when it flushes
+        # stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -107,7 +108,7 @@ def _walk(sampler: Sampler, options: argparse.Namespace) -> int:
 
 
 def _draw_classes(sampler: Sampler, options: argparse.Namespace) -> int:
-    """A row of the same noise for each class."""
+    """Draw a grid with a row for each class, all rows of the same noise."""
     classes, count = sampler.metadata.classes, options.count
     if not classes:
         raise ValueError("--per-class: this artifact has no classes")
@@ -134,7 +135,7 @@ def _label(sampler: Sampler, options: argparse.Namespace) -> Label | None:
 
 
 def _names(sampler: Sampler, label: Label | None, options: argparse.Namespace) -> Sequence[str]:
-    """Of the class of each image."""
+    """The name of the class of each image."""
     classes = sampler.metadata.classes
     if not classes:
         return ()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .files import atomic_write
 
-_GAP = 2  # pixels around each image
+_GAP = 2  # black pixels around each image
 _CAPTION_HEIGHT = 11
 
 ANIMATIONS: dict[str, dict[str, Any]] = {
@@ -19,7 +19,7 @@ ANIMATIONS: dict[str, dict[str, Any]] = {
     ".webp": {"format": "WEBP", "lossless": True},
     ".png": {"format": "PNG"},
 }
-"""By the end of a file's name: what Pillow is to write, without loss; colours of a GIF apart."""
+"""For each ending of a file's name, Pillow's format and options. All are lossless except GIF."""
 
 
 def grid(
@@ -28,10 +28,10 @@ def grid(
     """One picture of many images, uint8 (n, H, W[, 3]), row by row.
 
     Two black pixels lie around each image; columns default to √n, rounded up.
-    captions: what to write below each image; cells are as wide as the widest.
+    captions: text below each image; all cells are as wide as the widest text.
 
     Raises:
-        ValueError: for no images, columns under 1, or another number of captions.
+        ValueError: for no images, columns below 1, or another number of captions.
     """
     count = len(images)
     columns = isqrt(max(count - 1, 0)) + 1 if columns is None else columns
@@ -59,10 +59,10 @@ def grid(
 
 
 def enlarge(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Images or frames, uint8 (n, H, W[, 3]), with squares of `scale` pixels for each pixel.
+    """Enlarge images, uint8 (n, H, W[, 3]): each pixel becomes a square of `scale` pixels.
 
     Raises:
-        ValueError: for a scale under 1.
+        ValueError: for a scale below 1.
     """
     if scale < 1:
         raise ValueError(f"scale must be 1 or more, got {scale}")
@@ -72,7 +72,7 @@ def enlarge(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 def save_png(
     picture: NDArray[np.uint8], path: str | os.PathLike[str], *, sync: bool = True
 ) -> None:
-    """Write uint8 (H, W[, 3]) as PNG, whole or not at all; equal pictures give equal files."""
+    """Write uint8 (H, W[, 3]) as PNG, atomically. Equal pictures give equal files."""
     from PIL import Image
 
     with atomic_write(path, sync=sync) as file:
@@ -84,10 +84,10 @@ def save_animation(
 ) -> None:
     """Write frames, uint8 (n, H, W[, 3]), as an endless loop: .gif, .webp or .png (APNG).
 
-    Whole or not at all. Nothing is lost, but for the colours of a GIF, which has 256 a frame.
+    The file is written atomically. It is lossless, except that a GIF has 256 colours per frame.
 
     Raises:
-        ValueError: for another end of the name, no frames, or fps that are not positive.
+        ValueError: for an unknown ending of the name, no frames, or fps that are not positive.
     """
     from PIL import Image
 
@@ -109,7 +109,7 @@ def _paste(picture: NDArray[np.uint8], image: NDArray[np.uint8], top: int, left:
 
 
 def _written(text: str) -> NDArray[np.uint8]:
-    """Grey pixels of a line of text, uint8 (_CAPTION_HEIGHT, width)."""
+    """A line of text as grey pixels, uint8 (_CAPTION_HEIGHT, width)."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default()
