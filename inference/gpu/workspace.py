@@ -11,9 +11,8 @@ from ..runtime.device import Context, DeviceMemory, PinnedMemory
 from ..runtime.shared_session import OnDevice
 from ..runtime.streams import Event, Stream
 
-PIECES = 4
-"""Pieces of a tile that are on their way to the host at the same time."""
-_PIECE_BYTES = 2**20  # large enough to be copied fast, small enough to stay in a processor's cache
+_PINNED_BYTES = 2**17
+"""Images of a batch up to this size are written to the host by the device itself."""
 
 
 class Workspace:
@@ -37,11 +36,10 @@ class Workspace:
         """What puts a run of so many images on the stream."""
         self.done = Event(context)
         self.copies = Stream(context)
-        self.piece_images = max(1, min(capacity, _PIECE_BYTES // self.image))
-        self.pixels = DeviceMemory(context, self.piece_images * self.image)
-        """Of a batch that comes to the host in one piece."""
+        self.few = max(1, min(capacity, _PINNED_BYTES // self.image))
+        """Images that `host` has room for."""
+        self.host = PinnedMemory(context, self.few * self.image)
         self._staged: list[Staged] = []
-        self._pieces: list[Piece] = []
         self._segments: dict[int, Segment] = {}
         self._turn = 0
 
@@ -70,12 +68,6 @@ class Workspace:
         staged.sent.wait()
         return staged
 
-    def piece(self, number: int) -> "Piece":
-        """Memory of the host for a piece of the images, by its number; a few share one."""
-        while len(self._pieces) <= number % PIECES:
-            self._pieces.append(Piece(self._context, self.piece_images * self.image))
-        return self._pieces[number % PIECES]
-
     def segment(self, number: int, size: int) -> "Segment":
         """Memory of the device for the pixels of many tiles, by its number; two take turns.
 
@@ -85,13 +77,6 @@ class Workspace:
         if turn not in self._segments or self._segments[turn].pixels.size < size:
             self._segments[turn] = Segment(self._context, size)
         return self._segments[turn]
-
-
-class Piece:
-    """Pinned memory that images come to the host through, and when they are there."""
-
-    def __init__(self, context: Context, size: int) -> None:
-        self.host, self.done = PinnedMemory(context, size), Event(context)
 
 
 class Segment:

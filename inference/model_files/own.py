@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
 # thousands.
-_TILES = {"cpu": 512, "cuda": 8192}
-_MOST_VALUES_IN_A_TILE = {"cpu": 2**22, "cuda": 2**23}
+_TILES = {"cpu": 512, "cuda": 16384}
+_MOST_VALUES_IN_A_TILE = {"cpu": 2**22, "cuda": 2**24}
 _MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
 # Below this, onnxruntime's plain `run` costs less than to bind the arrays.
 _WORTH_BINDING = 64
