@@ -47,7 +47,7 @@ class _Digits(Dataset[tuple[torch.Tensor, int]]):
         return self._transform(self._images[index]), self._labels[index]
 
 
-_DATASETS: dict[str, Callable[..., Any]] = {
+DATASETS: dict[str, Callable[..., Any]] = {
     "mnist": datasets.MNIST,
     "fashion-mnist": datasets.FashionMNIST,
     "digits": _Digits,
@@ -101,7 +101,7 @@ def train_textbook(
     transform = transforms.Compose([
         transforms.Resize(28), transforms.ToTensor(), transforms.Normalize([0.5], [0.5]),
     ])  # fmt: skip
-    images = _DATASETS[dataset](data_dir, train=True, download=True, transform=transform)
+    images = DATASETS[dataset](data_dir, train=True, download=True, transform=transform)
     loader = DataLoader(images, batch_size=64, shuffle=True)
     criterion = nn.BCELoss()
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))

@@ -7,9 +7,9 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from export.generator_files import export_graph, onnx_file, write_torchscript
 from export.half_precision import half_precision
@@ -18,22 +18,26 @@ from export.parity import Check, check_files, golden_images, require_parity, sum
 from export.sampler_file import sampler_graph
 from export.scoring import trained_on
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
-from inference.artifact_files import (
+from inference.errors import GanpackError
+from inference.model_files.artifact_files import (
     ARTIFACT_FILES,
     GENERATOR_FILE,
     PARITY_FILE,
     SAMPLER_FILE,
     TORCHSCRIPT_FILE,
 )
-from inference.errors import GanpackError
 from inference.noise import NOISE
 from inference.runtime.session import version as runtime_version
 from inference.writing.files import atomic_write
 from training.engine.precision import known_settings
+from training.gan.networks import Generator
 from training.run_folder.checkpoint import load_generator, weights_sha256
 from training.run_folder.folder import RunFolder
 from training.run_folder.origin import package_versions
 from training.run_folder.sealed_file import load
+
+if TYPE_CHECKING:
+    import onnx
 
 
 class ExportError(GanpackError):
@@ -62,7 +66,55 @@ def export(
     """
     content = load(checkpoint)
     generator = load_generator(content)
-    metadata = Metadata(
+    metadata = _metadata(content, generator)
+    with _replaced_whole(output) as folder:
+        model = _Model.of(generator)
+        if precision == "fp16":
+            dataset = dataset or trained_on(checkpoint, metadata.dataset)
+            half = half_precision(model.graph, generator, metadata, dataset, data_dir)
+            model = replace(model, graph=half.graph, stored=half.generator)
+            scores = {**metadata.scores, **half.scores}
+            metadata = replace(metadata, precision=precision, scores=scores)
+        metadata = replace(metadata, golden=golden_images(model.stored))
+        # Twice: the files carry their own figures, and what is checked is what lies there.
+        metadata = replace(metadata, parity=summary(model.write_and_check(folder, metadata)))
+        checks = model.write_and_check(folder, metadata)
+        write_model_card(folder, metadata)
+        _write_report(folder, metadata, checks)
+    return checks
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What the files of an artifact are made of."""
+
+    generator: Generator
+    stored: Generator
+    """The generator with the weights that the ONNX files keep: its own, or these in float16."""
+    graph: "onnx.ModelProto"
+    """The graph of `stored`."""
+
+    @classmethod
+    def of(cls, generator: Generator) -> Self:
+        """A model whose files keep the generator's own weights."""
+        return cls(generator, generator, export_graph(generator))
+
+    def write_and_check(self, folder: Path, metadata: Metadata) -> list[Check]:
+        """Write the three files of a model; the checks that they passed, or ParityError."""
+        sampler = sampler_graph(self.graph, self.generator.latent_dim, len(self.generator.classes))
+        as_sampler = replace(metadata, role="sampler")
+        as_torchscript = replace(metadata, precision="fp32", golden=golden_images(self.generator))
+        (folder / GENERATOR_FILE).write_bytes(onnx_file(self.graph, metadata))
+        (folder / SAMPLER_FILE).write_bytes(onnx_file(sampler, as_sampler))
+        write_torchscript(self.generator, as_torchscript, folder / TORCHSCRIPT_FILE)
+        checks = check_files(self.generator, folder, self.stored)
+        require_parity(checks)
+        return checks
+
+
+def _metadata(content: dict[str, Any], generator: Generator) -> Metadata:
+    """What a checkpoint says of its generator, as the contract of an artifact has it."""
+    return Metadata(
         role="generator",
         image_shape=generator.image_shape,
         latent_dim=generator.latent_dim,
@@ -75,34 +127,6 @@ def export(
         scores=content["scores"],
         versions=_versions(),
     )
-    with _replaced_whole(output) as folder:
-        graph = export_graph(generator)
-        stored = generator
-        if precision == "fp16":
-            dataset = dataset or trained_on(checkpoint, metadata.dataset)
-            half = half_precision(graph, generator, metadata, dataset, data_dir)
-            graph, stored = half.graph, half.generator
-            scores = {**metadata.scores, **half.scores}
-            metadata = replace(metadata, precision=precision, scores=scores)
-        metadata = replace(metadata, golden=golden_images(stored))
-        sampler = sampler_graph(graph, generator.latent_dim, len(generator.classes))
-
-        def write(metadata: Metadata) -> list[Check]:
-            (folder / GENERATOR_FILE).write_bytes(onnx_file(graph, metadata))
-            as_sampler = replace(metadata, role="sampler")
-            (folder / SAMPLER_FILE).write_bytes(onnx_file(sampler, as_sampler))
-            whole = replace(metadata, precision="fp32", golden=golden_images(generator))
-            write_torchscript(generator, whole, folder / TORCHSCRIPT_FILE)
-            checks = check_files(generator, folder, stored)
-            require_parity(checks)
-            return checks
-
-        # Twice: the files carry their own figures, and what is checked is what lies there.
-        metadata = replace(metadata, parity=summary(write(metadata)))
-        checks = write(metadata)
-        write_model_card(folder, metadata)
-        _write_report(folder, metadata, checks)
-    return checks
 
 
 def best_checkpoint(run_dir: Path) -> Path:

@@ -14,7 +14,7 @@ from export.generator_files import onnx_file
 from export.parity import ParityError
 from export.scoring import RealImages, score
 from inference.artifact import Metadata
-from inference.artifact_files import GENERATOR_FILE
+from inference.model_files.artifact_files import GENERATOR_FILE
 from training.gan.networks import Generator
 
 if TYPE_CHECKING:

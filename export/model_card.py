@@ -4,7 +4,7 @@ from pathlib import Path
 
 from inference import Sampler
 from inference.artifact import Metadata
-from inference.artifact_files import (
+from inference.model_files.artifact_files import (
     CARD_FILE,
     GENERATOR_FILE,
     PICTURE_FILE,

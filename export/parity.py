@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from export.file_runners import INPUTS, SEED, Output, runners
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE
-from inference.artifact_files import GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE
 from inference.errors import GanpackError
 from inference.golden import GOLDEN_IMAGES, describe
+from inference.model_files.artifact_files import GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE
 from inference.noise import latents, normal_quantiles
 from training.engine.precision import known_settings
 from training.gan.networks import Generator, to_pixels

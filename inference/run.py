@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from .artifact import ArtifactError
-from .artifact_files import GENERATOR_FILE
 from .command.doctor import describe, examine, examine_sampler
 from .command.long_job import Progress, Stopped, stoppable
 from .command.options import check, parser
 from .errors import GanpackError, reporting
 from .label import Label, number_of, typed
+from .model_files.artifact_files import GENERATOR_FILE
 from .sampler import Sampler
 from .walks import closed_walk
 from .writing.outputs import PIPE, Job, require_free, writer_for

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import images_and_pixels, require_z, shape_of
 from .artifact import SEAL_MARKER, ArtifactError, Metadata
-from .artifact_files import GENERATOR_FILE
 from .label import Label, number_of, numbers_of
+from .model_files.artifact_files import generator_file
 from .model_files.own import LoadedGenerator, OwnGenerator
 from .model_files.reading import read_file
 from .noise import check_range, labels, latents
@@ -82,7 +82,7 @@ class Sampler:
         foreign = latent_dim, image_shape, value_range
         if not allow_foreign and foreign != (None, None, None):
             raise ValueError("latent_dim, image_shape and value_range go with allow_foreign=True")
-        path = None if isinstance(artifact, bytes) else _file_of(Path(artifact))
+        path = None if isinstance(artifact, bytes) else generator_file(Path(artifact))
         try:
             model = artifact if isinstance(artifact, bytes) else read_file(Path(path or ""))
             if allow_foreign and SEAL_MARKER not in model:
@@ -336,10 +336,6 @@ def _paint_into(painter: "Painter", pixels: NDArray[np.uint8], noise: "Noise") -
         drawn = np.empty(pixels.shape, np.uint8)
         painter.draw([drawn], noise)
         pixels[...] = drawn
-
-
-def _file_of(path: Path) -> Path:
-    return path / GENERATOR_FILE if path.is_dir() else path
 
 
 def _make(arguments: dict[str, Any]) -> Sampler:

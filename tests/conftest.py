@@ -8,12 +8,19 @@ import torch
 
 from tests.support.runs import COLOUR, CONDITIONAL, CONV, TINY, exported, trained
 
+# The most seconds of a test, with the fixtures that it is the first to need: by its marker.
+_LIMITS = {"torture": 3600, "full": 1800, "slow": 300}
+_LIMIT = 120
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    limited = config.pluginmanager.hasplugin("timeout")
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if limited and item.get_closest_marker("timeout") is None:
+            limits = [seconds for name, seconds in _LIMITS.items() if item.get_closest_marker(name)]
+            item.add_marker(pytest.mark.timeout(max(limits, default=_LIMIT)))
 
 
 @pytest.fixture(scope="session")
@@ -44,14 +51,16 @@ def conditional_artifact(conditional_run: Path, tmp_path_factory: pytest.TempPat
 def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on a mixed folder of images in colour. Do not write to it."""
     from tests.support.own_images import write_images
+    from training.data.datasets import load_images
+    from training.scoring.extractor import extractor_for
 
     folder = tmp_path_factory.mktemp("own")
     write_images(folder / "images", 36)
     data = replace(COLOUR.data, dataset=str(folder / "images"), data_dir=folder / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        # A thousand take half a minute.
-        patch.setattr("training.scoring.extractor._LEAST_STEPS", 20)
-        return trained(replace(COLOUR, data=data), folder / "run")
+    # Into the cache, where the run finds it: one of the usual length takes half a minute.
+    images = load_images(data)
+    extractor_for(images, folder / "data" / "extractors", torch.device("cpu"), least_steps=20)
+    return trained(replace(COLOUR, data=data), folder / "run")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Options of a command from a dataclass, by tyro, with help that reads well."""
+"""Turn a dataclass into the options of a command, with tyro, and set their help."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -17,11 +17,11 @@ def command_line(
     arguments: Sequence[str] | None,
     default: Command | None = None,
 ) -> Command:
-    """What was typed after `python -m MODULE`; prints and exits for --help and for bad usage.
+    """Parse what was typed after `python -m MODULE`; exit after --help and after wrong usage.
 
-    description: what it does, and examples, as the docstring of the module.
+    description: what the command does, with examples: the docstring of its module.
     """
-    _join_lines(command)
+    _set_help(command)
     typed = tyro.cli(
         command,
         prog=f"python -m {module}",
@@ -35,16 +35,20 @@ def command_line(
 
 
 def by_default(what: str, metavar: str) -> Any:
-    """An option that may be left out, and what then happens."""
+    """Describe an optional option: what its value is called, and what happens without it."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {what})")
 
 
-def _join_lines(command: type[Any]) -> None:
-    """Make the docstring of each option one line: tyro would break where the source does."""
+def _set_help(command: type[Any]) -> None:
+    """Set the help of each option: the docstring of its field, as one line.
+
+    tyro would read the docstring itself, and break lines where the source does because they are
+    indented there. It takes a help text from a field's metadata first.
+    """
     documented = {each.arg_name: each.description for each in parse_from_object(command).params}
     hints = get_type_hints(command)
     for f in fields(command):
         if is_dataclass(hints[f.name]):
-            _join_lines(hints[f.name])
+            _set_help(hints[f.name])
         elif text := documented.get(f.name):
             f.metadata = {**f.metadata, "help": " ".join(text.split())}  # type: ignore[assignment]

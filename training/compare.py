@@ -1,4 +1,4 @@
-"""Put runs side by side: the settings that differ, scores, speed and, as HTML, images.
+"""Compare runs: the settings that differ, the scores, the speed and, on a page, the images.
 
 python -m training.compare runs/mnist-20261123-154500 runs/mnist-20261124-090000
 
@@ -22,16 +22,16 @@ from training.pages.run_view import read_run
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Which runs, and where to."""
+    """Which runs to compare, and where to write the page."""
 
     run_dirs: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
         tyro.conf.arg(metavar="RUN_DIR RUN_DIR …", help_behavior_hint="(required)"),
     ]
-    """Folders of runs, finished or not; two at least."""
+    """At least two folders of runs, finished or not."""
     output: Annotated[Path, tyro.conf.arg(metavar="FILE.html")] = Path("compare.html")
-    """Page to write: the table, with a chart and images."""
+    """Page to write, with the table, a chart and images."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

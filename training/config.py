@@ -1,4 +1,4 @@
-"""Every setting of a training run, as frozen dataclasses; recipes are values here. No torch."""
+"""Every setting of a training run, as frozen dataclasses. Does not import torch."""
 
 from dataclasses import dataclass, field, is_dataclass
 from math import cos, pi
@@ -12,7 +12,10 @@ DATASETS = (*TORCHVISION_DATASETS, "digits")
 
 
 class ConfigError(GanpackError):
-    """A setting that cannot be. No ValueError: tyro would wrap its one line in a box."""
+    """A setting has an impossible value.
+
+    It is no ValueError, because tyro would print a box around a ValueError.
+    """
 
     exit_code = 2
 
@@ -24,15 +27,15 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images to learn."""
+    """Which images to train on."""
 
     dataset: str = "mnist"
-    """mnist, fashion-mnist, kmnist, digits (1,797 small digits, needs no download), or a folder of
-    images, its subfolders as labels."""
+    """mnist, fashion-mnist, kmnist, digits (1,797 small digits, without a download), or a folder of
+    images, whose subfolders are the classes."""
     data_dir: Path = Path("data")
-    """Where data sets are downloaded to, once."""
+    """Folder that data sets are downloaded to."""
     image_size: int = 28
-    """Height and width in pixels that images are resized to."""
+    """Height and width in pixels; images are resized to it."""
     channels: Literal[1, 3] = 1
     """1 for grey, 3 for colour."""
 
@@ -40,7 +43,11 @@ class DataConfig:
         _require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
 
     def require_there(self) -> None:
-        """Raise ConfigError for no data set of ours and no folder; a run may outlive its folder."""
+        """Raise ConfigError unless the data set is a known name or a folder that exists.
+
+        Reading an old run must not fail because its folder of images is gone, so this is not part
+        of __post_init__.
+        """
         _require(
             self.dataset in DATASETS or Path(self.dataset).is_dir(),
             f"--dataset {self.dataset!r} is neither a folder nor one of {', '.join(DATASETS)}",
@@ -49,22 +56,24 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Kind and sizes of the two networks."""
+    """Kind and size of both networks."""
 
     latent_dim: int = 100
     """Length of the noise vector z."""
     generator_dims: tuple[int, ...] = (128, 256, 512, 1024)
-    """Widths of the generator's hidden layers, of mlp."""
+    """Widths of the generator's hidden layers, with --network mlp."""
     discriminator_dims: tuple[int, ...] = (512, 256)
-    """Widths of the discriminator's hidden layers, of mlp."""
+    """Widths of the discriminator's hidden layers, with --network mlp."""
     conditional: bool = False
-    """Whether both networks are given the classes of images, so that the generator draws the class
-    that it is asked for; the images need labels."""
+    """Give both networks the class labels, so that the generator can be asked for a class. The
+    images need labels."""
     network: Literal["mlp", "conv"] = "mlp"
-    """mlp: fully connected layers. conv: convolutions, from 8 pixels a side on; better images from
-    as many iterations, each of which takes six times as long on a CPU."""
+    """mlp: fully connected layers. conv: convolutions, for images of at least 8 pixels a side; the
+    images are better after the same number of iterations, but an iteration takes six times as long
+    on a CPU."""
     conv_width: int = 32
-    """Channels of conv's first layer that looks at images; all others are in proportion."""
+    """Channels of the first layer of the discriminator, with --network conv. All other layers scale
+    with it."""
 
     def __post_init__(self) -> None:
         _require(self.latent_dim >= 1, f"--latent-dim must be at least 1, got {self.latent_dim}")
@@ -77,7 +86,7 @@ class NetworkConfig:
 
     @property
     def dims(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Widths, or channels, of the generator's hidden layers and the discriminator's."""
+        """Sizes of the hidden layers, of the generator and of the discriminator."""
         if self.network == "mlp":
             return self.generator_dims, self.discriminator_dims
         width = self.conv_width
@@ -86,29 +95,31 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """How the two networks are trained against each other."""
+    """Loss, penalties and optimizer."""
 
     recipe: Literal["bce", "r3gan", "hinge"] = "bce"
-    """bce: binary cross entropy, non-saturating (Goodfellow et al. 2014). r3gan: relativistic
-    pairing (Huang et al. 2024, arXiv 2501.05441). hinge: Lim and Ye 2017. Each has its own defaults
-    for the options below; gradient penalties keep bce, too, from circling (Mescheder et al. 2018,
-    arXiv 1801.04406)."""
+    """Loss of both networks. bce: binary cross entropy, non-saturating (Goodfellow et al. 2014).
+    r3gan: relativistic pairing (Huang et al. 2024, arXiv 2501.05441). hinge: Lim and Ye 2017. Each
+    recipe has its own defaults for the options below. Gradient penalties stop the two networks from
+    circling, with bce as well (Mescheder et al. 2018, arXiv 1801.04406)."""
     batch_size: int = 64
-    """Real images, and generated ones, in each update."""
+    """Number of real images in each update, and of generated ones."""
     lr: float = 2e-4
-    """Learning rate of Adam, of both networks, at the start."""
+    """Adam's learning rate at the start, for both networks."""
     lr_end: float = 0.0
-    """The same from --burn-in on, to which it falls along half a cosine; 0 keeps --lr."""
+    """Learning rate after --burn-in images; until then it falls along half a cosine. 0: stay at
+    --lr."""
     betas: tuple[float, float] = (0.0, 0.99)
-    """Decay rates of Adam's two moments."""
+    """Adam's decay rates of the first and the second moment."""
     gamma: float = 2.0
-    """Weight of the gradient penalties R1 and R2 on the discriminator, at the start; 0: none."""
+    """Weight of the gradient penalties R1 and R2 on the discriminator, at the start. 0: none."""
     gamma_end: float = 0.1
-    """The same from --burn-in on, to which it falls along half a cosine (Huang et al. 2024)."""
+    """Weight of the penalties after --burn-in images; until then it falls along half a cosine
+    (Huang et al. 2024)."""
     burn_in: float = 4e6
-    """Images until --lr-end and --gamma-end are reached; 0 keeps --lr and --gamma."""
+    """Number of images until --lr-end and --gamma-end are reached. 0: keep --lr and --gamma."""
     ema_half_life: float = 500_000.0
-    """Images after which a weight's share in the moving average of the generator halves."""
+    """Number of images after which an old weight counts half in the generator's moving average."""
 
     def __post_init__(self) -> None:
         _require(
@@ -133,7 +144,7 @@ class RecipeConfig:
 
     @property
     def penalised(self) -> bool:
-        """Whether there ever are gradient penalties."""
+        """Whether gradient penalties are used at any step."""
         return self.gamma > 0 or (self.burn_in > 0 and self.gamma_end > 0)
 
     def gamma_at(self, images: int) -> float:
@@ -158,35 +169,36 @@ RECIPES: dict[str, RecipeConfig] = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All settings of a run; what is written to config.json."""
+    """All settings of a run, as config.json holds them."""
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     epochs: int = 200
-    """Times that every image is seen."""
+    """Number of passes over the images."""
     iterations: int | None = None
-    """Updates of both networks; None: as many as --epochs says."""
+    """Number of updates of both networks. None: as many as --epochs gives."""
     seed: int = 0
-    """Of the weights, the order of the images and the noise: one seed, one device, one result."""
+    """Random seed for weights, shuffling and noise. The same seed on the same device gives the same
+    result."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """auto takes CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU, else the CPU."""
     matmul_precision: Literal["highest", "high", "medium"] = "medium"
-    """Of float32 matrix products in training, as torch.set_float32_matmul_precision has it. medium:
-    layers in bfloat16 on a CPU that multiplies it, else as that function says; weights, gradients
-    and updates stay float32."""
+    """Precision of matrix products in training, as in torch.set_float32_matmul_precision. medium
+    also runs layers in bfloat16 on a CPU with bfloat16 instructions. Weights, gradients and updates
+    stay float32."""
     engine: Literal["auto", "plain", "compiled", "graph"] = "auto"
     """How steps are run. plain: one operation at a time. compiled: by torch.compile, which needs a
-    C++ compiler and a quarter of a minute. graph: in CUDA graphs. auto: graph on CUDA; on the CPU
-    compiled from 10,000 iterations on, with --network conv plain."""
+    C++ compiler and 15 seconds. graph: in CUDA graphs. auto: graph on CUDA; on the CPU compiled for
+    10,000 iterations or more of --network mlp, else plain."""
     deterministic: bool = False
-    """Whether CUDA may use only what gives the same bits each time, so that a resume is exact there
-    too; slower. A CPU always does."""
+    """Use only deterministic CUDA operations, so that a resumed run gives the same bits; slower. On
+    a CPU every operation is deterministic."""
     select: Literal["fcd", "g-loss"] = "fcd"
-    """Which checkpoint is best. fcd: nearest to the real images, as a classifier sees them.
-    g-loss: lowest mean generator loss of an epoch, the first apart."""
+    """Rule for the best generator snapshot. fcd: nearest to the real images in a classifier's
+    features. g-loss: lowest mean generator loss of an epoch, except the first."""
     score_every: int = 1000
-    """Iterations between two scorings, rounded up to the end of an epoch."""
+    """Number of iterations between two scorings, rounded up to the end of an epoch."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
@@ -204,7 +216,7 @@ class TrainConfig:
 
 
 def grouped(config: TrainConfig) -> dict[str, dict[str, Any]]:
-    """The settings by group: "data", "network", "recipe", and "run" for those of none of them."""
+    """The settings by group: "data", "network", "recipe", and "run" for all others."""
     groups = {
         name: dict(vars(value)) for name, value in vars(config).items() if is_dataclass(value)
     }
@@ -212,7 +224,7 @@ def grouped(config: TrainConfig) -> dict[str, dict[str, Any]]:
 
 
 def flattened(config: TrainConfig) -> dict[str, Any]:
-    """Every setting by its name, in one level."""
+    """Every setting by its name, without groups."""
     return {name: value for group in grouped(config).values() for name, value in group.items()}
 
 
@@ -223,7 +235,7 @@ def differences(a: TrainConfig, b: TrainConfig) -> list[str]:
 
 
 def options(config: TrainConfig) -> dict[str, str | int | float | bool | None]:
-    """Every setting, named as its option without the dashes before it."""
+    """Every setting by the name of its option, without the leading dashes."""
     return {
         option(name)[2:]: " ".join(map(str, value))
         if isinstance(value, tuple)

@@ -1,4 +1,4 @@
-"""What says that a run has gone wrong for good: values that are not finite, lost classes."""
+"""Notice that a run has diverged: values that are not finite, or lost classes."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,21 @@ from training.gan.state import TrainState
 from training.gan.step import Losses
 from training.run_folder.history import EpochRecord
 
-# Class shares (total variation, 0 … 1) that were once within the first and are now beyond the
-# second have collapsed: of ten classes five are gone, of two one. Far off from the first on is not
-# collapse: an untrained generator is.
+# Total variation of the class shares, 0 … 1. A run has collapsed if it was once below the first
+# value and is now above the second: five of ten classes are missing, or one of two. A value that
+# was never low is no collapse, because an untrained generator has one.
 _SOUND_CLASS_TV = 0.2
 _COLLAPSED_CLASS_TV = 0.48
 
 
 class Diverged(Exception):
-    """A run has gone wrong; the message is the evidence."""
+    """A run has diverged; the message says how that was seen."""
 
 
 def check_losses(losses: NDArray[np.float32], first_step: int) -> None:
     """Raise Diverged where one of the losses, (steps, 4), is not finite.
 
-    first_step: of the first row.
+    first_step: the step of the first row.
     """
     finite = np.isfinite(losses).all(axis=1)
     if finite.all():
@@ -37,9 +37,11 @@ def check_losses(losses: NDArray[np.float32], first_step: int) -> None:
 
 
 def check_weights(state: TrainState) -> None:
-    """Raise Diverged where a weight, statistic or moment is not finite."""
+    """Raise Diverged where a weight, a BatchNorm statistic or a moment is not finite."""
     tensors = {name: t for name, t in state.tensors().items() if t.is_floating_point()}
-    sums = torch.stack([t.sum() for t in tensors.values()])  # `isfinite` takes 15 times as long
+    sums = torch.stack(
+        [t.sum() for t in tensors.values()]
+    )  # 15 times as fast as `isfinite` of each
     wrong = [n for n, finite in zip(tensors, sums.isfinite().tolist(), strict=True) if not finite]
     if wrong:
         more = f" and {len(wrong) - 3} others" if len(wrong) > 3 else ""
@@ -47,15 +49,15 @@ def check_weights(state: TrainState) -> None:
 
 
 def check_classes(epochs: Sequence[EpochRecord]) -> None:
-    """Raise Diverged where the last of the epochs has lost the classes that one before it had."""
+    """Raise Diverged where the last scored epoch has lost classes that an earlier one had."""
     *before, last = [(record.step, record.scores) for record in epochs if record.scores]
     step, scores = last
     now = scores.class_tv
     best = min((each.class_tv for _, each in before), default=1.0)
     if best <= _SOUND_CLASS_TV and now > _COLLAPSED_CLASS_TV:
         raise Diverged(
-            f"iteration {step}: the class shares of the images are {now:.2f} off those of "
-            f"real ones (total variation), {best:.2f} before; FCD {scores.fcd:.1f}"
+            f"iteration {step}: the class shares of the images differ by {now:.2f} from those "
+            f"of real ones (total variation), {best:.2f} before; FCD {scores.fcd:.1f}"
         )
 
 

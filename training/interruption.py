@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: noted, so that a run can finish its step and save."""
+"""Note SIGINT and SIGTERM, so that a run can finish its step and save."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(GanpackError):
-    """A run has stopped early on a signal, and is saved."""
+    """A run was stopped by a signal, and is saved."""
 
     heading = ""
 
@@ -26,16 +26,16 @@ class Interrupted(GanpackError):
 
 
 class Interruption:
-    """While it is entered, notes the first of the two signals; a second one ends the process.
+    """A context manager that notes the first SIGINT or SIGTERM; a second one ends the process.
 
-    Does nothing outside the main thread, where Python allows no handlers, nor about a signal that
-    is ignored, as under nohup. quiet: says nothing.
+    Does nothing outside the main thread, where Python allows no handlers, and leaves a signal alone
+    that is ignored, as under nohup.  quiet: print nothing.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self.number: int | None = None
-        """The signal that came."""
+        """The signal that was received."""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -51,8 +51,10 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        for each in self._before:  # the system's own end: no Python code is waited for
+        for each in (
+            self._before
+        ):  # The default action ends the process at once, without waiting for Python code.
             signal.signal(each, signal.SIG_DFL)
-        # Not `print`, which may be what was interrupted.
+        # Not `print`: the signal may have interrupted a `print`.
         if not self._quiet:
             os.write(2, b"\nstopping after this step; once more to stop at once\n")

@@ -1,4 +1,4 @@
-"""Write report.html of a run: one file that shows what came of it. While it trains, too.
+"""Write report.html, a page about a run in one file. It works while the run trains, too.
 
 python -m training.report
 
@@ -21,7 +21,7 @@ from training.run_folder.folder import newest_run
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """What to report on, and where to."""
+    """Which run to report on, and where to write the page."""
 
     run_dir: Annotated[
         Path | None, tyro.conf.Positional, by_default("the newest under runs/", "RUN_DIR")

@@ -24,68 +24,73 @@ from training.config import RECIPES, ConfigError, TrainConfig
 from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import add_facts, read_config
 from training.run_folder.folder import RunFolder, RunFolderError, newest_run
-from training.run_folder.resume_settings import for_more
+from training.run_folder.resume_settings import resumed_config
 from training.run_folder.scores import shown
 
 if TYPE_CHECKING:
     from training.engine.distributed import Ranks
     from training.scoring.class_scores import ClassScore
     from training.train import Result
+    from training.training_loop import Pace
 
 
 @dataclass(frozen=True)
 class Command:
-    """What was typed."""
+    """The options of the command."""
 
     run_dir: Annotated[Path | None, by_default("runs/DATASET-DATE-TIME", "RUN_DIR")] = None
     """Folder of the new run."""
     resume: Annotated[Path | None, by_default("a new run", "RUN_DIR|latest")] = None
-    """Go on with the run in this folder, to more --epochs or --iterations if they are given; latest
-    is the run under runs/ that was saved last."""
+    """Continue the run in this folder, with more --epochs or --iterations if given. latest: the run
+    under runs/ that was saved last."""
     override: Annotated[tuple[str, ...], by_default("none", "[NAME …]")] = ()
-    """Settings that a resumed run may change, though it will not be the run that it was: lr, …"""
+    """Settings that --resume may change, such as lr. The result is then not that of an
+    uninterrupted run."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+def main(arguments: Sequence[str] | None = None, pace: "Pace | None" = None) -> int:
+    """Run the command; returns the exit code.  pace: how often the run is saved; see `Pace`."""
     timer = PhaseTimer()
     arguments = sys.argv[1:] if arguments is None else arguments
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return reporting(lambda: _main_of_many(arguments, timer))
-    return _main_of_one(arguments, timer)
+        return reporting(lambda: _main_of_many(arguments, timer, pace))
+    return _main_of_one(arguments, timer, pace)
 
 
-def _main_of_one(arguments: Sequence[str], timer: PhaseTimer, ranks: "Ranks | None" = None) -> int:
+def _main_of_one(
+    arguments: Sequence[str], timer: PhaseTimer, pace: "Pace | None", ranks: "Ranks | None" = None
+) -> int:
     command = parse(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
     try:
-        return reporting(lambda: _run(command, timer, ranks))
-    except KeyboardInterrupt:  # before the first step, or after the last
+        return reporting(lambda: _run(command, timer, pace, ranks))
+    except KeyboardInterrupt:  # before the first step or after the last
         print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
         return 130
 
 
-def _main_of_many(arguments: Sequence[str], timer: PhaseTimer) -> int:
-    """Of one of the processes that torchrun has started: rank 0 runs the command, the others help.
+def _main_of_many(arguments: Sequence[str], timer: PhaseTimer, pace: "Pace | None") -> int:
+    """Run one of the processes that torchrun has started: rank 0 runs the command, others help.
 
-    What goes wrong with the command is rank 0's to say and to end with, so they end with 0 then.
+    Rank 0 alone reports an error of the command and ends with its exit code; the others end with 0.
     """
     from training.engine.distributed import joined
     from training.train import follow
 
     with joined() as ranks:
         if ranks.rank == 0:
-            return _main_of_one(arguments, timer, ranks)
+            return _main_of_one(arguments, timer, pace, ranks)
         logging.getLogger("training").setLevel(logging.ERROR)
         follow(ranks)
     return 0
 
 
-def _run(command: Command, timer: PhaseTimer, ranks: "Ranks | None") -> int:
+def _run(command: Command, timer: PhaseTimer, pace: "Pace | None", ranks: "Ranks | None") -> int:
     from training.engine.distributed import ALONE  # torch only once the usage is right
     from training.train import train
+    from training.training_loop import DEFAULT_PACE
 
     result = train(
         command.config,
@@ -94,6 +99,7 @@ def _run(command: Command, timer: PhaseTimer, ranks: "Ranks | None") -> int:
         override=frozenset(command.override),
         ranks=ranks or ALONE,
         timer=timer,
+        pace=pace or DEFAULT_PACE,
     )
     _print(result, timer)
     with timer.phase("report"):
@@ -103,11 +109,11 @@ def _run(command: Command, timer: PhaseTimer, ranks: "Ranks | None") -> int:
 
 
 def _write_report(run_dir: Path) -> None:
-    """report.html; it is no part of the training, so where it fails, a line says so."""
+    """Write report.html; print a warning where that fails, as the training itself has succeeded."""
     try:
         from training.pages.report import write_report
 
-        print(f"look at it: {write_report(run_dir)}")
+        print(f"report: {write_report(run_dir)}")
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         print(
@@ -138,7 +144,7 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
 
 
 def _classes(scores: "list[ClassScore]") -> str:
-    """A line on the classes of a conditional run."""
+    """A line about the classes of a conditional run."""
     if not scores:
         return ""
     least = min(scores, key=lambda score: score.recognised)
@@ -150,8 +156,8 @@ def _classes(scores: "list[ClassScore]") -> str:
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command in `arguments`; prints one line and exits with 2 if it is wrong."""
-    # Read ahead what the defaults of the other options depend on.
+    """Parse the command; print one line and exit with 2 if it is wrong."""
+    # The defaults of the other options depend on these two, so they are read first.
     ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     ahead.add_argument("--resume", type=Path)
     ahead.add_argument("--recipe", choices=RECIPES)
@@ -165,7 +171,7 @@ def parse(arguments: Sequence[str]) -> Command:
             if command.run_dir is not None:
                 raise ConfigError("--resume names the run folder, --run-dir cannot name another")
             override = frozenset(name.replace("-", "_") for name in command.override)
-            config = for_more(saved, command.config, override)
+            config = resumed_config(saved, command.config, override)
             command = Command(config=config, resume=resume, override=tuple(sorted(override)))
         elif command.override:
             raise ConfigError("--override is about --resume, and there is none")

@@ -1,4 +1,4 @@
-"""`train`: step, record, save, stop."""
+"""`train`: prepare a run, train it, and score it at its end."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import extractor_for
 from training.scoring.reference import reference_for
 from training.scoring.verdict import Verdict, judge
-from training.training_loop import Run, TrainingError
+from training.training_loop import DEFAULT_PACE, Pace, Run, TrainingError
 
 CPU = torch.device("cpu")
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left behind."""
+    """The result of a run."""
 
     run_dir: Path
     step: int
@@ -44,7 +44,7 @@ class Result:
 
 
 class Start(NamedTuple):
-    """What rank 0 tells the others first."""
+    """The first message of rank 0: everything that the other ranks need to take steps."""
 
     config: TrainConfig
     device: str
@@ -61,18 +61,19 @@ def train(
     override: frozenset[str] = frozenset(),
     ranks: Ranks = ALONE,
     timer: PhaseTimer | None = None,
+    pace: Pace = DEFAULT_PACE,
 ) -> Result:
-    """Train in a new folder, or continue the run in `run_dir` to the length `config` asks for.
+    """Train in a new folder, or continue the run in `run_dir` up to the length in `config`.
 
     run_dir: by default runs/DATASET-DATE-TIME.
-    override: settings in which `config` may differ from the run's own.
-    ranks: with others than this one, rank 0, they `follow`.
-    timer: where the time of the run is counted; by default it begins now.
+    override: names of settings that may differ between `config` and the resumed run.
+    ranks: the processes that train together; this one is rank 0, the others call `follow`.
+    timer: counts the seconds of each phase; by default a new one.
+    pace: how often the run is saved, and how often it checks whether to stop.
 
     Raises:
-        DataError, CheckpointError, RunFolderError, TrainingError: with a message that says what to
-            do.
-        Interrupted: after a SIGINT or SIGTERM, once the run is saved.
+        DataError, CheckpointError, RunFolderError, TrainingError: the message says what to do.
+        Interrupted: after SIGINT or SIGTERM, once the run is saved.
     """
     device = _device(config.device, ranks)
     _refuse_uneven(config.recipe.batch_size, ranks.count)
@@ -82,7 +83,9 @@ def train(
     try:
         # The engine has its own precision for steps.
         with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
-            return _train(config, folder, device, resume, override, ranks, timer or PhaseTimer())
+            return _train(
+                config, folder, device, resume, override, ranks, timer or PhaseTimer(), pace
+            )
     except torch.OutOfMemoryError as error:
         raise TrainingError(_out_of_memory(config, error)) from None
     except RankLostError as error:
@@ -100,6 +103,7 @@ def _train(
     override: frozenset[str],
     ranks: Ranks,
     timer: PhaseTimer,
+    pace: Pace,
 ) -> Result:
     images = load_images(config.data).to(device)
     state, batches = _beginning(config, images)
@@ -118,7 +122,7 @@ def _train(
             engine = Engine.create(state, batches, config, total, ranks)
         machine = describe_machine(device)
         if ranks.count == 1:
-            config = replace(config, engine=engine.kind)  # a resume goes on with it
+            config = replace(config, engine=engine.kind)  # a resumed run uses the same engine
         else:
             machine["processes"] = str(ranks.count)
             share = config.recipe.batch_size // ranks.count
@@ -131,17 +135,17 @@ def _train(
         write_config(folder, config, provenance, **facts)
         save_real_images(images, folder.real)
         cache = config.data.data_dir / "extractors"
-        sweep(cache, seconds=3600)  # other runs share it: leave them time
+        sweep(cache, seconds=3600)  # Other runs share the folder, and may be writing a file.
         with timer.phase("reference"):
             extractor = extractor_for(images, cache, device)
             reference = reference_for(extractor, images, test=None)
         with Interruption() as interruption:
             run = Run(
                 config, provenance, saves, state, batches, engine, history, reference, interruption,
-                ranks, timer,
+                ranks, timer, pace,
             )  # fmt: skip
             with timer.phase("other"):
-                run.go(total)
+                run.train_to(total)
         ranks.leave()
         with timer.phase("verdict"):
             verdict = judge(config, folder, run.history.epochs, images, extractor)
@@ -150,10 +154,10 @@ def _train(
 
 
 def follow(ranks: Ranks) -> None:
-    """Train as rank 0 says, until it leaves.
+    """Take the steps that rank 0 orders, until rank 0 has finished.
 
     Raises:
-        RankLostError, TrainingError: with a message that says what to do.
+        RankLostError, TrainingError: the message says what to do.
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     with known_settings(deterministic=deterministic), Interruption(quiet=True) as interruption:
@@ -170,8 +174,8 @@ def follow(ranks: Ranks) -> None:
 
 
 def _beginning(config: TrainConfig, images: Images) -> tuple[TrainState, Batches]:
-    """A state that has not taken a step, and the batches for it, where the images are."""
-    if config.deterministic:  # cuBLAS reads it when it starts
+    """The state before the first step, and the batches, on the device of the images."""
+    if config.deterministic:  # cuBLAS reads this when it starts
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = images.pixels.device
     state = TrainState.create(
@@ -184,18 +188,17 @@ def _beginning(config: TrainConfig, images: Images) -> tuple[TrainState, Batches
 def _refuse_uneven(batch_size: int, count: int) -> None:
     if batch_size % count or batch_size < 2 * count:
         raise TrainingError(
-            f"--batch-size {batch_size} is that of all processes together, and does not make "
-            f"{count} equal parts of two images or more: take a multiple of {count} from "
-            f"{2 * count} on"
+            f"--batch-size {batch_size} cannot be split among {count} processes into equal parts "
+            f"of two images or more: use a multiple of {count}, at least {2 * count}"
         )
 
 
 def _out_of_memory(config: TrainConfig, error: Exception) -> str:
     asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
     return (
-        f"out of GPU memory: {asked[1] if asked else 'more'} asked for and not there; a smaller "
-        f"--batch-size (now {config.recipe.batch_size}) lowers what a step takes, a smaller "
-        f"--image-size (now {config.data.image_size}) what the images take"
+        f"out of GPU memory: {asked[1] if asked else 'more'} asked for and not free. Reduce "
+        f"--batch-size (now {config.recipe.batch_size}), which needs memory in each step, or "
+        f"--image-size (now {config.data.image_size}), which needs memory for the data set"
     )
 
 
@@ -211,8 +214,8 @@ def _device(name: str, ranks: Ranks) -> torch.device:
         own, there = ranks.device_index, torch.cuda.device_count()
         if own >= there:
             raise TrainingError(
-                f"each process needs a GPU of its own, and number {own + 1} finds {there} here: "
-                f"start {there} of them, or use --device cpu"
+                f"each process needs a GPU of its own, but process {own + 1} finds {there} GPUs: "
+                f"start {there} processes, or use --device cpu"
             )
         torch.cuda.set_device(own)
         return torch.device(name, own)

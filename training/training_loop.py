@@ -1,4 +1,4 @@
-"""A run in progress: what happens between its steps."""
+"""The training loop: steps, and what is due between them."""
 
 import logging
 import time
@@ -33,11 +33,6 @@ from training.scoring.reference import SELECTION_SEED, Reference
 from training.scoring.selection import RULES, choose, prune, write_best
 from training.scoring.subject import Subject
 
-# Steps between two looks at the losses, the most seconds between two looks at whether to stop, and
-# the fewest between two saves.
-_RECORD_STEPS = 100
-_LOOK_SECONDS = 1.0
-_SAVE_SECONDS = 30.0
 _MOST_RETRIES = 3
 _log = logging.getLogger(__name__)
 
@@ -46,9 +41,24 @@ class TrainingError(GanpackError):
     """Training cannot start or go on; the message says why."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How often the training loop stops taking steps to do other work."""
+
+    record_steps: int = 100
+    """The most steps between two checks of the losses."""
+    look_seconds: float = 1.0
+    """The most seconds between two checks whether to stop."""
+    save_seconds: float = 30.0
+    """The fewest seconds between two saves."""
+
+
+DEFAULT_PACE = Pace()
+
+
 @dataclass
 class Run:
-    """The parts of a run, from where its state is to its end."""
+    """A run with all its parts, ready to train from its present state."""
 
     config: TrainConfig
     provenance: dict[str, Any]
@@ -61,6 +71,7 @@ class Run:
     interruption: Interruption
     ranks: Ranks
     timer: PhaseTimer
+    pace: Pace
     _records: Records = field(init=False)
     _saved_at: float = field(default_factory=time.monotonic)
     _checked_at: float = field(default_factory=time.monotonic)
@@ -71,11 +82,11 @@ class Run:
     def _folder(self) -> RunFolder:
         return self.saves.folder
 
-    def go(self, total: int) -> None:
-        """Train up to step `total`; go back where that goes wrong.
+    def train_to(self, total: int) -> None:
+        """Train up to step `total`; where the run diverges, go back to the last sound save.
 
         Raises:
-            TrainingError: where it goes wrong again and again.
+            TrainingError: where the run diverges again and again.
             Interrupted: where a signal has asked to stop.
         """
         while True:
@@ -92,7 +103,7 @@ class Run:
             self._go_back(evidence)
 
     def _cut_back(self, total: int) -> None:
-        """Make the folder that of a run which is where the state is."""
+        """Remove everything from the folder that is newer than the state."""
         if self.state.step < total:
             self.history.reopen_epoch(self.batches.epochs(self.state.step))
         self._folder.remove_after(self.state.step)
@@ -116,31 +127,36 @@ class Run:
             self._stop_if_asked()
 
     def _after_steps(self, epoch: int, epoch_end: int, total: int, grids: set[int]) -> None:
-        """What is due at this step: a grid, the end of an epoch with its checkpoint, a save."""
+        """Do what is due at this step: a sample grid, the end of an epoch, a save."""
         step = self.state.step
         epoch_ends = step in {epoch_end, total}
         scores: Scores | None = None
         if epoch_ends or step in grids:
-            check_weights(self.state)  # or what is shown and kept would not be finite either
-            with self.timer.phase("average"):
-                generator = averaged(self.state)
-        if step in grids:
-            with self.timer.phase("samples"):
-                self._records.samples(step, generator)
-        if epoch_ends:
-            scores = self._scores(generator, epoch - 1, last=step == total)
-            self._end_epoch(epoch, generator, scores, step == epoch_end)
+            generator = self._averaged()
+            if step in grids:
+                with self.timer.phase("samples"):
+                    self._records.samples(step, generator)
+            if epoch_ends:
+                scores = self._scores(generator, epoch - 1, last=step == total)
+                self._end_epoch(epoch, generator, scores, step == epoch_end)
         now = time.monotonic()
         since = self._checked_at if scores else self._saved_at
-        if step == total or now - since > _SAVE_SECONDS:
+        if step == total or now - since > self.pace.save_seconds:
             with self.timer.phase("saves"):
                 self._save(checked=bool(scores))
             self._note_time()
 
+    def _averaged(self) -> Generator:
+        """The generator to show, score and keep."""
+        check_weights(self.state)  # an average of weights that are not finite is useless
+        with self.timer.phase("average"):
+            return averaged(self.state)
+
     def _advance(self, stops: set[int]) -> tuple[float, float]:
-        """Train up to the next of some steps at most; the last losses of both networks."""
+        """Train up to the next of `stops` at most; return the last losses of both networks."""
         start, first = time.monotonic(), self.state.step
-        looks = {first + self._steps_a_look, (first // _RECORD_STEPS + 1) * _RECORD_STEPS}
+        every = self.pace.record_steps
+        looks = {first + self._steps_a_look, (first // every + 1) * every}
         count = min(stop for stop in stops | looks if stop > first) - first
         with self.timer.phase("steps"), self.ranks.order(count, self.interruption):
             losses = self.engine.run(count)
@@ -148,7 +164,7 @@ class Run:
         check_losses(known, self.state.step - len(known) + 1)
         self._last_losses = losses[-1:]
         seconds = time.monotonic() - start
-        self._steps_a_look = max(1, int(_LOOK_SECONDS * len(losses) / seconds))
+        self._steps_a_look = max(1, int(self.pace.look_seconds * len(losses) / seconds))
         with self.timer.phase("records"):
             self.history.add(losses, seconds)
             speed = len(losses) * self.batches.batch_size / seconds
@@ -156,7 +172,7 @@ class Run:
         return float(losses[-1, 0]), float(losses[-1, 1])
 
     def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> Scores | None:
-        """Of the generator at an epoch's end: at the first, the last, and every so often."""
+        """Score the generator at the end of an epoch, if it is the first, the last or due."""
         every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
         if not last and epochs_before > 0 and before // every == self.state.step // every:
             return None
@@ -177,16 +193,17 @@ class Run:
             save_checkpoint(self._folder, state, generator, kept, self.provenance)
 
     def _save(self, *, checked: bool) -> None:
-        """checked: whether the scores are of this very step, and sound."""
+        """Save the training state.  checked: whether this very step was scored, and is sound."""
         check_weights(self.state)
-        self._records.sync()  # no gap in them before the step of the save
+        self._records.sync()  # records must reach the disk before the save that follows them
         self.saves.write(self.state, self.history, checked=checked)
         self._saved_at = time.monotonic()
         if checked:
             self._checked_at = self._saved_at
         if self.history.epochs:
             self._write_best()
-            # After the save, which may need them. A resume from previous.pt needs its own.
+            # Only after the save: until then, a resume may need the old snapshots. A resume from
+            # previous.pt needs those that were best then.
             prune(self._folder, self.history.epochs, self.saves.previous_epochs)
 
     def _note_time(self) -> None:
@@ -205,21 +222,21 @@ class Run:
             raise Interrupted(self._folder.path, self.state.step, self.interruption.number)
 
     def _go_back(self, evidence: str) -> None:
-        """To the last sound save, with new noise; a resume from here on does the same."""
+        """Go back to the last sound save, with new noise. A resume from that save does the same."""
         divergences = [*self.history.divergences, evidence]
         tries = len(divergences)
         if tries > _MOST_RETRIES:
             found = "; ".join(divergences)
             raise TrainingError(
-                f"the run has gone wrong {tries} times ({found}); {what_is_saved(self._folder)}, "
+                f"the run has diverged {tries} times ({found}); {what_is_saved(self._folder)}, "
                 f"with a lower --lr and --override lr"
             )
         self._last_losses = self._last_losses[:0]
         self.history = self.saves.go_back(self.state, self.config.seed, divergences)
         with self.ranks.order(self.state.snapshot(torch.device("cpu")), self.interruption):
-            pass  # the others take over this state
+            pass  # the other ranks take over this state
         _log.warning(
-            "gone wrong: %s. Back to iteration %d with new noise, try %d of %d",
+            "diverged: %s. Back to iteration %d with new noise, attempt %d of %d",
             evidence, self.state.step, tries, _MOST_RETRIES,
         )  # fmt: skip
         self.saves.write(self.state, self.history, checked=False)

@@ -27,8 +27,8 @@ from examples.cluster.shards import (
     read_manifest,
 )
 from inference import ArtifactError, ProviderError, Sampler
-from inference.artifact_files import generator_file
 from inference.command.long_job import Progress, Stop, Stopped, stoppable
+from inference.model_files.artifact_files import generator_file
 from inference.noise import check_range
 from inference.writing.files import sweep
 

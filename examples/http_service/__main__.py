@@ -8,7 +8,7 @@ from pathlib import Path
 from examples.http_service.contract import DEFAULTS, Limits
 from examples.http_service.service import create_app
 from inference import ArtifactError, ProviderError
-from inference.artifact_files import generator_file
+from inference.model_files.artifact_files import generator_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from .. import __version__
-from ..artifact_files import GENERATOR_FILE
+from ..model_files.artifact_files import GENERATOR_FILE
 from ..writing.outputs import KINDS
 from ..writing.pictures import ANIMATIONS
 

@@ -51,7 +51,7 @@ class ForeignGenerator:
             file = read_model(model)
         except ArtifactError:
             raise ArtifactError(looks_like(model)) from None
-        external = require_weights_inside(file, path)
+        external = has_weights_beside(file, path)
         source: bytes | Path = path if external and path else model
         self.session = Session(source, settings, convolutions=file.has_convolutions)
         inputs, outputs = self.session.raw.get_inputs(), self.session.raw.get_outputs()
@@ -104,8 +104,8 @@ class ForeignGenerator:
         return np.asarray(images[: len(z)])
 
 
-def require_weights_inside(file: ModelFile, path: Path | None) -> bool:
-    """Whether weights lie in files beside it; ArtifactError where they lie elsewhere."""
+def has_weights_beside(file: ModelFile, path: Path | None) -> bool:
+    """Whether weights lie in files beside a model; raise ArtifactError where they lie elsewhere."""
     names = {tensor.external["location"] for tensor in file.tensors if tensor.external}
     for name in sorted(names):
         if path is None:

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import CONTRACT_KEY, SEAL_MARKER, ArtifactError, Metadata, verify_seal
-from ..artifact_files import GENERATOR_FILE
 from ..noise import NOISE
 from ..runtime.session import SessionSettings
 from ..runtime.shared_session import Session
-from .allowed_graph import widest
+from .allowed_graph import require_allowed
+from .artifact_files import GENERATOR_FILE
 from .network import without_pixels
 from .onnx_file import Node, read_model
 from .reading import looks_like
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
 # thousands.
-_TILES = {"cpu": 512, "cuda": 16384}
-_MOST_VALUES_IN_A_TILE = {"cpu": 2**22, "cuda": 2**24}
-_MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
+TILES = {"cpu": 512, "cuda": 16384}
+MOST_VALUES_IN_A_TILE = {"cpu": 2**22, "cuda": 2**24}
+MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
 # Below this, onnxruntime's plain `run` costs less than to bind the arrays.
 _WORTH_BINDING = 64
 
@@ -66,15 +66,15 @@ class OwnGenerator:
             raise ArtifactError("it carries no contract")
         self.metadata = Metadata.from_json(file.metadata[CONTRACT_KEY])
         _require_role(self.metadata)
-        values = widest(file, self.metadata.latent_dim, len(self.metadata.classes))
-        if values > _MOST_VALUES_OF_AN_IMAGE:
+        values = require_allowed(file, self.metadata.latent_dim, len(self.metadata.classes))
+        if values > MOST_VALUES_OF_AN_IMAGE:
             raise ArtifactError(f"its layers are too wide: {values:,} values for one image")
         device = _OnDevice(model, file.nodes)
         self.session = Session(
             model, settings, convolutions=file.has_convolutions, on_stream=device.network
         )
         kind = self.session.provider.partition(":")[0]
-        self.tile = max(1, min(_TILES[kind], _MOST_VALUES_IN_A_TILE[kind] // values))
+        self.tile = max(1, min(TILES[kind], MOST_VALUES_IN_A_TILE[kind] // values))
         alone = kind == "cuda" and device.kernels is not None
         _require_shapes(self.session.raw, self.metadata, without_pixels=alone)
         self.painter = device.painter(self, settings.cores) if kind == "cuda" else None

@@ -34,7 +34,7 @@ def test_the_textbook_loop_trains_and_is_scored(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digits = replace(load_images(replace(TINY.data, image_size=28)), labels=None, classes=())
-    monkeypatch.setitem(textbook._DATASETS, "mnist", fake_mnist)
+    monkeypatch.setitem(textbook.DATASETS, "mnist", fake_mnist)
     monkeypatch.setattr(textbook, "load_images", lambda config: digits)
     arguments = ["textbook", "--run-dir", str(tmp_path / "run"), "--epochs", "2"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--data-dir", str(TINY.data.data_dir)])
@@ -58,7 +58,7 @@ def test_the_textbook_generator_has_the_eps_of_its_copies() -> None:
 def no_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits in MNIST's size, and noise for the textbook's data loader."""
     digits = load_images(replace(TINY.data, image_size=28))
-    monkeypatch.setitem(textbook._DATASETS, "mnist", fake_mnist)
+    monkeypatch.setitem(textbook.DATASETS, "mnist", fake_mnist)
     monkeypatch.setattr("benchmarks.engines.load_images", lambda config: digits)
 
 

@@ -1,5 +1,6 @@
 """What the documents say, tried."""
 
+import ast
 import hashlib
 import re
 import struct
@@ -16,6 +17,7 @@ from inference.noise import labels, latents, philox4x32
 from tests.support.files import ROOT
 from training.config import RECIPES, RecipeConfig
 
+PAGES = ("*.md", "docs/**/*.md", "examples/*/README.md")
 FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")
 
 
@@ -114,7 +116,9 @@ def test_recipes_are_documented_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=str
+    "document",
+    sorted(path for pattern in PAGES for path in ROOT.glob(pattern)),
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_links_within_the_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
@@ -140,6 +144,26 @@ def test_files_and_modules_named_in_documents_exist() -> None:
             r"python -m ((?:training|export|inference|benchmarks)\.\w+)", text
         ):
             assert (ROOT / f"{module.replace('.', '/')}.py").exists(), (document.name, module)
+
+
+def test_messages_quoted_in_troubleshooting_are_printed_by_the_programs() -> None:
+    """In a quoted message, "…" stands for a value."""
+    texts = {
+        text
+        for package in ("training", "export", "inference", "tests/support")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for text in re.split(r"%[a-z]", node.value)
+    }
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    before = r"^(?:\||\| in the log:|\| tests skipped:|\*\*Training:|\*\*Data\.\*\*)"
+    quoted = re.findall(rf"{before} `(.+?)`", page, flags=re.MULTILINE)
+    ours = [message for message in quoted if not message.startswith("No registered plugin EP")]
+    assert len(ours) >= 15
+    for message in ours:
+        for part in filter(None, message.split("…")):
+            assert any(part in text or (len(text) > 14 and text in part) for text in texts), message
 
 
 def test_the_vietnamese_quick_start_has_commands_that_parse() -> None:

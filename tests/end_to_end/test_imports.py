@@ -37,9 +37,10 @@ ORDER = {
         "command",
         "__init__",
         "sampler",
-        "golden model_files tiles",
-        "runtime writing",
-        "artifact artifact_files label noise walks",
+        "golden model_files",
+        "gpu",
+        "runtime tiles writing",
+        "arrays artifact label noise walks",
         "errors",
     ],
 }
@@ -48,8 +49,7 @@ ALLOWED = {
     "training": {"inference": "__init__ errors noise writing"},
     "export": {
         "training": "config command_line data engine gan run_folder scoring",
-        "inference": "__init__ artifact artifact_files errors golden "
-        "model_files noise runtime writing",
+        "inference": "__init__ artifact errors golden model_files noise runtime writing",
     },
     "inference": {},
 }

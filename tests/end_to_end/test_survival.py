@@ -23,13 +23,13 @@ from tests.support.comparing import (
 )
 from tests.support.runs import ARGUMENTS, TINY
 from tests.support.waiting import wait_for
-from training import training_loop
 from training.config import TrainConfig
 from training.run import main, parse
 from training.run_folder.folder import RunFolder, RunFolderError, locked
 from training.run_folder.resume import Saves
 from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
+from training.training_loop import Pace
 
 LENGTH = ["--iterations", "80", "--score-every", "40"]
 LONG = replace(TINY, iterations=80, score_every=40)
@@ -163,8 +163,6 @@ def test_a_signal_before_or_after_the_steps_ends_at_once(
 
 
 def test_a_run_is_saved_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_loop, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(training_loop, "_LOOK_SECONDS", 0.0)  # look after each step
     saved = []
     write = Saves.write
 
@@ -173,7 +171,8 @@ def test_a_run_is_saved_within_an_epoch(tmp_path: Path, monkeypatch: pytest.Monk
         write(self, state, *arguments, **options)
 
     monkeypatch.setattr(Saves, "write", observed)
-    train(replace(TINY, epochs=4), tmp_path / "run")
+    after_each_step = Pace(look_seconds=0.0, save_seconds=0.0)
+    train(replace(TINY, epochs=4), tmp_path / "run", pace=after_each_step)
     assert saved == [0, *range(2, 16)]  # the first look is at the grid of step 2
 
 
@@ -202,7 +201,7 @@ def test_previous_serves_where_last_is_of_no_use(
     assert without_timing(read_lines(run_dir, "epoch")) == without_timing(
         read_lines(tiny_run, "epoch")
     )
-    assert "going on from" in caplog.text
+    assert "continuing from" in caplog.text
     assert "previous.pt" in caplog.text
     if damage != "missing":
         assert "last.pt cannot be read, it is damaged" in caplog.text
@@ -218,7 +217,7 @@ def test_without_a_save_a_run_does_not_begin_again(reason: str, tmp_path: Path) 
         if reason == "damaged":
             (run_dir / name).write_bytes(b"")
     lines = (run_dir / "metrics.jsonl").read_bytes()
-    with pytest.raises(CheckpointError, match=f"both are {reason}"):
+    with pytest.raises(CheckpointError, match=f"are {reason}: its snapshots"):
         train(TINY, run_dir, resume=True)
     assert (run_dir / "metrics.jsonl").read_bytes() == lines
 
@@ -343,7 +342,7 @@ def test_what_is_overridden_may_change(tmp_path: Path) -> None:
         (["--lr", "1", "--seed", "4", "--override", "lr"], "differ: --seed 0 -> 4"),
         (["--engine", "compiled"], "--engine plain -> compiled"),
         (["--override", "nonsense"], "there is no setting nonsense"),
-        (["--batch-size", "9", "--override", "batch-size"], "no run can go on with another"),
+        (["--batch-size", "9", "--override", "batch-size"], "a resumed run cannot change it"),
     ],
 )
 def test_other_settings_are_refused_unless_named(

@@ -15,7 +15,6 @@ import torch
 from inference import ArtifactError, Sampler
 from tests.support.comparing import assert_same_state, read_lines, without_timing
 from tests.support.runs import ARGUMENTS, TINY
-from training import training_loop
 from training.data.datasets import load_images
 from training.data.images import DataError
 from training.divergence import Diverged, check_classes, check_losses, check_weights
@@ -30,8 +29,10 @@ from training.scoring.extractor import extractor_for
 from training.scoring.reference import Reference
 from training.scoring.subject import Subject
 from training.train import train
+from training.training_loop import Pace
 
 CPU = torch.device("cpu")
+SAVE_OFTEN = Pace(save_seconds=0.0)
 
 
 @pytest.fixture
@@ -77,13 +78,7 @@ def at(step: int, action: Callable[[], Any]) -> Callable[[Engine, int], Any]:
     return acting
 
 
-@pytest.fixture
-def saves_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_loop, "_SAVE_SECONDS", 0.0)
-
-
 @pytest.mark.parametrize("leave", [0, 90_000])  # room for nothing, or for a part of a save
-@pytest.mark.usefixtures("saves_often")
 def test_a_full_disk_ends_a_run_with_what_was_saved(
     leave: int,
     small_disk: Callable[[str], Path],
@@ -100,18 +95,16 @@ def test_a_full_disk_ends_a_run_with_what_was_saved(
 
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "run", at(20, fill_once))
-        assert (
-            main([*ARGUMENTS, "--epochs", "12", "--score-every", "10", "--run-dir", str(run_dir)])
-            == 1
-        )
+        arguments = [*ARGUMENTS, "--epochs", "12", "--score-every", "10"]
+        assert main([*arguments, "--run-dir", str(run_dir)], pace=SAVE_OFTEN) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device" in error
     whole_files(run_dir)
     step = load(run_dir / "last.pt")["step"]
     assert 15 <= step < 43
-    assert f"iteration {step} is saved and whole: go on from it with --resume {run_dir}" in error
+    assert f"iteration {step} is saved: continue with --resume {run_dir}" in error
     (disk / "filler").unlink()
-    train(TINY, run_dir, resume=True)
+    train(TINY, run_dir, resume=True, pace=SAVE_OFTEN)
     assert_same_state(tiny_run, run_dir)
     assert len(read_lines(run_dir, "iteration")) == 43
 
@@ -127,29 +120,27 @@ def test_a_disk_full_from_the_start_is_said(
     assert error.endswith("nothing of the run is saved")
 
 
-@pytest.mark.usefixtures("saves_often")
 def test_a_read_only_folder_is_said(
     small_disk: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     disk = small_disk("size=4m")
     run_dir = disk / "run"
-    train(replace(TINY, epochs=2), run_dir)
+    train(replace(TINY, epochs=2), run_dir, pace=SAVE_OFTEN)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=10)
-    assert main(["--resume", str(run_dir), "--epochs", "3"]) == 1
+    assert main(["--resume", str(run_dir), "--epochs", "3"], pace=SAVE_OFTEN) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "Read-only file system" in error
-    assert f"iteration 8 is saved and whole: go on from it with --resume {run_dir}" in error
-    assert main([*ARGUMENTS, "--run-dir", str(disk / "new")]) == 1
+    assert f"iteration 8 is saved: continue with --resume {run_dir}" in error
+    assert main([*ARGUMENTS, "--run-dir", str(disk / "new")], pace=SAVE_OFTEN) == 1
     assert "nothing of the run is saved" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("saves_often")
 def test_a_folder_deleted_under_the_run_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "run"
     monkeypatch.setattr(Engine, "run", at(20, lambda: shutil.rmtree(run_dir, ignore_errors=True)))
-    assert main([*ARGUMENTS, "--epochs", "12", "--run-dir", str(run_dir)]) == 1
+    assert main([*ARGUMENTS, "--epochs", "12", "--run-dir", str(run_dir)], pace=SAVE_OFTEN) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "No such file or directory" in error
     assert str(run_dir) in error
@@ -167,7 +158,7 @@ def test_an_unwritable_tensorboard_is_said(
     assert main(["--resume", str(run_dir), "--epochs", "13"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "tensorboard/iterations" in error
-    assert "iteration 43 is saved and whole" in error
+    assert "iteration 43 is saved" in error
     (run_dir / "tensorboard").unlink()
     assert main(["--resume", str(run_dir), "--epochs", "13"]) == 0
 
@@ -218,7 +209,6 @@ def spoil(state: TrainState) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, spoil], ids=["loss", "weight"])
-@pytest.mark.usefixtures("saves_often")
 def test_a_run_that_goes_wrong_goes_back_with_new_noise(
     wrong: Any,
     tiny_run: Path,
@@ -229,8 +219,8 @@ def test_a_run_that_goes_wrong_goes_back_with_new_noise(
     run_dir = tmp_path / "run"
     with monkeypatch.context() as patch:
         nan_at(30, 1, patch, wrong)
-        assert train(TINY, run_dir).step == 43
-    assert "Back to iteration 22 with new noise, try 1 of 3" in caplog.text
+        assert train(TINY, run_dir, pace=SAVE_OFTEN).step == 43
+    assert "Back to iteration 22 with new noise, attempt 1 of 3" in caplog.text
     evidence = "loss_g nan, loss_g" if wrong is None else "discriminator.layers"
     assert evidence in caplog.text
     # Up to there as if nothing had been, then other images; each recorded once.
@@ -242,15 +232,14 @@ def test_a_run_that_goes_wrong_goes_back_with_new_noise(
     assert len(history["divergences"]) == 1
 
 
-@pytest.mark.usefixtures("saves_often")
 def test_a_resume_after_going_back_is_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, stop in (("whole", 14), ("halves", 10)):
         with monkeypatch.context() as patch:
             nan_at(8, 2, patch, spoil)
-            train(replace(TINY, iterations=stop), tmp_path / name)
-    train(replace(TINY, iterations=14), tmp_path / "halves", resume=True)
+            train(replace(TINY, iterations=stop), tmp_path / name, pace=SAVE_OFTEN)
+    train(replace(TINY, iterations=14), tmp_path / "halves", resume=True, pace=SAVE_OFTEN)
     assert len(load(tmp_path / "whole" / "last.pt")["history"]["divergences"]) == 2
     assert_same_state(tmp_path / "halves", tmp_path / "whole")
     found, expected = (read_lines(tmp_path / name, "epoch") for name in ("halves", "whole"))
@@ -266,13 +255,11 @@ def test_a_run_that_goes_wrong_again_and_again_stops_with_the_evidence(
     run_dir = tmp_path / "run"
     nan_at(9, 99, monkeypatch, None)
     assert main([*ARGUMENTS, "--epochs", "12", "--run-dir", str(run_dir)]) == 1
-    assert caplog.text.count("Back to iteration 0 with new noise, try") == 3
+    assert caplog.text.count("Back to iteration 0 with new noise, attempt") == 3
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(
-        "error: the run has gone wrong 4 times (iteration 9: loss_g nan, loss_g"
-    )
+    assert error.startswith("error: the run has diverged 4 times (iteration 9: loss_g nan, loss_g")
     assert error.count("iteration 9: loss_g nan") == 4
-    assert "iteration 0 is saved and whole" in error
+    assert "iteration 0 is saved" in error
     assert "--override lr" in error
     whole_files(run_dir)
 
@@ -298,7 +285,7 @@ def test_a_collapsed_class_histogram_is_noticed() -> None:
 
     for shares in ([0.9], [0.9, 0.8], [0.9, 0.1, None, 0.3], [0.25, 0.6]):
         check_classes([record(i, share) for i, share in enumerate(shares, 1)])
-    with pytest.raises(Diverged, match=r"iteration 40: .* 0\.60 off .* 0\.10 before"):
+    with pytest.raises(Diverged, match=r"iteration 40: .* differ by 0\.60 .* 0\.10 before"):
         check_classes([record(i, share) for i, share in enumerate([0.9, 0.1, None, 0.6], 1)])
 
 
@@ -312,11 +299,10 @@ def test_a_collapsed_generator_takes_the_run_back(
         return replace(score(self, subject, seed), class_tv=next(shares, 0.1))
 
     monkeypatch.setattr(Reference, "score", collapsing)
-    monkeypatch.setattr(training_loop, "_SAVE_SECONDS", 0.0)
-    train(TINY, tmp_path / "run")
+    train(TINY, tmp_path / "run", pace=SAVE_OFTEN)
     # Scored are steps 4, 11, 22, …: the save of step 11 is the last sound one, those after it,
     # at ends of epochs and grids, were not looked at.
-    assert "iteration 22: the class shares of the images are 0.90 off" in caplog.text
+    assert "iteration 22: the class shares of the images differ by 0.90" in caplog.text
     assert "Back to iteration 11 with new noise" in caplog.text
     assert [record["epoch"] for record in read_lines(tmp_path / "run", "epoch")] == [*range(1, 13)]
 
@@ -358,7 +344,7 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(
         path.write_bytes(pickle.dumps(Malicious(owned)))
         with pytest.raises(DamagedError, match=f"{path.name} cannot be read.*or not ours"):
             load(path)
-    with pytest.raises(CheckpointError, match="both are damaged"):
+    with pytest.raises(CheckpointError, match=r"last\.pt and previous\.pt are damaged"):
         train(TINY, run_dir, resume=True)
     model = tmp_path / "artifact" / "generator.onnx"
     write_malicious(model, owned)
@@ -374,11 +360,11 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(
 def test_a_file_of_the_other_kind_is_refused_by_name(tiny_run: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(tiny_run, run_dir)
-    with pytest.raises(CheckpointError, match="no checkpoints: take one of checkpoints/"):
+    with pytest.raises(CheckpointError, match="use a generator snapshot from checkpoints/"):
         load_generator(load(run_dir / "last.pt"))
     (checkpoint, *_) = (run_dir / "checkpoints").iterdir()
     shutil.copy(checkpoint, run_dir / "last.pt")
-    with pytest.raises(CheckpointError, match=r"last\.pt is a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"last\.pt is a generator snapshot"):
         train(TINY, run_dir, resume=True)
 
 
@@ -391,7 +377,6 @@ def test_networks_that_do_not_fit_the_save_are_refused(tiny_run: Path, tmp_path:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("saves_often")
 def test_a_cuda_graph_goes_back_with_new_noise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,7 +384,7 @@ def test_a_cuda_graph_goes_back_with_new_noise(
     for name, stop in (("whole", 14), ("halves", 10)):
         with monkeypatch.context() as patch:
             nan_at(8, 2, patch, spoil)
-            train(replace(config, iterations=stop), tmp_path / name)
-    train(config, tmp_path / "halves", resume=True)
+            train(replace(config, iterations=stop), tmp_path / name, pace=SAVE_OFTEN)
+    train(config, tmp_path / "halves", resume=True, pace=SAVE_OFTEN)
     assert len(load(tmp_path / "whole" / "last.pt")["history"]["divergences"]) == 2
     assert_same_state(tmp_path / "halves", tmp_path / "whole")

@@ -9,12 +9,14 @@ import onnx
 import pytest
 import torch
 
-from export import half_precision as module
+from export import half_precision
 from export.artifact_folder import best_checkpoint, export
 from export.run import main
+from export.scoring import Scored
 from inference import Sampler
 from inference.artifact import Metadata
 from tests.support.runs import TINY
+from training.run_folder.scores import Scores
 
 DATA_DIR = TINY.data.data_dir
 
@@ -69,10 +71,10 @@ def test_worse_images_are_not_exported(
     scores: list[float],
     passes: bool,
 ) -> None:
-    def fcd(*_: Any) -> float:
-        return scores.pop(0)
+    def score(*_: Any) -> list[Scored]:
+        return [Scored("a file", Scores(fcd=scores.pop(0)), [])]
 
-    monkeypatch.setattr(module, "_fcd", fcd)
+    monkeypatch.setattr(half_precision, "score", score)
     arguments = [str(tiny_run), "--output", str(tmp_path / "artifact"), "--precision", "fp16"]
     assert main(arguments) == (0 if passes else 1)
     assert (tmp_path / "artifact").exists() == passes

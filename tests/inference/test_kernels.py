@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from inference.model_files.network import without_pixels
 from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT, labels, latents, normal_quantiles
 from inference.runtime.session import open_session
 from scripts.make_kernels import PTX, PTX_VERSION, SOURCE, compile_ptx, compiler, shipped
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 CPP = shutil.which("c++")
 GPUS = ["75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121"]

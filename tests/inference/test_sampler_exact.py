@@ -86,7 +86,7 @@ def test_any_call_gives_the_same_images(
 ) -> None:
     whole = reference.sample(MOST, seed=seed, start=start)
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as thread:
-        patch.setitem(own._TILES, "cpu", tile)
+        patch.setitem(own.TILES, "cpu", tile)
         sampler = Sampler(tiny_artifact, provider="cpu")
         for draw, a, b, elsewhere in calls:
             first, end = sorted((a, b))

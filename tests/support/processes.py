@@ -29,14 +29,14 @@ def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
 
 def run(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
     """`python -m training.run`, with saves every so often; what it prints goes to run_dir.log."""
-    from training import run, training_loop
+    from training import run
+    from training.training_loop import Pace
 
-    training_loop._SAVE_SECONDS = save_seconds
     # What a shell starts in the background ignores SIGINT, and so would this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with run_dir.with_suffix(".log").open("a", encoding="utf-8") as log:
         sys.stdout = sys.stderr = log
-        sys.exit(run.main(arguments))
+        sys.exit(run.main(arguments, Pace(save_seconds=save_seconds)))
 
 
 def run_slowly(run_dir: Path, arguments: list[str], save_seconds: float) -> None:

@@ -63,12 +63,12 @@ def test_scores_that_do_not_compare_are_not_ranked(two_runs: tuple[Path, Path]) 
     assert notes(runs) == []
     runs[1].best["final"]["fcd"]["extractor_sha256"] = "0" * 64
     (note,) = notes(runs)
-    assert "only the excess compares" in note
+    assert "only the excess FCD can be compared" in note
     scores = {row.name: row for row in compare(runs)["scores of the best checkpoint"]}
     assert scores["FCD"].best == frozenset()
     assert scores["excess FCD"].best
     del runs[1].best["final"]
-    assert any("Not at its end: other" in note for note in notes(runs))
+    assert any("Not finished: other" in note for note in notes(runs))
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(tiny_run: Path) -> None:

@@ -23,7 +23,7 @@ from training.gan.networks import to_pixels
 from training.pages.report import write_report
 from training.run import main
 from training.run_folder.checkpoint import load_generator
-from training.run_folder.resume_settings import for_more
+from training.run_folder.resume_settings import resumed_config
 from training.run_folder.sealed_file import load
 from training.scoring.class_scores import score_classes
 from training.scoring.extractor import extractor_for
@@ -128,8 +128,8 @@ def test_each_class_is_scored_against_its_own_real_images() -> None:
 def test_a_run_stays_conditional(conditional_run: Path, tmp_path: Path) -> None:
     other = replace(CONDITIONAL, network=replace(CONDITIONAL.network, conditional=False))
     with pytest.raises(ConfigError, match="--conditional True -> False"):
-        for_more(CONDITIONAL, other)
-    with pytest.raises(ConfigError, match="no run can go on with another"):
-        for_more(CONDITIONAL, other, frozenset({"conditional"}))
+        resumed_config(CONDITIONAL, other)
+    with pytest.raises(ConfigError, match="a resumed run cannot change it"):
+        resumed_config(CONDITIONAL, other, frozenset({"conditional"}))
     shutil.copytree(conditional_run, tmp_path / "run")
     assert main(["--resume", str(tmp_path / "run")]) == 0  # without naming it again

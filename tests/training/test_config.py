@@ -19,7 +19,7 @@ from training.config import (
 )
 from training.run import main, parse
 from training.run_folder.config_file import from_dict, to_dict
-from training.run_folder.resume_settings import for_more
+from training.run_folder.resume_settings import resumed_config
 
 
 def test_json_gives_back_the_same_settings() -> None:
@@ -134,12 +134,12 @@ def test_differences_are_named() -> None:
 @pytest.mark.parametrize("change", [{"epochs": 20}, {"iterations": 99}])
 def test_a_resumed_run_may_be_longer(change: dict[str, Any]) -> None:
     asked = replace(TINY, **change)
-    assert for_more(TINY, asked) == asked
+    assert resumed_config(TINY, asked) == asked
 
 
 def test_epochs_asked_for_replace_iterations_saved() -> None:
     saved = replace(TINY, iterations=50)
-    assert for_more(saved, replace(saved, epochs=20)).iterations is None
+    assert resumed_config(saved, replace(saved, epochs=20)).iterations is None
 
 
 def test_a_resumed_run_keeps_everything_else(
@@ -159,8 +159,8 @@ def test_a_folder_of_images_may_have_moved() -> None:
     saved, moved, other = (
         TrainConfig(data=DataConfig(place)) for place in ("a/birds", "b/birds", "mnist")
     )
-    assert for_more(saved, moved) == moved
+    assert resumed_config(saved, moved) == moved
     with pytest.raises(ConfigError, match="--dataset a/birds -> mnist"):
-        for_more(saved, other)
+        resumed_config(saved, other)
     with pytest.raises(ConfigError, match="'a/birds' is neither a folder nor one of mnist"):
         saved.data.require_there()

@@ -178,7 +178,7 @@ def test_image_i_has_the_same_bits_whatever_is_drawn_with_it(
     whole = Sampler(file, provider="cpu").sample(600, seed=9)
     assert len(np.unique(whole, axis=0)) == 600
     for threads, tile in ((1, 512), (2, 512), (1, 37), (2, 1)):
-        monkeypatch.setitem(own._TILES, "cpu", tile)
+        monkeypatch.setitem(own.TILES, "cpu", tile)
         sampler, first = Sampler(file, provider="cpu", threads=threads), 0
         for count in (1, 2, 3, 7, 8, 9, 17, 64, 65, 255):
             images = sampler.sample(count, seed=9, start=first)
@@ -261,14 +261,14 @@ def test_a_good_seal_makes_no_good_convolution(
 def test_layers_that_no_memory_holds_are_refused(
     conv_artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own, "_MOST_VALUES_OF_AN_IMAGE", 63)
+    monkeypatch.setattr(own, "MOST_VALUES_OF_AN_IMAGE", 63)
     with pytest.raises(ArtifactError, match="its layers are too wide: 64 values for one image"):
         Sampler(conv_artifact, provider="cpu")
 
 
 def test_the_widest_step_counts(conv_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 x 8 pixels of 4 x 1 channels: more than the 2 x 2 x 8 values of the first layer."""
-    monkeypatch.setattr(own, "_MOST_VALUES_IN_A_TILE", 100 * 64)
+    monkeypatch.setitem(own.MOST_VALUES_IN_A_TILE, "cpu", 100 * 64)
     generator = own.OwnGenerator(
         (conv_artifact / "generator.onnx").read_bytes(), SessionSettings("cpu")
     )

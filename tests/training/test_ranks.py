@@ -160,7 +160,7 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(
     batch_size: int, count: int, tmp_path: Path
 ) -> None:
     config = replace(TINY, recipe=replace(TINY.recipe, batch_size=batch_size))
-    with pytest.raises(TrainingError, match=f"take a multiple of {count} from {2 * count} on"):
+    with pytest.raises(TrainingError, match=f"use a multiple of {count}, at least {2 * count}"):
         train(config, tmp_path / "run", ranks=Ranks(0, count))
     assert not (tmp_path / "run").exists()
 
@@ -199,7 +199,7 @@ def test_a_lost_rank_ends_the_run_with_what_was_saved(lost: int, tmp_path: Path)
     assert "error: another process of this run has ended, or cannot be reached" in error
     step = saved_step(run_dir)
     if lost == 1:
-        assert f"iteration {step} is saved and whole: go on from it with --resume" in error
+        assert f"iteration {step} is saved: continue with --resume" in error
     assert main(["--resume", str(run_dir), "--iterations", str(step + 5)]) == 0
     assert [line["step"] for line in read_lines(run_dir, "iteration")] == list(range(1, step + 6))
 

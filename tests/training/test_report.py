@@ -184,7 +184,7 @@ def test_the_end_of_a_run_writes_it_and_survives_its_failure(
     run_dir = tmp_path / "run"
     shutil.copytree(tiny_run, run_dir)
     assert train_main(["--resume", str(run_dir)]) == 0
-    assert f"look at it: {run_dir}/report.html" in capsys.readouterr().out
+    assert f"report: {run_dir}/report.html" in capsys.readouterr().out
     assert (run_dir / "report.html").exists()
 
     def fail(run_dir: Path) -> Path:

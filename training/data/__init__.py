@@ -1,1 +1,1 @@
-"""Data sets in memory, and endless batches of them. No networks."""
+"""Data sets in memory, and shuffled batches of them. Networks live in `gan`."""

@@ -8,15 +8,15 @@ from training.data.images import DataError, Images, normalised
 
 
 class Batches:
-    """Endless full batches: a new permutation of all images each epoch, running on across its end.
+    """Endless full batches: each epoch has a new permutation, and a batch may span two epochs.
 
-    A batch is a function of the seed and its step, so nothing needs to be saved for a resume.
+    A batch depends on the seed and its step alone, so a resume needs no saved position.
     """
 
     def __init__(
         self, images: Images, batch_size: int, seed: int, *, conditional: bool = False
     ) -> None:
-        """conditional: whether batches have labels."""
+        """conditional: whether batches have labels, which the images must have."""
         if conditional and images.labels is None:
             raise DataError(
                 "--conditional needs labelled images, and these have no labels: put the images of "

@@ -61,12 +61,12 @@ def _load_torchvision(config: DataConfig, train: bool) -> Images:
 
 
 def _verify(packed: Path, md5: str) -> None:
-    """Raise DataError if a downloaded file, or what was unpacked from it, is not as published.
+    """Raise DataError if a downloaded file, or its unpacked content, is not as published.
 
-    torchvision checks only what it downloads itself, and never what it unpacked.
+    torchvision checks only files that it downloads itself, and never the unpacked content.
     """
     if not packed.exists():
-        return  # torchvision will fetch it
+        return  # torchvision will download it
     content = packed.read_bytes()
     again = "delete it, and it is downloaded again"
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
@@ -86,6 +86,6 @@ def _load_digits(config: DataConfig) -> Images:
 
     images, labels = load_digits(return_X_y=True)
     pixels = torch.from_numpy(images).float().mul_(255 / 16).view(-1, 1, 8, 8)
-    # Resized as float32: rounding to whole levels comes last.
+    # Resize in float32, and round to whole levels last.
     pixels = resize(pixels, [config.image_size, config.image_size], antialias=True)
     return Images(pixels.round().byte(), torch.from_numpy(labels), tuple("0123456789"))

@@ -14,13 +14,14 @@ _log = logging.getLogger(__name__)
 
 
 def load_folder(folder: Path, image_size: int, channels: int) -> Images:
-    """Every image below a folder; the first level of subfolders names the classes.
+    """Read every image below a folder; the first level of subfolders gives the classes.
 
-    Each is turned upright, laid on white where it is transparent, cut to its middle square and
-    resized. Without subfolders, with images beside them, or with one alone there are no labels.
+    Each image is turned upright, laid on white where it is transparent, cut to its middle square
+    and resized. There are no labels without subfolders, with one subfolder alone, or with images
+    beside the subfolders.
 
     Raises:
-        DataError: for no images, or some that cannot be read.
+        DataError: if there are no images, or an image cannot be read.
     """
     files = _files(folder)
     if not files:
@@ -55,7 +56,7 @@ def load_folder(folder: Path, image_size: int, channels: int) -> Images:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What Pillow reads by its ending, hidden files and folders apart, in order."""
+    """All files that Pillow can read, judged by their endings, in order; no hidden ones."""
     formats = _formats()
     suffixes = {ending for ending, name in Image.registered_extensions().items() if name in formats}
     return sorted(
@@ -68,18 +69,20 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _formats() -> list[str]:
-    """Pillow's, but the one whose content it would hand to another program, Ghostscript."""
+    """Pillow's formats except EPS, which Pillow would pass to another program, Ghostscript."""
     Image.init()
     return [name for name in Image.OPEN if name != "EPS"]
 
 
 def _read(file: Path, size: int, mode: str) -> tuple[NDArray[np.uint8], bool]:
-    """The middle square of an image, (size, size[, 3]), and whether the file is one in colour."""
+    """The middle square of an image, (size, size[, 3]), and whether the file has colours."""
     with Image.open(file, formats=_formats()) as opened:
         image: Image.Image = opened
-        image.draft(None, (2 * size, 2 * size))  # JPEG: decodes what is needed, three times as fast
+        image.draft(
+            None, (2 * size, 2 * size)
+        )  # a JPEG is decoded at a smaller size, three times as fast
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16"):  # Pillow would clip it
+        if image.mode.startswith("I;16"):  # Pillow would clip the values
             image = Image.fromarray(np.uint8(np.asarray(image) / 257 + 0.5))
         elif image.mode in {"I", "F"}:
             raise ValueError(f"pixels of 32 bits, mode {image.mode}: save it with 8 or 16")
@@ -91,7 +94,7 @@ def _read(file: Path, size: int, mode: str) -> tuple[NDArray[np.uint8], bool]:
 
 
 def _found(count: int, beside: int, classes: tuple[str, ...]) -> str:
-    """What a folder holds, in a line."""
+    """A line that says what a folder holds."""
     if len(classes) > 1:
         named = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
         return f"{count:,} images of {len(classes)} classes, as its subfolders say: {named}"

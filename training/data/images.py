@@ -1,4 +1,4 @@
-"""Images in memory as one uint8 tensor, and the error of a data set that cannot be had."""
+"""`Images`: a data set in memory as one uint8 tensor."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from inference.errors import GanpackError
 
 
 class DataError(GanpackError):
-    """A data set cannot be had; the message says what to do."""
+    """A data set cannot be loaded; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Images:
         return channels, height, width
 
     def sha256(self) -> str:
-        """Of the pixels and labels, in order: tells data sets apart."""
-        digest = hashlib.sha256(self.pixels.cpu().numpy().data)  # no copy of it
+        """The sha256 of all pixels and labels in order, which identifies the data set."""
+        digest = hashlib.sha256(self.pixels.cpu().numpy().data)  # hashes without a copy
         if self.labels is not None:
             digest.update(self.labels.cpu().numpy().tobytes())
         return digest.hexdigest()
@@ -51,5 +51,5 @@ class Images:
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """uint8 0 … 255 to float32 in [-1, 1]."""
+    """Convert uint8 0 … 255 to float32 in [-1, 1]."""
     return pixels.float().div_(127.5).sub_(1)

@@ -1,21 +1,21 @@
-"""What the two networks are made of: fully connected layers, or convolutions."""
+"""The layers of both networks: fully connected layers, or convolutions."""
 
 from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
 
-# The 1e-5 of PyTorch. Many copies of this GAN say `BatchNorm1d(n, 0.8)`, which sets eps to 0.8 and
-# makes it collapse onto few modes.
+# PyTorch's default. Many copies of this GAN say `BatchNorm1d(n, 0.8)`, which sets eps to 0.8 and
+# makes the generator collapse onto a few modes.
 _BATCH_NORM_EPS = 1e-5
 _LEAK = 0.2
-_TIMES = 4  # the stages of the convolutional generator double the size twice
+_TIMES = 4  # the convolutional generator doubles the size twice
 
 
 def connected_generator(
     n_in: int, dims: tuple[int, ...], shape: tuple[int, int, int]
 ) -> nn.Sequential:
-    """(B, n_in) -> (B, C*H*W), before tanh; all but the first layer are batch-normalised."""
+    """(B, n_in) -> (B, C*H*W), before tanh. All hidden layers but the first have BatchNorm."""
     layers: list[nn.Module] = []
     for i, (width_in, width) in enumerate(pairwise((n_in, *dims))):
         layers.append(nn.Linear(width_in, width))
@@ -40,10 +40,11 @@ def convolutional_generator(
 ) -> nn.Sequential:
     """(B, n_in) -> (B, C*H*W), before tanh.
 
-    From a quarter of the size, rounded up, by sub-pixel convolutions (Shi et al. 2016, arXiv
-    1609.05158, section 3.2): they work at the smaller size, and export as one operation. What is
-    more than the image is cropped. BatchNorm but in the last layer (Radford et al. 2016, arXiv
-    1511.06434); the first is that of a linear layer, so that all fold into the layers before them.
+    It starts from a quarter of the size, rounded up, and crops the result to the image. Sub-pixel
+    convolutions (Shi et al. 2016, arXiv 1609.05158, section 3.2) double the size: they compute at
+    the smaller size, and export as one operation. All layers but the last have BatchNorm (Radford
+    et al. 2016, arXiv 1511.06434). The first BatchNorm follows the linear layer directly, so that
+    every BatchNorm can be folded into the layer before it.
     """
     channels, height, width = shape
     base = dims[0], -(-height // _TIMES), -(-width // _TIMES)

@@ -1,4 +1,4 @@
-"""Adversarial losses on logits: one function a loss, each naming its source."""
+"""Adversarial losses on logits: one function for each loss, with its source."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch.nn.functional import relu, softplus
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """What the two networks minimise."""
+    """The losses that the generator and the discriminator minimise."""
 
     generator: Callable[[Tensor, Tensor], Tensor]
     """(real_logits, fake_logits) -> scalar; real_logits carry no gradient."""

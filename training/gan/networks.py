@@ -1,4 +1,4 @@
-"""The two networks, of fully connected layers or convolutions: see `layers`."""
+"""Generator and discriminator, made of the layers in `layers`."""
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,10 @@ from training.gan.layers import DISCRIMINATORS, GENERATORS
 
 
 class Conditional(nn.Module):
-    """A network that is given the labels of images, if there are classes."""
+    """A network that takes the labels of images, if there are classes."""
 
     one_hot: Tensor
-    """(classes, classes): the vector of each label. No weight, so no file of a run holds it."""
+    """(classes, classes): the one-hot vector of each label. A constant, so it is not saved."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -24,8 +24,8 @@ class Conditional(nn.Module):
 class Generator(Conditional):
     """Maps noise z ~ N(0, I), and the label if there are classes, to images in [-1, 1].
 
-    image_shape: (C, H, W).  hidden_dims: widths, or channels, of the layers that `network` names.
-    classes: the names of the labels that it takes; none for an unconditional generator.
+    image_shape: (C, H, W). network: "mlp" or "conv". hidden_dims: widths (mlp) or channels (conv).
+    classes: the names of the labels; empty for an unconditional generator.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Generator(Conditional):
         self.layers = GENERATORS[network](latent_dim + len(classes), hidden_dims, image_shape)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """labels: int64 (B,), of a conditional generator."""
+        """z: (B, latent_dim).  labels: int64 (B,), for a conditional generator."""
         if labels is not None:
             z = torch.cat([z, F.embedding(labels, self.one_hot)], 1)  # (B, latent_dim + classes)
         x: Tensor = self.layers(z).tanh()  # (B, C*H*W)
@@ -53,17 +53,18 @@ class Generator(Conditional):
         return images
 
     def drawn(self, count: int, *, seed: int = 0, start: int = 0) -> tuple[Tensor, ...]:
-        """Its inputs for images of a seed, as the sampler has them, on its device."""
+        """Its inputs for some images of a seed, as the sampler has them, on its device."""
         device = next(self.parameters()).device
         inputs = drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed, start=start)
         return tuple(tensor.to(device) for tensor in inputs)
 
 
 class Discriminator(Conditional):
-    """Tells real images from generated ones. No BatchNorm: an image's logit is its own.
+    """Tells real images from generated ones.
 
-    With classes it has a logit for each, of which the label's counts: a projection discriminator
-    (Miyato and Koyama 2018, arXiv 1802.05637) whose two terms are one, as labels are one-hot.
+    It has no BatchNorm, so the logit of an image does not depend on the rest of the batch. With
+    classes there is one logit for each class, and the label selects one: a projection discriminator
+    (Miyato and Koyama 2018, arXiv 1802.05637), whose two terms become one with one-hot labels.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Discriminator(Conditional):
 def drawn_inputs(
     latent_dim: int, classes: int, count: int, *, seed: int = 0, start: int = 0
 ) -> tuple[Tensor, ...]:
-    """z of images of a seed, and with classes their drawn labels: what a generator is given."""
+    """The inputs of a generator for some images of a seed: z, and random labels with classes."""
     z = torch.from_numpy(latents(count, latent_dim, seed=seed, start=start))
     if classes == 0:
         return (z,)
@@ -100,6 +101,6 @@ def drawn_inputs(
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """float (n, C, H, W) in [-1, 1] -> uint8 (n, H, W, C), rounded half to even."""
+    """Convert float (n, C, H, W) in [-1, 1] to uint8 (n, H, W, C), rounding half to even."""
     levels = ((images + 1) * 127.5).round().clamp(0, 255)
     return levels.to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,1 +1,4 @@
-"""report.html and compare.html: their content, charts and templates. Measures nothing."""
+"""report.html and compare.html: content, charts and templates.
+
+Nothing is measured here: pages show what a run folder holds.
+"""

@@ -1,4 +1,4 @@
-"""The charts of a run as SVG that takes its colours, light or dark, from the page it stands in."""
+"""Charts as SVG that takes its colours, light or dark, from the page around it."""
 
 import io
 import re
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from training.pages.run_view import LOSSES, RunView
 
 _BINS = 240
-_WIDE, _NARROW = (9.6, 3.8), (3.9, 3.5)  # inches: for a desk and paper, for a phone
+_WIDE, _NARROW = (9.6, 3.8), (3.9, 3.5)  # inches: for a desktop or paper, and for a phone
 
-# Colours that stand for those of the page, which knows whether it is dark.
+# Placeholders, which are replaced by the variables of the page for light and dark colours.
 _INK, _FAINT, _GRID = "#010101", "#020202", "#030303"
 _HUES = {
     "generator": "#0000a1", "discriminator": "#0000a2", "real": "#0000a3",
@@ -39,20 +39,20 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True, "axes.xmargin": 0.015, "lines.linewidth": 1.6,
     "legend.frameon": False, "legend.handlelength": 1.8, "path.simplify_threshold": 0.4,
 }  # fmt: skip
-# Dashes of lines that may lie upon one another.
+# Lines may coincide, so their dashes alternate.
 _DASHES = {"fcd": (0, (3, 3)), "g-loss": (3, (3, 3))}
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in two shapes."""
+    """A chart in a wide and a narrow version."""
 
     title: str
     note: str
     wide: str
-    """SVG, for more than about 600 pixels, and for paper."""
+    """SVG for screens wider than about 600 pixels, and for paper."""
     narrow: str
-    """SVG, for a phone."""
+    """SVG for a phone."""
 
 
 def loss_chart(run: RunView) -> Chart:
@@ -70,7 +70,7 @@ def loss_chart(run: RunView) -> Chart:
 
 
 def probability_chart(run: RunView) -> Chart:
-    """What the discriminator makes of real and of generated images."""
+    """The discriminator's mean probability for real and for generated images."""
 
     def draw(axes: Axes) -> None:
         columns = [("real", "D(real)", "d_real"), ("generator", "D(fake)", "d_fake")]
@@ -80,18 +80,18 @@ def probability_chart(run: RunView) -> Chart:
         axes.set_ylabel("mean probability")
 
     note = (
-        f"{_band_note(run)} D(real) is how real the discriminator finds real images, D(fake) how "
-        f"real it finds generated ones."
+        f"{_band_note(run)} D(real) is the probability that the discriminator gives real images, "
+        f"D(fake) the one that it gives generated images."
     )
     if run.config.recipe.recipe == "r3gan":
         note += (
-            " With r3gan it only compares the two, so their difference counts, not where they lie."
+            " With r3gan only the difference of the two matters, because the loss compares them."
         )
     return _chart("What the discriminator believes", note, draw)
 
 
 def fcd_chart(run: RunView) -> Chart:
-    """The FCD of the scored checkpoints, and what both rules chose."""
+    """The FCD of the scored snapshots, and the choice of each rule."""
     values = {step: scores.fcd for step, scores in run.scored}
     _, first = run.scored[0]
     floor = first.floor
@@ -111,7 +111,7 @@ def fcd_chart(run: RunView) -> Chart:
 
     return _chart(
         "Distance from real images",
-        f"FCD of every scored checkpoint on one noise, {first.images:,} images; lower is better. "
+        f"FCD of every scored snapshot, {first.images:,} images of one noise; lower is better. "
         f"The floor is the FCD of other real images. Dashed: what each rule chose.",
         draw,
     )
@@ -139,7 +139,7 @@ def class_chart(
 
 
 def comparison_chart(runs: Sequence[RunView], names: Sequence[str]) -> Chart:
-    """Excess FCD of several runs over the time of training."""
+    """Excess FCD of several runs over training time."""
 
     def draw(axes: Axes) -> None:
         for i, (run, name) in enumerate(zip(runs, names, strict=True)):
@@ -168,7 +168,7 @@ def _svg(
     title: str, draw: Callable[[Axes], None], size: tuple[float, float], thousands: bool
 ) -> str:
     narrow = size == _NARROW
-    # The salt keeps the names of what is used within a chart apart in one page.
+    # The salt makes the ids in a chart unique on a page.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": f"{title} {size}"}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
@@ -187,7 +187,7 @@ def _svg(
 
 
 def _for_page(svg: str) -> str:
-    """matplotlib's file as a part of a page: its colours, its font, its width, no name twice."""
+    """Adapt matplotlib's SVG to the page: its colours, font and width, without unused ids."""
     svg = svg[svg.index("<svg") :]
     for own, pages in _PAGE_COLOURS.items():
         svg = svg.replace(own, pages)
@@ -198,7 +198,10 @@ def _for_page(svg: str) -> str:
 
 
 def _bands(axes: Axes, run: RunView, columns: list[tuple[str, str, str]]) -> float:
-    """Median and 5 to 95 % of (hue, label, column) in bins of iterations; a top that shows them."""
+    """Draw median and 5 to 95 % of some columns; return an upper limit of the axis.
+
+    columns: (hue, label, column of the losses).
+    """
     tops = []
     for hue, label, name in columns:
         values = run.losses[:, LOSSES.index(name)]
@@ -229,7 +232,7 @@ def _band_note(run: RunView) -> str:
 
 
 def _mark_choices(axes: Axes, run: RunView, curve: dict[int, float] | None = None) -> None:
-    """Upright lines where the rules chose; points where a curve is known there."""
+    """Draw vertical lines where the rules chose, with points on the curve if it is given."""
     for rule, choice in run.choices.items():
         step, hue = choice["step"], _HUES[rule]
         label = f"chosen by {rule}: {step:,}"

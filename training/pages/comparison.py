@@ -1,4 +1,4 @@
-"""Runs side by side: the settings that differ, scores and speed, as a table and as a page."""
+"""A comparison of runs: settings that differ, scores and speed, as a table and as a page."""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from training.run_folder.scores import SCORES
 
 @dataclass(frozen=True)
 class Row:
-    """What one line of the table says of each run."""
+    """A line of the table, with a cell for each run."""
 
     name: str
     cells: tuple[str, ...]
     best: frozenset[int] = frozenset()
-    """Which of them are the best; none where there is no better and worse."""
+    """Indices of the best cells; empty if the values have no order."""
 
 
 def compare(runs: Sequence[RunView]) -> dict[str, list[Row]]:
@@ -30,24 +30,24 @@ def compare(runs: Sequence[RunView]) -> dict[str, list[Row]]:
 
 
 def notes(runs: Sequence[RunView]) -> list[str]:
-    """What keeps the figures from being compared as they stand."""
+    """Warnings about figures that cannot be compared directly."""
     found = []
     if not all(run.finished for run in runs):
         running = ", ".join(run.name for run in runs if not run.finished)
         found.append(
-            f"Not at its end: {running}. Its scores are of the noise that it chooses by, those of "
-            f"finished runs of fresh noise."
+            f"Not finished: {running}. Its scores use the noise that it chooses by, those of "
+            f"finished runs use fresh noise."
         )
     if not _measured_alike(runs):
         found.append(
             "The scores were measured against different images or in different features: only the "
-            "excess compares."
+            "excess FCD can be compared."
         )
     return found
 
 
 def table(runs: Sequence[RunView], groups: dict[str, list[Row]]) -> str:
-    """For a terminal; * marks the best of a line."""
+    """The table as text for a terminal; * marks the best of a line."""
     rows = [row for group in groups.values() for row in group]
     cells = {row.name: [_starred(row, i) for i in range(len(runs))] for row in rows}
     left = max(len(name) for name in [*cells, *groups])
@@ -70,7 +70,7 @@ def table(runs: Sequence[RunView], groups: dict[str, list[Row]]) -> str:
 
 
 def write_comparison(runs: Sequence[RunView], groups: dict[str, list[Row]], output: Path) -> None:
-    """The table as a page, with a chart and the last grids of the same noise."""
+    """Write the table as a page, with a chart and the last sample grids."""
     from training.pages.charts import comparison_chart
     from training.pages.html import embedded, write_page
 
@@ -89,7 +89,7 @@ def write_comparison(runs: Sequence[RunView], groups: dict[str, list[Row]], outp
 
 
 def names(runs: Sequence[RunView]) -> list[str]:
-    """What to call them: their folders' names, or the paths where those are not enough."""
+    """The names of the runs: their folders' names, or the paths if two names are equal."""
     short = [run.name for run in runs]
     return short if len(set(short)) == len(short) else [str(run.folder.path) for run in runs]
 
@@ -159,5 +159,5 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _starred(row: Row, i: int) -> str:
-    """The cell, with a place for the mark in every row that has one."""
+    """The cell with its mark, or a space instead in a row with marks."""
     return row.cells[i] + ("*" if i in row.best else " " if row.best else "")

@@ -1,4 +1,4 @@
-"""Pages of one self-contained file each: templates, pictures inside, and their colours."""
+"""Self-contained HTML pages: templates, with pictures inside the file."""
 
 import io
 from base64 import b64encode
@@ -17,7 +17,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
-    """Render one of training/pages/templates into a file, whole or not at all."""
+    """Render a template of training/pages/templates into a file, atomically."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -33,7 +33,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
 
 def embedded(picture: Path | NDArray[np.uint8]) -> str:
-    """A PNG file, or uint8 (H, W[, 3]), as a URL that holds it."""
+    """A data URL with a PNG file, or with an image uint8 (H, W[, 3])."""
     if isinstance(picture, Path):
         content = picture.read_bytes()
     else:
@@ -46,14 +46,14 @@ def embedded(picture: Path | NDArray[np.uint8]) -> str:
 
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of the items, the first and the last among them."""
+    """At most `count` evenly spaced items, the first and the last among them."""
     if len(items) <= count:
         return list(items)
     return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]
 
 
 def minutes(value: float) -> str:
-    """A duration, in words."""
+    """A duration in minutes, as text."""
     if value < 1:
         return f"{60 * value:.0f} s"
     return f"{value:.1f} min" if value < 90 else f"{value / 60:.1f} h"

@@ -1,4 +1,4 @@
-"""report.html: one file that shows what came of a run, while it trains, too."""
+"""report.html: a page about one run, finished or not."""
 
 import shlex
 from datetime import datetime
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MOST_PICTURE_BYTES = 1_100_000  # of the slider's grids, in the run folder
+_MOST_PICTURE_BYTES = 1_100_000  # of all sample grids in the page
 _MOST_CLASSES = 40
 
 
@@ -21,9 +21,9 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
     """Write the report of a run, and return its path.
 
     Raises:
-        ConfigError: where the folder holds no run, or one that has recorded nothing yet.
+        ConfigError: if the folder holds no run, or if the run has recorded nothing yet.
     """
-    from training.pages.html import embedded, minutes, write_page  # with the libraries of pages
+    from training.pages.html import embedded, minutes, write_page  # imports Jinja
 
     run = read_run(run_dir)
     output = output or run.folder.report
@@ -60,7 +60,7 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
 
 
 def _rules(run: RunView) -> list[dict[str, Any]]:
-    """What each rule took, the one that was asked for first."""
+    """The choice of each rule with its scores; the rule of the run comes first."""
     asked = run.best.get("rule")
     return [
         {**choice, "scores": run.scores_of(rule)}
@@ -69,13 +69,13 @@ def _rules(run: RunView) -> list[dict[str, Any]]:
 
 
 def _shown_scores(run: RunView) -> list[Score]:
-    """The scores that say something about this run."""
+    """The scores to show for this run: class shares need several classes."""
     labelled = len(run.facts.get("class_names", [])) > 1
     return [score for score in SCORES if labelled or not score.needs_classes]
 
 
 def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
-    """Images 0 to 63 of seed 0 from the best checkpoint; None where that is gone by now."""
+    """Images 0 to 63 of seed 0 from the best snapshot; None if it has been removed."""
     if not run.best:
         return None
     from inference.writing.pictures import grid
@@ -91,7 +91,7 @@ def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
 
 
 def _frames(run: RunView) -> list[tuple[int, Path]]:
-    """Steps and files of the sample grids; fewer where all would be too large."""
+    """Steps and files of the sample grids; some are left out if all would be too large."""
     from training.pages.html import evenly
 
     frames = list(run.folder.grids_by_step().items())
@@ -107,7 +107,7 @@ def _charts(run: RunView) -> dict[str, Any]:
         charts["fcd"] = fcd_chart(run)
         step, last = run.scored[-1]
         best = run.best_scores()
-        of = "of the best checkpoint" if best else f"of iteration {step:,}"
+        of = "of the best snapshot" if best else f"of iteration {step:,}"
         scores = best or last
         names = run.facts.get("class_names", [])
         if 1 < len(names) <= _MOST_CLASSES and scores.class_counts:
@@ -118,7 +118,7 @@ def _charts(run: RunView) -> dict[str, Any]:
 
 
 def _settings(run: RunView) -> list[tuple[str, list[tuple[str, str, str | None]]]]:
-    """Groups of (option, value, the recipe's own value where it is another)."""
+    """For each group: (option, value, the recipe's default if the value differs)."""
     usual = grouped(TrainConfig(recipe=RECIPES[run.config.recipe.recipe]))
     return [
         (
@@ -135,7 +135,7 @@ def _settings(run: RunView) -> list[tuple[str, list[tuple[str, str, str | None]]
 
 
 def _longer(config: TrainConfig) -> str:
-    """The option for twice the length."""
+    """The option that doubles the length of the run."""
     if config.iterations:
         return f" --iterations {2 * config.iterations}"
     return f" --epochs {2 * config.epochs}"
@@ -150,7 +150,7 @@ def _text(value: Any) -> str:
 
 
 def _facts(run: RunView) -> dict[str, dict[str, str]]:
-    """Hardware, versions and origin, as far as config.json has them."""
+    """Hardware, versions and origin, if config.json has them."""
     origin = {
         "commit": (run.facts.get("git_commit") or "not in git")[:12],
         "data sha256": f"{run.facts['data_sha256'][:12]}…",

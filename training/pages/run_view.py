@@ -1,4 +1,4 @@
-"""What a run folder says of its run, while that goes on as well. No torch."""
+"""A run as its folder shows it, finished or not. No torch."""
 
 import json
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ from training.run_folder.history import EpochRecord
 from training.run_folder.scores import Scores
 
 LOSSES = ("loss_g", "loss_d", "d_real", "d_fake")
-"""The columns of `RunView.losses`, as metrics.jsonl names them."""
+"""The columns of `RunView.losses`, by their names in metrics.jsonl."""
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its folder has it at one moment."""
+    """What a run folder holds at one moment."""
 
     folder: RunFolder
     config: TrainConfig
     facts: dict[str, Any]
     """All of config.json."""
     steps: NDArray[np.int64]
-    """Of the recorded iterations, (n,)."""
+    """Numbers of the recorded iterations, (n,)."""
     losses: NDArray[np.float64]
     """(n, 4), the columns `LOSSES`."""
     epochs: list[EpochRecord]
     best: dict[str, Any]
-    """best.json; empty before there is one."""
+    """The content of best.json; empty before there is one."""
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """The name of the folder."""
         return self.folder.path.resolve().name
 
     @property
@@ -47,60 +47,60 @@ class RunView:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end: then its choices were scored on fresh noise."""
+        """Whether the run has finished, and so has scores on fresh noise."""
         return "final" in self.best
 
     @property
     def choices(self) -> dict[str, dict[str, Any]]:
-        """The checkpoint that each rule takes."""
+        """The snapshot that each rule chooses."""
         choices: dict[str, dict[str, Any]] = self.best.get("choices", {})
         return choices
 
     @cached_property
     def scored(self) -> list[tuple[int, Scores]]:
-        """The steps whose checkpoints have scores, and these."""
+        """The steps whose snapshots have scores, with these scores."""
         return [(record.step, record.scores) for record in self.epochs if record.scores]
 
     def scores_of(self, rule: str) -> Scores | None:
-        """The scores of a rule's choice: on fresh noise once finished, else as it was chosen by.
+        """The scores of a rule's choice: on fresh noise if finished, else those it was chosen by.
 
-        None where its checkpoint was not scored.
+        None if its snapshot was not scored.
         """
         if self.finished:
             return Scores.from_dict(self.best["final"][rule])
         return dict(self.scored).get(self.choices[rule]["step"])
 
     def best_scores(self) -> Scores | None:
-        """The scores of the choice by the rule that was asked for; None where there are none."""
+        """The scores of the choice by the run's own rule; None if there are none."""
         return self.scores_of(self.best["rule"]) if self.best else None
 
     def minutes(self) -> NDArray[np.float64]:
-        """Of training until each epoch's end; without scoring, saving, drawing and compiling."""
+        """Minutes of training steps until the end of each epoch; scoring and saving not counted."""
         steps = np.array([0, *(record.step for record in self.epochs)])
         speeds = np.array([record.images_per_second for record in self.epochs])
         seconds = np.diff(steps) * self.config.recipe.batch_size / speeds
         return np.cumsum(seconds) / 60
 
     def minutes_at(self, step: int) -> float:
-        """The same until a step that ends an epoch."""
+        """Minutes of training steps until a step that ends an epoch."""
         return float(self.minutes()[[record.step for record in self.epochs].index(step)])
 
     def iterations_per_second(self) -> float:
-        """Median over the epochs; NaN before the first has ended."""
+        """The median over the epochs; NaN before the end of the first epoch."""
         speeds = [record.images_per_second for record in self.epochs]
         return float(np.median(speeds)) / self.config.recipe.batch_size if speeds else np.nan
 
 
 def read_run(run_dir: Path) -> RunView:
-    """What a folder holds now.
+    """Read a run folder.
 
     Raises:
-        ConfigError: where that is no run, or one that has recorded nothing yet.
+        ConfigError: if the folder holds no run, or if the run has recorded nothing yet.
     """
     config = read_config(run_dir)
     folder = RunFolder(run_dir)
     facts = json.loads(folder.config.read_text("utf-8"))
-    try:  # before the metrics, which a run writes first
+    try:  # Read before the metrics: the run writes the metrics first.
         best = json.loads(folder.best.read_text("utf-8"))
     except FileNotFoundError:
         best = {}
@@ -109,7 +109,7 @@ def read_run(run_dir: Path) -> RunView:
         raise ConfigError(f"{run_dir} has recorded no iteration yet: wait a few seconds")
     known = {record.step for record in epochs}
     if any(choice["step"] not in known for choice in best.get("choices", {}).values()):
-        best = {}  # of before the run went back
+        best = {}  # best.json is older than the metrics: the run has gone back
     return RunView(folder, config, facts, np.array(steps), np.array(losses), epochs, best)
 
 

@@ -1,1 +1,4 @@
-"""What a run shows while it trains: metrics, grids, progress. No run reads them back."""
+"""What a run records while it trains: metrics, sample grids, progress, times.
+
+What a resume reads back lives in `run_folder`.
+"""

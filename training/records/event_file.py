@@ -1,7 +1,8 @@
 """A TensorBoard event file, written without a thread of its own.
 
-So an error of writing is raised where it happens, what is flushed is flushed, and files of one
-folder are read in the order in which they were begun, whatever the clock says.
+PyTorch's writer has a thread. Without one, a write error is raised where it happens, and `sync`
+really puts everything on the disk. The files of a folder are read in the order in which they were
+created, whatever the clock says.
 """
 
 import os
@@ -18,12 +19,12 @@ _PREFIX = "events.out.tfevents."
 
 
 class EventFile:
-    """A new event file of a folder; what earlier ones hold from `purge_step` on is dropped."""
+    """A new event file in a folder; TensorBoard drops older events from `purge_step` on."""
 
     def __init__(self, folder: Path, purge_step: int, descriptions: Mapping[str, str]) -> None:
-        """descriptions: what TensorBoard says about a tag, by tag."""
+        """descriptions: the text that TensorBoard shows for each tag."""
         folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard sorts the files by name, which begins with the second they were begun in.
+        # TensorBoard sorts the files by name, and the name begins with the second of creation.
         seconds = [int(path.name.removeprefix(_PREFIX)[:10]) for path in folder.glob(f"{_PREFIX}*")]
         number = max(int(time.time()), max(seconds, default=0) + 1)
         self._file = (folder / f"{_PREFIX}{number:010d}.{platform.node()}").open("wb")
@@ -34,16 +35,16 @@ class EventFile:
         self._event(Event(step=purge_step, session_log=start))
 
     def add(self, step: int, summary: Summary) -> None:
-        """Values at a step."""
+        """Write a summary for a step."""
         self._event(Event(step=step, summary=summary))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Numbers at a step, by tag."""
+        """Write numbers for a step, by tag."""
         pairs = [
             Summary.Value(
                 tag=tag,
                 simple_value=value,
-                # TensorBoard keeps what came with the first value of a tag.
+                # TensorBoard keeps the metadata of the first value of a tag.
                 metadata=SummaryMetadata(summary_description=self._undescribed.pop(tag, "")),
             )
             for tag, value in values.items()
@@ -56,7 +57,7 @@ class EventFile:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Nothing can be added any more."""
+        """Close the file."""
         self._file.close()
 
     def _event(self, event: Event) -> None:

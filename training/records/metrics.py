@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard: what a run records while it goes on."""
+"""metrics.jsonl and TensorBoard: the measurements of a run while it trains."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _STEP = {
     ),
 }
 _SPEED = ("speed/images_per_second", "Real images that the training steps took in a second.")
-# The same, of the means of an epoch.
+# The same for the means of an epoch.
 _EPOCH = {
     "loss_g": ("epoch/generator_loss", "The generator's loss, mean of the epoch."),
     "loss_d": ("epoch/discriminator_loss", "The discriminator's loss, mean of the epoch."),
@@ -46,10 +46,10 @@ _SCORES = {score.tag: score.description for score in SCORES}
 
 
 class Records:
-    """Writes the records of a run from a step and epoch on; what came after them is dropped.
+    """Writes the records of a run, from a step and an epoch on; later records are dropped.
 
-    TensorBoard gets two event streams, so that each can be cut at its own place on a resume: one
-    counted in iterations, one in epochs.
+    TensorBoard gets two event streams, one counted in iterations and one in epochs, so that a
+    resume can cut each at its own place.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Records:
         epoch: int,
         settings: dict[str, str | int | float | bool | None],
     ) -> None:
-        """settings: what TensorBoard shows and sorts runs by under HPARAMS."""
+        """settings: TensorBoard shows them under HPARAMS, where it sorts runs by them."""
         self._samples = run_dir / "samples"
         self._samples.mkdir(exist_ok=True)
         metrics = run_dir / "metrics.jsonl"
@@ -78,7 +78,7 @@ class Records:
                 closing(EventFile(board / "epochs", epoch + 1, dict(_EPOCH.values())))
             )
             self._open = stack.pop_all()
-        # What a run is judged by there, beside its settings.
+        # The metrics in the table of HPARAMS, beside the settings.
         judged = dict.fromkeys([*_SCORES, _STEP["loss_g"][0], _STEP["loss_d"][0]])
         columns, start, self._end = hparams(settings, judged)
         self._iterations.add(step, columns)
@@ -93,7 +93,7 @@ class Records:
     def iterations(
         self, last_step: int, losses: NDArray[np.float32], images_per_second: float
     ) -> None:
-        """The steps up to `last_step`; losses: (steps, 4) in the order of `Losses`."""
+        """Record the steps up to `last_step`.  losses: (steps, 4), in the order of `Losses`."""
         first = last_step - len(losses) + 1
         for step, row in enumerate(losses.tolist(), start=first):
             self._line({"kind": "iteration", "step": step, **dict(zip(_STEP, row, strict=True))})
@@ -102,7 +102,7 @@ class Records:
         self._iterations.scalars(last_step, {_SPEED[0]: images_per_second})
 
     def epoch(self, record: EpochRecord) -> None:
-        """The means of an epoch."""
+        """Record the means of an epoch, and its scores if there are any."""
         values = record.to_dict()
         self._line({"kind": "epoch", **values})
         means = {tag: values[name] for name, (tag, _) in _EPOCH.items()}
@@ -112,14 +112,14 @@ class Records:
             self._iterations.scalars(record.step, scores)
 
     def samples(self, step: int, generator: Generator) -> None:
-        """The grid of images 0 to 63 of seed 0, the same that the sampler draws."""
+        """Record the sample grid of a step: images 0 to 63 of seed 0, as the sampler draws them."""
         picture = grid(draw(generator, GRID_IMAGES))
         save_png(picture, self._samples / f"step-{step:07d}.png")
         layout = "HW" if picture.ndim == 2 else "HWC"
         self._iterations.add(step, image(_SAMPLES_TAG, picture, dataformats=layout))
 
     def finish(self) -> None:
-        """The run has come to its end."""
+        """Mark the run as finished."""
         self._iterations.add(0, self._end)
         self.sync()
 
@@ -135,7 +135,7 @@ class Records:
 
 
 def _cut_back(metrics: Path, step: int, epoch: int) -> None:
-    """Keep the lines up to `step` and `epoch`; from a line that was cut short on all goes."""
+    """Keep the lines up to `step` and `epoch`; drop everything after an incomplete line."""
     if not metrics.exists():
         return
     kept = []

@@ -24,20 +24,20 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 class PhaseTimer:
-    """Divides the wall time of a run among phases: at each moment one of them is on.
+    """Divides the wall time of a run among phases; at each moment exactly one phase is active.
 
-    So the seconds of all phases sum to the wall time since `began`.
+    The seconds of all phases therefore sum to the wall time since `began`.
     """
 
     def __init__(self, began: float | None = None) -> None:
-        """began: what `time.monotonic` showed when the run began; by default now."""
+        """began: the value of `time.monotonic()` at the start of the run; by default now."""
         self._seconds: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
         self._phase: Phase = "start"
         self._since = time.monotonic() if began is None else began
 
     @contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
-        """Count the time of a block to a phase; a phase inside it counts its own time instead."""
+        """Count the time of a block as a phase, except for the phases inside the block."""
         outer = self._phase
         self._switch(name)
         try:
@@ -46,12 +46,12 @@ class PhaseTimer:
             self._switch(outer)
 
     def add(self, seconds: Mapping[Phase, float]) -> None:
-        """Count the time that an earlier process spent on the same run."""
+        """Add the seconds that an earlier process spent on the same run."""
         for name in PHASES:
             self._seconds[name] += seconds.get(name, 0.0)
 
     def seconds(self) -> dict[Phase, float]:
-        """The seconds of each phase until now, in the order of `PHASES`, without empty ones."""
+        """The seconds of each phase until now, in the order of `PHASES`, without empty phases."""
         self._switch(self._phase)
         return {name: round(value, 3) for name, value in self._seconds.items() if value}
 
@@ -62,7 +62,7 @@ class PhaseTimer:
 
 
 def in_words(seconds: Mapping[Phase, float]) -> str:
-    """The wall time and the phases that took at least a hundredth of it, the longest first."""
+    """The wall time, and the phases that took at least 1 % of it, longest first."""
     total = sum(seconds.values())
     longest = sorted(seconds.items(), key=lambda item: -item[1])
     parts = [f"{name} {value:.1f}" for name, value in longest if value >= total / 100]

@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of a run: a bar on a terminal, else a line every 30 seconds."""
 
 import sys
 import time
@@ -29,7 +29,7 @@ class ProgressBar:
             self._bar.close()
 
     def update(self, step: int, epoch: int, loss_g: float, loss_d: float) -> None:
-        """The run is at `step`, in `epoch` (1, 2, …)."""
+        """Show that the run is at `step`, in `epoch` (1, 2, …)."""
         losses = f"loss_g {loss_g:.3f}, loss_d {loss_d:.3f}"
         if self._bar is not None:
             self._bar.set_description_str(f"epoch {epoch}", refresh=False)

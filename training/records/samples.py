@@ -1,10 +1,11 @@
-"""Grids of samples: of which steps, and how their images are drawn."""
+"""Sample grids: at which steps they are drawn, and their images."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from inference.writing.pictures import grid, save_png
 from training.data.images import Images
@@ -15,16 +16,16 @@ _CLASS_IMAGES = 10  # in the row of a class
 
 
 def save_real_images(images: Images, path: Path) -> None:
-    """Write a grid of as many real images, of all classes, as a sample grid has generated ones."""
+    """Write a grid of 64 random real images, the size of a sample grid."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    pixels = images.pixels[order[:GRID_IMAGES]].permute(0, 2, 3, 1).cpu().numpy()
-    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), path)
+    save_png(grid(as_pictures(images.pixels[order[:GRID_IMAGES]])), path)
 
 
 def grid_steps(total: int) -> set[int]:
-    """When to draw sample grids: 1000, 10000, 20000, … and the end, but at least ten in a run.
+    """The steps with a sample grid: 1000, 10000, 20000, … and the last; at least ten in a run.
 
-    The last whole 1000 as well: the exercise's last grid was of iteration 187,000 of 187,500.
+    The last multiple of 1000 has one too, because the exercise's last grid is that of iteration
+    187,000 of 187,500.
     """
     steps = {1000, *range(10_000, total + 1, 10_000), total}
     if total < 1000 or len(steps) < 10:
@@ -33,7 +34,7 @@ def grid_steps(total: int) -> set[int]:
 
 
 def class_grid(generator: Generator) -> NDArray[np.uint8]:
-    """A row for each class of a conditional generator, all of the same noise."""
+    """A grid with a row for each class of a conditional generator, all rows of the same noise."""
     rows = [draw(generator, _CLASS_IMAGES, label) for label in range(len(generator.classes))]
     return grid(np.concatenate(rows), _CLASS_IMAGES)
 
@@ -42,11 +43,15 @@ def class_grid(generator: Generator) -> NDArray[np.uint8]:
 def draw(generator: Generator, count: int, label: int | None = None) -> NDArray[np.uint8]:
     """Images 0 to `count` of seed 0 as the sampler gives them: uint8 (count, H, W[, 3]).
 
-    label: of all of them, instead of drawn ones.
+    label: one label for all images; by default each image has a random one.
     """
     inputs = generator.drawn(count)
     if label is not None:
         inputs = inputs[0], torch.full_like(inputs[1], label)
-    images: torch.Tensor = generator(*inputs)
-    pixels: NDArray[np.uint8] = to_pixels(images).cpu().numpy()
-    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    return as_pictures(to_pixels(generator(*inputs)).permute(0, 3, 1, 2))
+
+
+def as_pictures(pixels: Tensor) -> NDArray[np.uint8]:
+    """Convert uint8 (n, C, H, W) to the sampler's layout: (n, H, W) grey, (n, H, W, 3) colour."""
+    pictures: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    return pictures[..., 0] if pictures.shape[-1] == 1 else pictures

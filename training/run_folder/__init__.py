@@ -1,1 +1,4 @@
-"""The files of a run, from its settings to its training state: written, read and checked."""
+"""The files of a run: how each is named, written, read and checked.
+
+What is measured and drawn while a run trains lives in `records`.
+"""

@@ -1,4 +1,4 @@
-"""The generator of one step: the files in checkpoints/."""
+"""Generator snapshots: the files in checkpoints/, each the generator of one step."""
 
 import hashlib
 from typing import Any
@@ -16,7 +16,7 @@ def save_checkpoint(
     scores: dict[str, float],
     provenance: dict[str, Any],
 ) -> None:
-    """Keep the generator of this step: its raw weights, and the average that is used."""
+    """Write the snapshot of this step: the generator's raw weights, and their average."""
     network = {
         "latent_dim": averaged.latent_dim,
         "hidden_dims": list(averaged.hidden_dims),
@@ -37,29 +37,30 @@ def save_checkpoint(
 
 
 def load_generator(content: dict[str, Any]) -> Generator:
-    """The averaged generator of a loaded checkpoint, on the CPU, in eval mode.
+    """The averaged generator of a loaded snapshot, on the CPU, in eval mode.
 
     Raises:
-        CheckpointError: if it is not a checkpoint, but what a run goes on from.
+        CheckpointError: if the content is a training state instead.
     """
     if "network" not in content:
         raise CheckpointError(
-            "last.pt and previous.pt are no checkpoints: take one of checkpoints/"
+            "last.pt and previous.pt are training states: "
+            "use a generator snapshot from checkpoints/"
         )
     network = content["network"]
     generator = Generator(
         network["latent_dim"],
         tuple(network["hidden_dims"]),
         tuple(network["image_shape"]),
-        tuple(network.get("classes", ())),  # the first checkpoints of this format had none
-        network.get("network", "mlp"),  # nor this
+        tuple(network.get("classes", ())),  # the first files of this format had no classes
+        network.get("network", "mlp"),  # and no kind of network
     )
     generator.load_state_dict(content["ema"])
     return generator.eval()
 
 
 def weights_sha256(generator: Generator) -> str:
-    """Of the names, shapes and values of all tensors, in their order."""
+    """The sha256 of the names, shapes and values of all tensors, in order."""
     digest = hashlib.sha256()
     for name, tensor in generator.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())

@@ -1,4 +1,4 @@
-"""config.json: a run's settings, written and read."""
+"""config.json: a run's settings, and facts about the run."""
 
 import json
 from dataclasses import asdict, is_dataclass
@@ -13,17 +13,17 @@ from training.run_folder.folder import RunFolder
 def write_config(
     folder: RunFolder, config: TrainConfig, provenance: dict[str, Any], **facts: Any
 ) -> None:
-    """Write config.json; facts: of this run alone, which its checkpoints need not repeat."""
+    """Write config.json.  facts: facts about the run that its snapshots do not repeat."""
     _write(folder, {"config": to_dict(config), **provenance, **facts})
 
 
 def add_facts(folder: RunFolder, **facts: Any) -> None:
-    """Add facts to config.json, or replace them there."""
+    """Add facts to config.json, or replace facts in it."""
     _write(folder, json.loads(folder.config.read_text("utf-8")) | facts)
 
 
 def read_seconds(folder: RunFolder) -> dict[Any, float]:
-    """The seconds that a run has spent in each phase; empty before its first save."""
+    """The seconds that a run has spent in each phase; empty before the first save."""
     try:
         seconds: dict[Any, float] = json.loads(folder.config.read_text("utf-8"))["seconds"]
     except (OSError, ValueError, KeyError):
@@ -40,7 +40,7 @@ def read_config(run_dir: Path) -> TrainConfig:
     """The settings in config.json.
 
     Raises:
-        ConfigError: where there are none, or not ours.
+        ConfigError: if the file is missing, damaged or of another version.
     """
     path = RunFolder(run_dir).config
     try:
@@ -62,7 +62,7 @@ def from_dict(cls: type[Any], values: dict[str, Any]) -> Any:
     """The config that `to_dict` made `values` of; missing keys take their defaults.
 
     Raises:
-        ConfigError: for a key that no field has, or a value that a field refuses.
+        ConfigError: for a key without a field, or a value that the field refuses.
     """
     hints = get_type_hints(cls)
     unknown = values.keys() - hints.keys()

@@ -1,4 +1,4 @@
-"""The folder of a run: which one, and that no other process writes to it."""
+"""The folder of a run: its file names, and the lock against other processes."""
 
 import fcntl
 import os
@@ -16,18 +16,18 @@ from training.config import TrainConfig
 
 
 class RunFolderError(GanpackError):
-    """A folder cannot take a run; the message says why."""
+    """A folder cannot be used for a run; the message says why."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run: how each is called, and how a name is made of a step and read again."""
+    """The paths of all files of a run. No other code spells these names."""
 
     path: Path
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> Self:
-        """The folder that a checkpoint lies in."""
+        """The run folder that a generator snapshot lies in."""
         return cls(checkpoint.parent.parent)
 
     @property
@@ -37,7 +37,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """The losses of every iteration and the means of every epoch, a JSON object a line."""
+        """The losses of every iteration and the means of every epoch; one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -47,7 +47,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """Which checkpoint is best by each rule, as JSON."""
+        """The best snapshot by each rule, as JSON."""
         return self.path / "best.json"
 
     @property
@@ -57,12 +57,12 @@ class RunFolder:
 
     @property
     def previous(self) -> Path:
-        """The training state before it."""
+        """An older training state, for the case that the newest is damaged."""
         return self.path / "previous.pt"
 
     @property
     def checkpoints(self) -> Path:
-        """A folder of generators."""
+        """A folder of generator snapshots."""
         return self.path / "checkpoints"
 
     @property
@@ -97,11 +97,11 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """What a process holds while it writes to the folder."""
+        """The file that a process locks while it writes to the folder."""
         return self.path / ".lock"
 
     def checkpoint(self, step: int) -> Path:
-        """The generator of a step."""
+        """The generator snapshot of a step."""
         return self.checkpoints / f"step-{step:07d}.pt"
 
     def grid(self, step: int) -> Path:
@@ -109,15 +109,15 @@ class RunFolder:
         return self.samples / f"step-{step:07d}.png"
 
     def checkpoints_by_step(self) -> dict[int, Path]:
-        """The checkpoints that are there, in order."""
+        """The generator snapshots in the folder, ordered by step."""
         return _by_step(self.checkpoints, ".pt")
 
     def grids_by_step(self) -> dict[int, Path]:
-        """The sample grids that are there, in order."""
+        """The sample grids in the folder, ordered by step."""
         return _by_step(self.samples, ".png")
 
     def remove_after(self, step: int) -> None:
-        """Remove checkpoints and sample grids from after a step: a resumed run makes them again."""
+        """Remove snapshots and sample grids of later steps; a resumed run makes them again."""
         for files in (self.checkpoints_by_step(), self.grids_by_step()):
             for number, path in files.items():
                 if number > step:
@@ -130,7 +130,7 @@ def _by_step(folder: Path, suffix: str) -> dict[int, Path]:
 
 
 def new_run_dir(config: TrainConfig) -> Path:
-    """runs/DATASET-DATE-TIME."""
+    """The default folder of a new run: runs/DATASET-DATE-TIME."""
     name = Path(config.data.dataset).resolve().name
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
@@ -148,9 +148,9 @@ def newest_run() -> Path:
 
 
 def refuse_used(folder: RunFolder) -> None:
-    """Raise RunFolderError if a folder for a new run holds anything.
+    """Raise RunFolderError if a folder for a new run is not empty.
 
-    What a run leaves that was killed before it began does not count.
+    A lock file and temporary files do not count: a run that was killed at its start leaves them.
     """
     if not folder.path.exists():
         return
@@ -162,9 +162,9 @@ def refuse_used(folder: RunFolder) -> None:
 
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Hold a run folder, made if need be, alone; sweep what a killed run left half-written.
+    """Lock a run folder, which is made if needed; remove temporary files of a killed run.
 
-    The lock is the system's: it ends with its process, however that ends.
+    The operating system releases the lock when the process ends, however that happens.
 
     Raises:
         RunFolderError: if another process holds it.

@@ -1,4 +1,4 @@
-"""What a run has measured so far: means of every epoch, and sums of the one in progress."""
+"""What a run has measured so far: means of past epochs, and sums of the present one."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -12,7 +12,7 @@ from training.run_folder.scores import Scores
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Means over one epoch, whose last step has a checkpoint."""
+    """Means over one epoch. The epoch's last step has a generator snapshot."""
 
     epoch: int
     step: int
@@ -22,7 +22,7 @@ class EpochRecord:
     d_fake: float
     images_per_second: float
     scores: Scores | None = None
-    """Scores of that checkpoint; None where it was not scored."""
+    """Scores of that snapshot; None if it was not scored."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -38,21 +38,21 @@ class EpochRecord:
 
 @dataclass
 class History:
-    """Grows by `add` and `record_epoch`; JSON values, so that last.pt can hold it."""
+    """The measurements of a run. It consists of JSON values, as last.pt holds it."""
 
     epochs: list[EpochRecord] = field(default_factory=list)
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)
-    """Of the losses since the last epoch's end, in the order of `Losses`."""
+    """Sums of the losses since the end of the last epoch, in the order of `Losses`."""
     steps: int = 0
-    """Steps in those sums."""
+    """Number of steps in these sums."""
     seconds: float = 0.0
-    """Time of those steps."""
+    """Seconds that these steps took."""
     divergences: list[str] = field(default_factory=list)
-    """The evidence of each time that the run went wrong and was taken back."""
+    """A message for each time that the run diverged and went back."""
 
     def add(self, losses: NDArray[np.float32], seconds: float) -> None:
-        """Count steps of the epoch in progress; losses: (steps, 4)."""
-        # One by one in float64: the sums do not depend on how many steps are added at once.
+        """Add the losses of some steps, (steps, 4), to the present epoch."""
+        # One by one in float64, so that the sums do not depend on how many steps are added at once.
         for row in losses.tolist():
             self.sums = [total + value for total, value in zip(self.sums, row, strict=True)]
         self.steps += len(losses)
@@ -61,10 +61,10 @@ class History:
     def record_epoch(
         self, epoch: int, step: int, batch_size: int, scores: Scores | None, *, finished: bool
     ) -> EpochRecord:
-        """The record of the epoch in progress, now the last of `epochs`.
+        """Append the record of the present epoch, and return it.
 
-        scores: of its checkpoint; None where it was not scored.
-        finished: False where the run ends within the epoch; its sums stay, to go on with.
+        scores: those of its snapshot; None if it was not scored.
+        finished: False if the run ends within the epoch; then the sums stay, for a resume.
         """
         loss_g, loss_d, d_real, d_fake = (total / self.steps for total in self.sums)
         speed = self.steps * batch_size / self.seconds
@@ -75,7 +75,7 @@ class History:
         return record
 
     def reopen_epoch(self, finished_epochs: int) -> None:
-        """Go on with an epoch that the end of a run had cut short: its record gives way."""
+        """Drop the record of an unfinished epoch before continuing the epoch."""
         del self.epochs[finished_epochs:]
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,6 +84,6 @@ class History:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """What `to_dict` gave."""
+        """The history that `to_dict` made `values` of."""
         epochs = [EpochRecord.from_dict(record) for record in values["epochs"]]
         return cls(**{**values, "epochs": epochs})

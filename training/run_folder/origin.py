@@ -16,7 +16,7 @@ NO_METADATA = "no package metadata"
 
 
 def describe(config: TrainConfig, data_sha256: str) -> dict[str, Any]:
-    """What each checkpoint says of its origin."""
+    """The origin of a run, as each generator snapshot repeats it."""
     return {
         "dataset": Path(config.data.dataset).name,
         "data_sha256": data_sha256,
@@ -45,7 +45,7 @@ def _version(name: str) -> str:
 
 
 def _git_commit() -> str | None:
-    """Of this checkout, with "+" behind it where files were changed; None outside git."""
+    """The commit of this checkout, followed by "+" if files were changed; None outside git."""
     folder = Path(__file__).parent
     try:
         commit = subprocess.run(
@@ -58,7 +58,7 @@ def _git_commit() -> str | None:
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:
-    """Processor, cores, GPU and versions."""
+    """Name and version of what the run computes with: processor, cores, GPU, libraries."""
     description = {
         "processor": _processor(),
         "cores": str(
@@ -77,7 +77,7 @@ def describe_machine(device: torch.device) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Its name and the instructions that matter here."""
+    """The processor's name, and which of the instructions it has that matter here."""
     capabilities = torch.cpu.get_capabilities()
     name = str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
     wide = [each for each in ("avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(each)]

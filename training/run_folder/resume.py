@@ -1,4 +1,4 @@
-"""last.pt and previous.pt: all that an exact resume needs."""
+"""Training states: last.pt and previous.pt, which hold all that an exact resume needs."""
 
 import logging
 from contextlib import suppress
@@ -24,23 +24,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Saves:
-    """The saves of a run.
+    """The saved training states of a run.
 
-    last.pt is the newest. previous.pt is the newest before it that was checked: one of sound
-    scores, made at the end of an epoch. It serves where last.pt is damaged, and a run that has gone
-    wrong goes back to it.
+    last.pt is the newest. previous.pt is the newest older one that was checked, which means that it
+    was saved at the end of an epoch with sound scores. It is used if last.pt is damaged, and a run
+    that has diverged goes back to it.
     """
 
     folder: RunFolder
     data_sha256: str
     last_checked: bool = False
-    """Whether last.pt was checked, and is to become previous.pt."""
+    """Whether last.pt was checked; the next save then makes it previous.pt."""
     last_epochs: int = 0
-    """Epochs on record in last.pt."""
+    """Number of epochs in the history in last.pt."""
     last_step: int = -1
-    """Its step."""
+    """Step of last.pt."""
     previous_epochs: int = 0
-    """Epochs on record in previous.pt."""
+    """Number of epochs in the history in previous.pt."""
 
     def write(self, state: TrainState, history: History, *, checked: bool) -> None:
         """Write last.pt."""
@@ -63,14 +63,18 @@ class Saves:
         self.last_step = state.step
 
     def resume(self, state: TrainState, seed: int, *, other_device: bool) -> History:
-        """Put `state` to where last.pt left it, or previous.pt if that is damaged or missing.
+        """Restore `state` from last.pt, or from previous.pt if last.pt is damaged or missing.
 
-        A damaged file is named and set aside. A run that was killed before its first save begins.
-        seed, other_device: what noise to draw where the device is not the one of the save, and
-        whether to allow that, as random generators of two kinds do not go on from one another.
+        A damaged file is renamed, with a warning. A run that was killed before its first save
+        starts from the beginning.
+
+        seed: seed of the run, for new noise on another device.
+        other_device: whether the device may differ from that of the save. The random generators of
+        a CPU and of a GPU cannot continue one another, so the noise is new then.
 
         Raises:
-            CheckpointError: if neither can be read, or they are of other images or networks.
+            CheckpointError: if neither file can be read, or if they belong to other images or
+                networks.
         """
         damaged = []
         for path in (self.folder.last, self.folder.previous):
@@ -91,21 +95,21 @@ class Saves:
                 self.last_step = state.step
             else:
                 self.previous_epochs = len(history.epochs)
-                _log.warning("going on from %s, iteration %d", path, state.step)
+                _log.warning("continuing from %s, iteration %d", path, state.step)
             return history
         if damaged or self.folder.metrics.exists():
-            reason = "both are damaged" if damaged else "both are missing"
+            reason = "are damaged" if damaged else "are missing"
             raise CheckpointError(
-                f"{self.folder.path} has neither last.pt nor previous.pt to go on from, {reason}: "
-                f"its checkpoints can still be exported; start a new run"
+                f"{self.folder.path} has no training state to continue from, last.pt and "
+                f"previous.pt {reason}: its snapshots can still be exported; start a new run"
             )
         return History()
 
     def go_back(self, state: TrainState, seed: int, divergences: list[str]) -> History:
-        """Put `state` to where the newest checked save left it, with new noise.
+        """Restore `state` from the newest checked save, with new noise.
 
-        divergences: all so far, which the history then has: with the seed, their number says which
-        noise, so that a resume is exact here as well.
+        divergences: the messages of all divergences so far, for the history. The new noise depends
+        on the seed and their number, so that a later resume is exact too.
         """
         last, previous = self.folder.last, self.folder.previous
         path = previous if previous.exists() and not self.last_checked else last
@@ -118,7 +122,7 @@ class Saves:
         self, content: dict[str, Any], path: Path, state: TrainState, seed: int, other_device: bool
     ) -> History:
         if "tensors" not in content:
-            raise CheckpointError(f"{path} is a checkpoint, not what a run goes on from")
+            raise CheckpointError(f"{path} is a generator snapshot, not a training state")
         if content["data_sha256"] != self.data_sha256:
             raise CheckpointError(
                 f"{path} was trained on other images (sha256 {content['data_sha256'][:12]}…, now "
@@ -128,13 +132,15 @@ class Saves:
         if wrong := [n for n, t in own.items() if n in saved and saved[n].shape != t.shape] or [
             name for name in own if name not in saved and name.rpartition(".")[2] not in MOMENTS
         ]:
-            raise CheckpointError(f"{path} is of other networks than config.json, see {wrong[0]}")
+            raise CheckpointError(
+                f"{path} belongs to other networks than config.json, see {wrong[0]}"
+            )
         noise, now = content["noise"], state.noise.device.type
         if content["device"] != now:
             if not other_device:
                 raise CheckpointError(
                     f"{path} was trained on {content['device']}, this is {now}: add --override "
-                    f"device to go on with other noise"
+                    f"device to continue with other noise"
                 )
             noise = state.noise.manual_seed(_other_seed(seed, content["step"])).get_state()
         state.restore(Snapshot(content["step"], noise, saved))
@@ -142,15 +148,15 @@ class Saves:
 
 
 def what_is_saved(folder: RunFolder) -> str:
-    """What is saved in a run folder, in words; read from the disk."""
+    """A sentence that says what is saved in a run folder; reads the files."""
     for path in (folder.last, folder.previous):
         with suppress(CheckpointError):
             step = load(path)["step"]
-            return f"iteration {step} is saved and whole: go on from it with --resume {folder.path}"
+            return f"iteration {step} is saved: continue with --resume {folder.path}"
     return "nothing of the run is saved"
 
 
 def _other_seed(seed: int, number: int) -> int:
-    """Of noise that is neither the run's own nor that of another number."""
+    """A seed for noise that differs from the run's own and from that of other numbers."""
     (word,) = np.random.SeedSequence((seed, number, 1)).generate_state(1, np.uint64)
     return int(word >> np.uint64(1))

@@ -1,4 +1,4 @@
-"""The scores of a checkpoint: their values, and how each is called and printed. No torch."""
+"""The scores of a generator snapshot: their values, titles and formats. No torch."""
 
 import math
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ from typing import Any, Self
 class Scores:
     """How near generated images are to real ones, and how that was measured.
 
-    Files from before a score was measured lack it; it is NaN, or empty, then.
+    An old file may lack a score that was added later; its value is then NaN or empty.
     """
 
     fcd: float = math.nan
-    """Fréchet classifier distance, as Heusel et al. 2017 (arXiv 1706.08500) in other features."""
+    """Fréchet classifier distance: FID (Heusel et al. 2017, arXiv 1706.08500) in other features."""
     excess: float = math.nan
-    """(FCD - floor) / trace: 0 for real images, 1 for far away."""
+    """(FCD - floor) / trace: 0 for real images, about 1 for unrelated images."""
     kid: float = math.nan
     """Unbiased squared MMD with a cubic kernel. Bińkowski et al. 2018, arXiv 1801.01401."""
     precision: float = math.nan
-    """Share of generated images within the real ones. Kynkäänniemi et al. 2019, k = 5."""
+    """Share of generated images inside the real manifold. Kynkäänniemi et al. 2019, k = 5."""
     recall: float = math.nan
-    """Share of real images within the generated ones. Kynkäänniemi et al. 2019, k = 5."""
+    """Share of real images inside the generated manifold. Kynkäänniemi et al. 2019, k = 5."""
     coverage: float = math.nan
     """Share of real images with a generated one near. Naeem et al. 2020, k = 5."""
     class_tv: float = math.nan
@@ -32,11 +32,11 @@ class Scores:
     real_class_counts: list[int] = field(default_factory=list)
     """Real images by predicted class."""
     images: int = 0
-    """Generated images; as many real ones."""
+    """Number of generated images, and of real ones."""
     split: str = ""
     """Which real images: "train" or "test"."""
     floor: float = math.nan
-    """FCD between these real images and as many other real images."""
+    """FCD between these real images and the same number of other real images."""
     trace: float = math.nan
     """Trace of the covariance of the real images' features."""
     extractor: str = ""
@@ -44,7 +44,7 @@ class Scores:
     extractor_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The measured values, as JSON has them."""
+        """The measured values, as JSON values."""
         return {name: value for name, value in vars(self).items() if not _missing(value)}
 
     @classmethod
@@ -55,40 +55,40 @@ class Scores:
 
     @property
     def measure(self) -> tuple[str, str, int, float]:
-        """What they were measured with: scores compare only where this is the same."""
+        """What the scores were measured with. Only scores of the same measure can be compared."""
         return self.extractor_sha256, self.split, self.images, self.floor
 
 
 @dataclass(frozen=True)
 class Score:
-    """How one of the scores is called, printed and ranked."""
+    """How one score is named, printed and ranked."""
 
     name: str
     """The field of `Scores`."""
     title: str
     format: str
     meaning: str
-    """For a reader who meets it for the first time."""
+    """Explains the score to a reader who does not know it."""
     higher_is_better: bool = False
     needs_classes: bool = False
 
     @property
     def tag(self) -> str:
-        """Its name in TensorBoard."""
+        """The name of the score in TensorBoard."""
         return f"quality/{self.title.replace(' ', '_').lower()}"
 
     @property
     def description(self) -> str:
-        """Its meaning, and which direction is better."""
+        """The meaning, and which direction is better."""
         return f"{self.meaning}; {'higher' if self.higher_is_better else 'lower'} is better."
 
     def value(self, scores: Scores) -> float:
-        """NaN where it was not measured."""
+        """The value in `scores`; NaN if it was not measured."""
         found: float = getattr(scores, self.name)
         return found
 
     def text(self, scores: Scores | None) -> str:
-        """The value as it is shown to a person; "-" where there is none."""
+        """The value as text for a reader; "-" if there is none."""
         value = math.nan if scores is None else self.value(scores)
         return "-" if math.isnan(value) else format(value, self.format)
 
@@ -116,7 +116,7 @@ SCORES = (
 
 
 def shown(scores: Scores) -> list[Score]:
-    """The scores that say something about these images."""
+    """The scores to show for these images: class shares need several classes."""
     return [score for score in SCORES if not score.needs_classes or len(scores.class_counts) > 1]
 
 

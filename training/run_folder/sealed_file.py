@@ -1,4 +1,4 @@
-"""The .pt files of a run: written whole, with a checksum, and read without executing code."""
+"""The .pt files of a run: written atomically, with a checksum, and read without running code."""
 
 import hashlib
 from io import BytesIO
@@ -16,19 +16,19 @@ _SEAL = len(_MARK) + 64
 
 
 class CheckpointError(GanpackError):
-    """A file of a run is missing, damaged, or of another format; the message says which."""
+    """A .pt file is missing, damaged or of another format; the message says which."""
 
 
 class DamagedError(CheckpointError):
-    """It is not as it was written, or never was ours."""
+    """The file is corrupted, or ganpack did not write it."""
 
 
 def load(path: Path) -> dict[str, Any]:
     """The content of one of our .pt files, on the CPU.
 
     Raises:
-        CheckpointError: if it is missing or of another format version; DamagedError if its
-            checksum is missing or wrong, or it is not ours.
+        CheckpointError: if the file is missing or of another format version.
+        DamagedError: if its checksum is missing or wrong, or ganpack did not write it.
     """
     try:
         file = path.read_bytes()
@@ -46,7 +46,7 @@ def load(path: Path) -> dict[str, Any]:
         )
     try:
         values: dict[str, Any] = torch.load(BytesIO(file), map_location="cpu", weights_only=True)
-    except Exception as error:  # of whatever type: with its checksum in order it is not ours
+    except Exception as error:  # Any type. With a correct checksum, the content is not ours.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise DamagedError(f"{damaged}: {reason}") from None
     version = values.get("format_version") if isinstance(values, dict) else None
@@ -58,16 +58,16 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save(content: dict[str, Any], path: Path, *, keep_as: Path | None = None) -> None:
-    """Write a .pt file whole, with its checksum; keep_as: as `atomic_write` has it.
+    """Write a .pt file atomically, with a checksum.  keep_as: see `atomic_write`.
 
-    It is the zip of `torch.save`, which checks nothing on loading, with the sha256 of all that is
-    before it as its comment: `torch.load` reads it too.
+    The file is the zip archive of `torch.save`, with the sha256 of all bytes before it as the
+    archive's comment. `torch.load`, which checks nothing itself, reads it as well.
     """
     buffer = BytesIO()
     torch.save(content, buffer)
     archive = buffer.getvalue()
-    assert archive[-22:-18] == b"PK\5\6"  # the last record of a zip, which ends with the length
-    assert archive[-2:] == b"\0\0"  # of its comment
+    assert archive[-22:-18] == b"PK\5\6"  # a zip archive ends with this record, and
+    assert archive[-2:] == b"\0\0"  # the record with the length of the comment
     archive = archive[:-2] + _SEAL.to_bytes(2, "little")
     with atomic_write(path, keep_as=keep_as) as file:
         file.write(archive)

@@ -1,4 +1,4 @@
-"""How well a conditional generator draws each class: its own FCD, and whether it is recognised."""
+"""Scores of each class of a conditional generator: its FCD, and whether it is recognised."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +7,7 @@ from training.scoring.distances import frechet_distance, mean_and_covariance
 from training.scoring.reference import Reference
 from training.scoring.subject import Subject
 
-_FEWEST = 2  # images that a covariance needs
+_FEWEST = 2  # a covariance needs two images
 
 
 @dataclass(frozen=True)
@@ -16,15 +16,15 @@ class ClassScore:
 
     name: str
     fcd: float
-    """Between them, in the extractor's features."""
+    """FCD between the two, in the extractor's features."""
     excess: float
-    """(FCD - floor) / trace, both of this class: what real images of it have from one another."""
+    """(FCD - floor) / trace. The floor is the FCD between two sets of real images of this class."""
     recognised: float
-    """Share of the generated images that the extractor takes for this class."""
+    """Share of the generated images that the extractor classifies as this class."""
     real_recognised: float
-    """The same of the real images."""
+    """Share of the real images that it classifies as this class."""
     images: int
-    """Generated images, and real ones; few of them make FCD and floor larger."""
+    """Number of generated images, and of real ones. With few images, FCD and floor are larger."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -32,9 +32,9 @@ class ClassScore:
 
 
 def score_classes(reference: Reference, subject: Subject, seed: int) -> list[ClassScore]:
-    """The scores of each label of a conditional generator, on images 0 and on of a seed.
+    """The scores of each label of a conditional generator, from the first images of a seed.
 
-    Empty where the real images have no labels, or those of other classes.
+    Empty if the real images have no labels, or another number of classes.
     """
     real, others = reference.real, reference.others
     if real.labels is None or others.labels is None or reference.classes != len(subject.classes):

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-NEIGHBOURS = 5  # as Naeem et al. 2020 for all four of these scores
-ROWS = 2500  # of a distance matrix at once
+NEIGHBOURS = 5  # k of the nearest neighbours; 5 as in Naeem et al. 2020
+ROWS = 2500  # rows of a distance matrix that are computed at once
 
 
 def nearest(pixels: Tensor, others: Tensor, *, skip: int = 0) -> tuple[Tensor, Tensor]:
     """For each image the nearest of `others`: distances (n,) in grey levels, and indices (n,).
 
     pixels, others: uint8 (n, C, H, W), (m, C, H, W).  The distance is the root mean square over
-    the pixels.  skip: how many nearer ones to pass over.
+    the pixels.  skip: number of nearer images to ignore.
     """
     flat = pixels.flatten(1).float()
     distances = [torch.cdist(flat, part.flatten(1).float()) for part in others.split(ROWS)]
@@ -22,8 +22,8 @@ def nearest(pixels: Tensor, others: Tensor, *, skip: int = 0) -> tuple[Tensor, T
 def frechet_distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^½) of two normal distributions (m, C).
 
-    Dowson and Landau 1982, equation 4. The root's trace is taken from the eigenvalues of the
-    symmetric C_a^½ C_b C_a^½, which has the same.
+    Dowson and Landau 1982, equation 4. The symmetric matrix C_a^½ C_b C_a^½ has the same
+    eigenvalues as C_a C_b, so the trace of the root is the sum of their roots.
     """
     (mean_a, covariance_a), (mean_b, covariance_b) = a, b
     values, vectors = torch.linalg.eigh(covariance_a)
@@ -36,7 +36,7 @@ def frechet_distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> floa
 def kernel_distance(a: Tensor, b: Tensor, within_b: float | None = None) -> float:
     """Unbiased MMD^2 of features (n, d) under (x·y / d + 1)^3, over all pairs at once.
 
-    within_b: `kernel_within(b)`, where it is known already.
+    within_b: `kernel_within(b)`, if it is already known.
     """
     within_b = kernel_within(b) if within_b is None else within_b
     return kernel_within(a) + within_b - 2 * _kernel_sum(a, b) / (len(a) * len(b))
@@ -45,7 +45,9 @@ def kernel_distance(a: Tensor, b: Tensor, within_b: float | None = None) -> floa
 def kernel_within(a: Tensor) -> float:
     """The mean of the kernel over all pairs of different points of a."""
     total = -float(((a.square().sum(1) / a.shape[1] + 1) ** 3).double().sum())
-    for first in range(0, len(a), ROWS):  # the pairs below the diagonal are those above it
+    for first in range(
+        0, len(a), ROWS
+    ):  # the matrix is symmetric: count each pair above the diagonal twice
         rows, others = a[first : first + ROWS], a[first + ROWS :]
         total += _kernel_sum(rows, rows) + 2 * _kernel_sum(rows, others)
     return total / (len(a) * (len(a) - 1))
@@ -60,12 +62,12 @@ def _kernel_sum(a: Tensor, b: Tensor) -> float:
 
 
 def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Of features (n, d): (d,) and (d, d), in float64."""
+    """Mean (d,) and covariance (d, d) of features (n, d), in float64."""
     features = features.double()
     return features.mean(0), features.T.cov()
 
 
 def neighbour_distances(features: Tensor) -> Tensor:
-    """Each point's distance (n,) from its k-th neighbour, the point itself not counted."""
+    """The distance (n,) of each point from its k-th nearest neighbour."""
     rows = [torch.cdist(part, features) for part in features.split(ROWS)]
     return torch.cat([part.topk(NEIGHBOURS + 1, largest=False).values[:, -1] for part in rows])

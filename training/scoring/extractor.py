@@ -1,9 +1,9 @@
-"""The features that images are compared in: a small classifier of the data set itself.
+"""The feature extractor: images are compared in the features of a small classifier.
 
-Features of a photo classifier mean nothing on 28×28 digits. MNIST and Fashion-MNIST have fixed
-extractors, shipped with the project and made by `scripts/make_extractors.py`; another labelled
-data set trains its own on first use; unlabelled images use a network with random weights, which
-tells distributions apart as well (Naeem et al., ICML 2020, arXiv 2002.09797).
+The features of a photo classifier mean nothing on 28×28 digits. MNIST and Fashion-MNIST have fixed
+extractors, which are shipped and made by `scripts/make_extractors.py`. Another labelled data set
+trains its own extractor on first use. Unlabelled images use a network with random weights, which
+can tell distributions apart too (Naeem et al., ICML 2020, arXiv 2002.09797).
 """
 
 import hashlib
@@ -24,20 +24,19 @@ from training.data.images import DataError, Images, normalised
 from training.engine.precision import float32_products
 
 FEATURES = 128
-_MOST_BLUR = 0.5  # share of an image blurred by (1, 2, 1) / 4 both ways
-_MOST_NOISE = 0.15  # standard deviation, of pixels in [-1, 1]
-_LEAST_STEPS = 1000  # of training it, on however few images
-_CHUNK = 250  # images at once: the activations stay in the processor's cache
+_MOST_BLUR = 0.5  # largest weight of the image blurred by (1, 2, 1) / 4 both ways
+_MOST_NOISE = 0.15  # largest standard deviation, for pixels in [-1, 1]
+_CHUNK = 250  # images at once: their activations fit into the processor's cache
 _SHIPPED = Path(__file__).with_name("extractors")
 _SHIPPED_FOR = {
     "d18cfd466eb1": "mnist",
     "1f243a60b4b7": "fashion-mnist",
-}  # by the start of the sha256 of the training images and labels
+}  # by the first digits of the sha256 of the training images and labels
 _log = logging.getLogger(__name__)
 
 
 class Classifier(nn.Module):
-    """A small convolutional classifier; its last hidden layer, normalised, is the features."""
+    """A small convolutional classifier. The features are its last hidden layer, normalised."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -62,13 +61,13 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Extractor:
-    """A fixed network, and where it comes from."""
+    """A fixed network that gives features, and its origin."""
 
     network: Classifier
     kind: str
     """"shipped", "trained" on this data set, or "random"."""
     sha256: str
-    """Of its file: scores in other features cannot be compared."""
+    """The sha256 of its file. Scores in different features cannot be compared."""
 
     @float32_products()  # or scores of one image would differ between programs
     @torch.no_grad()
@@ -79,8 +78,12 @@ class Extractor:
         return features, torch.cat([logits.argmax(1) for _, logits in parts])
 
 
-def extractor_for(images: Images, cache: Path, device: torch.device) -> Extractor:
-    """The extractor of a data set: shipped, from the folder `cache`, or made (and kept) now.
+def extractor_for(
+    images: Images, cache: Path, device: torch.device, *, least_steps: int = 1000
+) -> Extractor:
+    """The extractor of a data set: shipped, from the folder `cache`, or made now and kept there.
+
+    least_steps: the fewest steps to train one, for small data sets.
 
     Raises:
         DataError: for a damaged file in the cache.
@@ -99,7 +102,9 @@ def extractor_for(images: Images, cache: Path, device: torch.device) -> Extracto
     if not path.exists():
         _log.info("training a classifier of this data set, to score images by; kept in %s", path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = save(train_classifier(images).state_dict())  # minutes: no file is open yet
+        # Training takes minutes, so the file is opened afterwards.
+        classifier = train_classifier(images, least_steps=least_steps)
+        content = save(classifier.state_dict())
         with atomic_write(path) as file:
             file.write(content)
     try:
@@ -108,16 +113,18 @@ def extractor_for(images: Images, cache: Path, device: torch.device) -> Extracto
         raise DataError(f"{path} is damaged ({error}): delete it, and it is made again") from None
 
 
-def train_classifier(images: Images, *, epochs: int = 6, seed: int = 0) -> Classifier:
+def train_classifier(
+    images: Images, *, epochs: int = 6, seed: int = 0, least_steps: int = 1000
+) -> Classifier:
     """A classifier of labelled images, on their device, in eval mode.
 
-    AdamW under one cycle of the learning rate (Smith and Topin 2018, arXiv 1708.07120), images
-    shifted, blurred and made noisy a little. Few epochs and no label smoothing: both would draw
-    each class together into a point, and features that tell classes only say little of images.
+    AdamW with one cycle of the learning rate (Smith and Topin 2018, arXiv 1708.07120). The images
+    are shifted, blurred and made noisy a little. More epochs or label smoothing would pull each
+    class together into a point, and then the features would tell classes but not images apart.
     """
     assert images.labels is not None
     batches = Batches(images, min(128, len(images)), seed)
-    steps = max(batches.epoch_end(epochs), _LEAST_STEPS)
+    steps = max(batches.epoch_end(epochs), least_steps)
     device = images.pixels.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -137,7 +144,7 @@ def train_classifier(images: Images, *, epochs: int = 6, seed: int = 0) -> Class
 
 
 def random_classifier(channels: int) -> Classifier:
-    """A network with He-normal weights that the noise stream fixes for all times."""
+    """A network with He-normal weights taken from the noise stream, so that they never change."""
     network = Classifier(channels, 1).eval()
     for i, weight in enumerate(p for p in network.parameters() if p.ndim > 1):
         fan_in = weight[0].numel()
@@ -161,7 +168,7 @@ def _convolution(n_in: int, n_out: int, size: int, stride: int = 1) -> list[nn.M
 
 
 def _shifted(images: Tensor) -> Tensor:
-    """Images moved by up to two pixels each way, all of a batch alike."""
+    """Move images by up to two pixels each way, all images of a batch alike."""
     padded = F.pad(images, (2, 2, 2, 2), value=-1.0)
     top, left = torch.randint(0, 5, (2,)).tolist()
     height, width = images.shape[2:]
@@ -169,10 +176,10 @@ def _shifted(images: Tensor) -> Tensor:
 
 
 def _disturbed(images: Tensor) -> Tensor:
-    """Images with a faint blur and faint noise, of a strength of its own for each.
+    """Add a faint blur and faint noise, of a random strength for each image.
 
-    Else the features see what the eye does not, and FCD makes as much of noise of 10 grey levels as
-    of half a class that is missing. Robust features: Alfarra et al. 2022, arXiv 2201.13019.
+    Otherwise the features react to what the eye does not see: noise of 10 grey levels would raise
+    FCD as much as half a missing class. Robust features: Alfarra et al. 2022, arXiv 2201.13019.
     """
     taps = images.new_tensor([1, 2, 1]) / 4
     channels = images.shape[1]

@@ -1,7 +1,7 @@
 """Real images to score generated ones against, in the features of an extractor.
 
-Every score names what it was measured with; two scores compare only if that is the same. The
-excess, (FCD - floor) / trace of the real features' covariance, compares across extractors too.
+Every score says what it was measured with, and only scores of the same measure can be compared. The
+exception is the excess, (FCD - floor) / trace of the real features' covariance.
 """
 
 from typing import NamedTuple
@@ -24,29 +24,29 @@ from training.scoring.extractor import Extractor
 from training.scoring.subject import Subject
 
 IMAGES = 10_000
-"""Generated, and real, images in a score, where the data set has twice as many."""
+"""Number of generated images in a score, and of real ones, if the data set has twice as many."""
 SELECTION_SEED = 2**62
-"""Noise that checkpoints are compared on; the one chosen is scored again on the next seed's."""
+"""Seed of the noise that snapshots are compared on. The chosen one is scored again on the next."""
 
 
 class Seen(NamedTuple):
-    """Images as the extractor sees them."""
+    """What the extractor gives for some images."""
 
     features: Tensor
     """(n, 128)."""
     predicted: Tensor
-    """The classes that it takes them for, (n,)."""
+    """Predicted classes, (n,)."""
     labels: Tensor | None
-    """Their own, (n or more,)."""
+    """True classes, (n or more,)."""
 
 
 class Reference:
-    """Real images to compare generated ones with, their features taken once."""
+    """Real images to compare generated ones with. Their features are computed once."""
 
     def __init__(self, extractor: Extractor, real: Images, others: Images, split: str) -> None:
-        """real, others: real images without a common one; as many are used of both, at most 10,000.
+        """real, others: two disjoint sets of real images; equal numbers are used, at most 10,000.
 
-        others: for the floor, the distance that real images have from one another.
+        others: used for the floor, which is the FCD between two sets of real images.
         """
         count = min(IMAGES, len(real), len(others))
         self.count = count
@@ -89,7 +89,7 @@ class Reference:
         )
 
     def _manifolds(self, fake: Tensor) -> tuple[float, float, float]:
-        """Precision, recall and coverage."""
+        """Precision, recall and coverage of generated features."""
         fake_radii = neighbour_distances(fake)
         precise = 0
         recalled = torch.zeros(self.count, dtype=torch.bool, device=fake.device)
@@ -105,13 +105,13 @@ class Reference:
 
 
 def reference_for(extractor: Extractor, images: Images, test: Images | None) -> Reference:
-    """The reference to score against: the test images, or without them half of the others.
+    """The reference to score against: the test images, or half of the training images.
 
     Raises:
         DataError: for too few images.
     """
     if len(images) < 2 * (NEIGHBOURS + 1):
-        raise DataError(f"{len(images)} images are too few to score by, at least 12 are needed")
+        raise DataError(f"{len(images)} images are too few for scores, at least 12 are needed")
     half, other_half = split_reals(images, IMAGES)
     if test is None:
         return Reference(extractor, half, other_half, "train")
@@ -119,7 +119,7 @@ def reference_for(extractor: Extractor, images: Images, test: Images | None) -> 
 
 
 def split_reals(images: Images, most: int | None = None) -> tuple[Images, Images]:
-    """Two disjoint halves of the images, in an order of their own, or the first `most` of each."""
+    """Two disjoint random halves of the images, the same each time; at most `most` of each."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     half = len(images) // 2
     count = half if most is None else min(half, most)

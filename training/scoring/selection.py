@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is best, by which rule, and why."""
+"""The choice of a run's best generator snapshot, by two rules."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from training.run_folder.scores import Scores
 
 RULES = ("fcd", "g-loss")
 
-# A generator that has collapsed can have a passable FCD: it is passed over if there is another.
-_LEAST_COVERAGE = 0.5  # of the best coverage in the run
+# A collapsed generator can have a passable FCD, so it is passed over if there is another one.
+_LEAST_COVERAGE = 0.5  # as a share of the best coverage in the run
 _MOST_CLASS_TV = 0.3
 
 _KEEP_EVERY = 10  # epochs
@@ -22,26 +22,26 @@ _KEEP_EVERY = 10  # epochs
 
 @dataclass(frozen=True)
 class Choice:
-    """The checkpoint that a rule takes."""
+    """The snapshot that a rule chooses."""
 
     rule: str
     checkpoint: str
-    """Relative to the run folder."""
+    """Path of the snapshot, relative to the run folder."""
     epoch: int
     step: int
     score: float
-    """What the rule goes by."""
+    """The value that the rule compares."""
     runner_up: dict[str, Any] | None
-    """The next best: its epoch, step and score."""
+    """Epoch, step and score of the second best."""
     why: str
 
 
 def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
-    """The best checkpoint by a rule, of epochs among which one at least has scores.
+    """The best snapshot by a rule. At least one of the epochs must have scores.
 
-    fcd: lowest FCD. g-loss, the rule of the exercise: lowest mean generator loss of an epoch; the
-    first epoch's is low because the discriminator has learned nothing yet, so it counts only if
-    it is the only one.
+    fcd: the lowest FCD. g-loss, the rule of the exercise: the lowest mean generator loss of an
+    epoch. The first epoch is left out if there are others, because its loss is low only because the
+    discriminator has not learned anything yet.
     """
     if rule == "fcd":
         scored, why = _sound(epochs)
@@ -60,7 +60,7 @@ def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
 def write_best(
     folder: RunFolder, rule: str, choices: Mapping[str, Choice], **findings: Any
 ) -> None:
-    """Write best.json: the choice by `rule`, those by all rules, and further findings."""
+    """Write best.json: the choice by `rule`, the choices by all rules, and further findings."""
     content = {
         **asdict(choices[rule]),
         "choices": {name: asdict(choice) for name, choice in choices.items()},
@@ -71,13 +71,13 @@ def write_best(
 
 
 def prune(folder: RunFolder, epochs: Sequence[EpochRecord], earlier: int = 0) -> None:
-    """Remove checkpoints but the best by each rule, the last and every tenth epoch's.
+    """Remove snapshots except the best by each rule, the last, and every tenth epoch's.
 
-    earlier: keep those as well that were the best when there were so many epochs.
+    earlier: also keep those that were best after this number of epochs.
     """
     keep = {record.step for record in epochs if record.epoch % _KEEP_EVERY == 0}
     keep |= {known[-1].step for known in (epochs, epochs[:earlier]) if known}
-    # A resume may open the last epoch again, and then goes by those before it.
+    # A resume may reopen the last epoch, and then chooses among the epochs before it.
     for known in (epochs, epochs[:-1], epochs[:earlier]):
         if any(record.scores for record in known):
             keep |= {choose(rule, known).step for rule in RULES} | _best_yet_to_be(known)
@@ -87,7 +87,7 @@ def prune(folder: RunFolder, epochs: Sequence[EpochRecord], earlier: int = 0) ->
 
 
 def _best_yet_to_be(epochs: Sequence[EpochRecord]) -> set[int]:
-    """Steps that `choose` may come to take by fcd once there is a better coverage: see `_sound`."""
+    """Steps that fcd may choose later, once a better coverage rules out others: see `_sound`."""
     ranked = sorted(_scored(epochs), key=lambda each: (each[1].fcd, each[0].step))
     steps, most = {ranked[0][0].step}, -1.0
     for record, scores in ranked:
@@ -103,7 +103,7 @@ def _scored(epochs: Sequence[EpochRecord]) -> list[tuple[EpochRecord, Scores]]:
 
 
 def _sound(epochs: Sequence[EpochRecord]) -> tuple[list[tuple[EpochRecord, Scores]], str]:
-    """The scored epochs without a collapsed one, and how that was found out."""
+    """The scored epochs that have not collapsed, and a sentence about them."""
     scored = _scored(epochs)
     least = _LEAST_COVERAGE * max(scores.coverage for _, scores in scored)
     sound = [

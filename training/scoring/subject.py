@@ -1,4 +1,4 @@
-"""The generator that is scored: how many numbers and which classes it takes, and how it draws."""
+"""The generator that is scored: its inputs, and how it makes images of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from inference.noise import latents
 from training.gan.networks import Generator, drawn_inputs, to_pixels
 
 Draw = Callable[..., Tensor]
-"""z float32 (n, latent_dim), and int64 labels (n,) if it takes them -> uint8 (n, C, H, W), on the
-extractor's device."""
+"""z float32 (n, latent_dim), and int64 labels (n,) of a conditional generator -> uint8
+(n, C, H, W), on the extractor's device."""
 
-_PART = 1000  # images drawn at once
+_PART = 1000  # images that are generated at once
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Subject:
     draw: Draw
     latent_dim: int
     classes: tuple[str, ...] = ()
-    """The names of the labels that it takes; none for an unconditional one."""
+    """The names of its classes; empty for an unconditional generator."""
 
     @classmethod
     def of(cls, generator: Generator) -> Self:
-        """A generator of ours, where its weights are."""
+        """A PyTorch generator, on the device of its weights."""
         device = next(generator.parameters()).device
 
         @torch.no_grad()
@@ -39,7 +39,7 @@ class Subject:
         return cls(draw, generator.latent_dim, generator.classes)
 
     def images(self, count: int, seed: int) -> Tensor:
-        """Images 0 to `count` of a seed, of drawn labels if it takes some: uint8 (n, C, H, W)."""
+        """Images 0 to `count` of a seed, with random labels if conditional: uint8 (n, C, H, W)."""
         return self._drawn(*drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed))
 
     def images_of(self, label: int, count: int, seed: int) -> Tensor:

@@ -1,16 +1,18 @@
-"""The end of a run: what each rule chose, measured on what it was not chosen on."""
+"""The verdict at the end of a run: each rule's choice, scored on noise it was not chosen by."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from inference.writing.pictures import grid, save_png
-from training.config import TORCHVISION_DATASETS, TrainConfig
+from training.config import TORCHVISION_DATASETS, DataConfig, TrainConfig
 from training.data.datasets import load_images
 from training.data.images import Images
-from training.records.samples import class_grid
+from training.records.samples import as_pictures, class_grid
 from training.run_folder.checkpoint import load_generator
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
@@ -25,33 +27,35 @@ from training.scoring.subject import Subject
 
 _FRESH_SEED = SELECTION_SEED + 1
 _NEAREST_IMAGES = 64
+# How many of them are shown, and in how many columns.
+_PAIRS, _COLUMNS = 16, 8
 
 
 @dataclass(frozen=True)
 class Memory:
-    """How far images are from the nearest training image: a copied one would be at zero.
+    """Distance of images from the nearest training image; a copied image has distance 0.
 
-    Medians over a few images, in grey levels (root mean square over the pixels).
+    Each is the median over 64 images, in grey levels (root mean square over the pixels).
     """
 
     generated: float
     real: float
-    """The same of test images, or without any of training images, themselves not counted."""
+    """For test images; without test images, for training images, not counting themselves."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The choice of each rule, its scores on fresh noise, and whether it has learned by heart."""
+    """The choice of each rule, its scores on fresh noise, and a check for memorised images."""
 
     rule: str
     """The rule that was asked for."""
     choices: dict[str, Choice]
     scores: dict[str, Scores]
-    """Against the test images, where the data set has some."""
+    """Scores of each choice, against the test images if the data set has some."""
     memory: Memory
-    """Of the choice by `rule`."""
+    """Check of the choice by `rule`."""
     classes: list[ClassScore]
-    """Of it too, where it is conditional."""
+    """Scores of each class of that choice, if it is conditional."""
 
     @property
     def best(self) -> Choice:
@@ -66,40 +70,64 @@ def judge(
     images: Images,
     extractor: Extractor,
 ) -> Verdict:
-    """Score the choices, write best.json, nearest.png and of a conditional run classes.png.
+    """Score the choice of each rule on fresh noise; write best.json, nearest.png and classes.png.
 
-    nearest.png: rows of samples, each above the training images nearest to them.
-    classes.png: a row of samples for each class, of the same noise.
+    nearest.png has rows of samples, each above the training images nearest to them. classes.png,
+    of a conditional run, has a row of samples for each class, all of the same noise.
     """
     device = images.pixels.device
-    test = None
-    if config.data.dataset in TORCHVISION_DATASETS:
-        test = load_images(config.data, train=False).to(device)
+    test = _test_images(config.data, device)
     reference = reference_for(extractor, images, test)
     choices = {rule: choose(rule, epochs) for rule in RULES}
-    scores, drawn = {}, {}
-    for rule, choice in choices.items():
-        generator = load_generator(load(folder.path / choice.checkpoint)).to(device)
-        subject = Subject.of(generator)
-        scores[rule] = reference.score(subject, _FRESH_SEED)
-        drawn[rule] = subject.images(_NEAREST_IMAGES, _FRESH_SEED)
-        if rule == config.select:
-            of_classes = score_classes(reference, subject, _FRESH_SEED)
-            if generator.classes:
-                save_png(class_grid(generator), folder.classes)
-    distances, indices = nearest(drawn[config.select], images.pixels)
-    real = (images if test is None else test).pixels[:_NEAREST_IMAGES]
-    real_distances, _ = nearest(real, images.pixels, skip=1 if test is None else 0)
-    memory = Memory(float(distances.median()), float(real_distances.median()))
-    pairs = torch.stack(
-        [drawn[config.select][:16], images.pixels[indices[:16]]]
-    )  # (2, 16, C, H, W)
-    rows = pairs.unflatten(1, (2, 8)).transpose(0, 1).flatten(0, 2).permute(0, 2, 3, 1)
-    pixels = rows.cpu().numpy()
-    save_png(grid(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, 8), folder.nearest)
-    final = {rule: each.to_dict() for rule, each in scores.items()}
-    findings: dict[str, Any] = {"final": final, "nearest": asdict(memory)}
-    if of_classes:
-        findings["classes"] = [each.to_dict() for each in of_classes]
-    write_best(folder, config.select, choices, **findings)
-    return Verdict(config.select, choices, scores, memory, of_classes)
+    generators = {
+        rule: load_generator(load(folder.path / choice.checkpoint)).to(device)
+        for rule, choice in choices.items()
+    }
+    scores = {
+        rule: reference.score(Subject.of(generator), _FRESH_SEED)
+        for rule, generator in generators.items()
+    }
+    best = generators[config.select]
+    samples = Subject.of(best).images(_NEAREST_IMAGES, _FRESH_SEED)
+    verdict = Verdict(
+        rule=config.select,
+        choices=choices,
+        scores=scores,
+        memory=_compare_with_training_images(samples, images, test, folder.nearest),
+        classes=score_classes(reference, Subject.of(best), _FRESH_SEED),
+    )
+    if best.classes:
+        save_png(class_grid(best), folder.classes)
+    write_best(folder, config.select, choices, **_findings(verdict))
+    return verdict
+
+
+def _test_images(data: DataConfig, device: torch.device) -> Images | None:
+    """The test images of a data set that has some."""
+    if data.dataset not in TORCHVISION_DATASETS:
+        return None
+    return load_images(data, train=False).to(device)
+
+
+def _compare_with_training_images(
+    samples: Tensor, images: Images, test: Images | None, picture: Path
+) -> Memory:
+    """How far samples are from the nearest training images; writes a picture of some pairs."""
+    distances, indices = nearest(samples, images.pixels)
+    if test is None:  # each training image is the nearest to itself
+        real, _ = nearest(images.pixels[:_NEAREST_IMAGES], images.pixels, skip=1)
+    else:
+        real, _ = nearest(test.pixels[:_NEAREST_IMAGES], images.pixels)
+    pairs = torch.stack([samples[:_PAIRS], images.pixels[indices[:_PAIRS]]])  # (2, 16, C, H, W)
+    rows = pairs.unflatten(1, (-1, _COLUMNS)).transpose(0, 1).flatten(0, 2)  # (32, C, H, W)
+    save_png(grid(as_pictures(rows), _COLUMNS), picture)
+    return Memory(float(distances.median()), float(real.median()))
+
+
+def _findings(verdict: Verdict) -> dict[str, Any]:
+    """What best.json holds besides the choices."""
+    final = {rule: scores.to_dict() for rule, scores in verdict.scores.items()}
+    findings: dict[str, Any] = {"final": final, "nearest": asdict(verdict.memory)}
+    if verdict.classes:
+        findings["classes"] = [each.to_dict() for each in verdict.classes]
+    return findings
