@@ -22,7 +22,7 @@ from .buffers import Pool, Shelf
 from .device_images import DeviceImages
 from .kernels import Kernels
 from .sources import DeviceNoise, GivenNoise, HostNoise, Noise
-from .workspace import Segment, Workspace
+from .workspace import Output, Segment, Workspace
 
 SIZES = (1, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Images in a run of the network. A smaller batch takes the next size and drops the rest."""
@@ -53,8 +53,8 @@ class Painter:
         self._sizes = [*(size for size in SIZES if size < tile), tile]
         self._context = session.stream.context
         # Freed in this order: graphs before the session and the stream that they run on.
-        make = partial(Workspace, self._context, metadata, tile, floats=kernels is not None)
-        self._calls = Pool(make, _CALLS)
+        output = _output(session, metadata, floats=kernels is not None)
+        self._calls = Pool(partial(Workspace, self._context, metadata, tile, output), _CALLS)
         self._session, self._stream = session, session.stream
         self._shelf = Shelf(self._context)
         self._kernels = kernels
@@ -188,6 +188,14 @@ class Painter:
             tiles.append(slice(first, first + size))
             first += size
         return tiles
+
+
+def _output(session: Session, metadata: Metadata, *, floats: bool) -> Output:
+    if floats:
+        (value,) = session.raw.get_outputs()
+        return Output(value.name, np.float32, tuple(value.shape[1:]))
+    channels, height, width = metadata.image_shape
+    return Output("pixels", np.uint8, (height, width, channels))
 
 
 def _fetch(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +16,24 @@ _PINNED_BYTES = 2**17
 """Images of a batch up to this size are written to the host by the device itself."""
 
 
+class Output(NamedTuple):
+    """What the network gives: images as float32, or their pixels."""
+
+    name: str
+    kind: type[Any]
+    shape: tuple[int, ...]
+    """Of one image."""
+
+
 class Workspace:
     """What one run of the network reads and writes, of up to `capacity` images, and its copies."""
 
-    def __init__(
-        self, context: Context, metadata: Metadata, capacity: int, *, floats: bool
-    ) -> None:
-        """floats: whether the network gives images in float32, else their pixels."""
+    def __init__(self, context: Context, metadata: Metadata, capacity: int, output: Output) -> None:
         self._context, self._metadata, self._capacity = context, metadata, capacity
         self.image = prod(metadata.image_shape)
         self.z = DeviceMemory(context, 4 * capacity * metadata.latent_dim)
-        self.drawn = DeviceMemory(context, (4 if floats else 1) * capacity * self.image)
-        self._floats = floats
+        self.drawn = DeviceMemory(context, np.dtype(output.kind).itemsize * capacity * self.image)
+        self._output = output
         self.labels: DeviceMemory | None = None
         if metadata.classes:
             # A run may be of more images than were asked for: their labels, too, must be some.
@@ -54,10 +61,8 @@ class Workspace:
 
     def outputs(self, count: int) -> dict[str, OnDevice]:
         """Where the network leaves what it draws."""
-        channels, height, width = self._metadata.image_shape
-        if self._floats:
-            return {"images": (self.drawn.handle, np.float32, (count, channels, height, width))}
-        return {"pixels": (self.drawn.handle, np.uint8, (count, height, width, channels))}
+        name, kind, shape = self._output
+        return {name: (self.drawn.handle, kind, (count, *shape))}
 
     def staged(self) -> "Staged":
         """Memory of the host to send z and labels from, free to be written."""

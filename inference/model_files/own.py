@@ -1,5 +1,6 @@
 """An artifact's generator, loaded: z in, pixels out. Nothing in a file is believed unchecked."""
 
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -129,12 +130,16 @@ def _require_shapes(session: Any, metadata: Metadata, *, without_pixels: bool) -
         "images": ("tensor(float)", [channels, height, width]),
         "pixels": ("tensor(uint8)", [height, width, channels]),
     }
-    if without_pixels:
-        del expected["pixels"]
     if metadata.classes:
         expected["labels"] = ("tensor(int64)", [])
     values = [*session.get_inputs(), *session.get_outputs()]
     found = {value.name: (value.type, list(value.shape[1:])) for value in values}
+    if without_pixels:
+        del expected["images"], expected["pixels"]
+        (output,) = session.get_outputs()  # the values of `images`, in this shape or another
+        expected[output.name] = "tensor(float)", list(output.shape[1:])
+        if prod(output.shape[1:]) != prod(metadata.image_shape):
+            expected[output.name] = "tensor(float)", [prod(metadata.image_shape)]
     batches = [value.shape[0] for value in values if value.shape]
     if found != expected or any(isinstance(batch, int) for batch in batches):
         raise ArtifactError(
