@@ -1,6 +1,6 @@
 """`Sampler`: images from an exported generator, with numpy and onnxruntime alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -23,7 +23,8 @@ from .walks import interpolate
 if TYPE_CHECKING:
     from .golden import CheckResult
     from .gpu.device_images import DeviceImages
-    from .gpu.painter import Keep
+    from .gpu.painter import Painter
+    from .gpu.sources import Noise
 
 
 class Sampler:
@@ -163,7 +164,7 @@ class Sampler:
         if painter is None:
             self._draw(pixels, seed, start, number)
         else:
-            painter.draw(count, painter.drawn(seed, start, number), pixels.__setitem__)
+            _paint_into(painter, pixels, painter.drawn(seed, start, number))
         return images
 
     def stream(
@@ -235,7 +236,7 @@ class Sampler:
         numbers = numbers_of(labels, len(z), self.metadata.classes)
         images, pixels = images_and_pixels(len(z), self.metadata.image_shape, out)
         if generator.painter is not None:
-            generator.painter.draw(len(z), generator.painter.given(z, numbers), pixels.__setitem__)
+            _paint_into(generator.painter, pixels, generator.painter.given(z, numbers))
             return images
         with self._noise.taken() as noise:
             for first in range(0, len(z), generator.tile):
@@ -309,12 +310,12 @@ class Sampler:
                 generator.draw(z, drawn, part)
 
     def _paint(
-        self, seed: int, start: int, label: int | None, first: int, count: int, keep: "Keep"
+        self, seed: int, start: int, label: int | None, first: int, places: "Sequence[Any]"
     ) -> None:
         """Generate some images of a stream on the GPU."""
         painter = self._open().painter
         assert painter is not None
-        painter.draw(count, painter.drawn(seed, start + first, label), keep)
+        painter.draw(places, painter.drawn(seed, start + first, label))
 
     def _sample_on_device(
         self, count: int, seed: int, start: int, label: int | None, out: object
@@ -329,6 +330,16 @@ class Sampler:
             raise ValueError("device=True makes an array of its own: leave out `out`")
         shape = shape_of(count, self.metadata.image_shape)
         return painter.draw_on_device(count, shape, painter.drawn(seed, start, label))
+
+
+def _paint_into(painter: "Painter", pixels: NDArray[np.uint8], noise: "Noise") -> None:
+    """Fill pixels of any strides on the GPU; it writes to contiguous memory alone."""
+    if pixels.flags.c_contiguous:
+        painter.draw([pixels], noise)
+    else:
+        drawn = np.empty(pixels.shape, np.uint8)
+        painter.draw([drawn], noise)
+        pixels[...] = drawn
 
 
 def _make(arguments: dict[str, Any]) -> Sampler:

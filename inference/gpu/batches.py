@@ -1,21 +1,18 @@
 """Streams of images from a GPU: several batches are drawn at once, and ahead of their use."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .painter import Keep
-
-Draw = Callable[[int, int, Keep], None]
-"""Draws images `first` to `first + count` of a stream: `draw(first, count, keep)`."""
-
 Batches = list[NDArray[np.uint8]]
+Draw = Callable[[int, Sequence[NDArray[np.uint8]]], None]
+"""Fills arrays with a stream's images from `first` on: `draw(first, places)`."""
 
-_THREADS = 2  # one copies images to the host's arrays while the device draws those of the other
+_THREADS = 2  # one copies images to the host while the device draws those of the other
 
 
 def stream(
@@ -43,17 +40,7 @@ def _draw(draw: Draw, first: int, count: int, batch_size: int, shape: tuple[int,
         np.empty((min(batch_size, count - done), *shape), np.uint8)
         for done in range(0, count, batch_size)
     ]
-
-    def keep(tile: slice, drawn: NDArray[np.uint8]) -> None:
-        done = tile.start
-        while done < tile.stop:
-            number, at = divmod(done, batch_size)
-            size = min(batch_size - at, tile.stop - done)
-            part = drawn[done - tile.start :][:size]
-            batches[number][at : at + size] = part.reshape(size, *shape)
-            done += size
-
-    draw(first, count, keep)
+    draw(first, batches)
     return batches
 
 

@@ -7,7 +7,7 @@ next.
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -22,14 +22,11 @@ from .buffers import Pool, Shelf
 from .device_images import DeviceImages
 from .kernels import Kernels
 from .sources import DeviceNoise, GivenNoise, HostNoise, Noise
-from .workspace import PIECES, Piece, Segment, Workspace
+from .workspace import Output, Segment, Workspace
 
-Keep = Callable[[slice, NDArray[np.uint8]], None]
-"""Takes the pixels, uint8 (n, H, W, C), of some of a call's images; they do not stay in there."""
-
-SIZES = (1, 8, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+SIZES = (1, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Images in a run of the network. A smaller batch takes the next size and drops the rest."""
-_SEGMENT = 4  # of the largest tiles: those are put on the stream before any is copied
+_SEGMENT = 2  # of the largest tiles: those are put on the stream before any is copied
 _SMALLEST_TILE = 1024  # quick to copy, when the network has no more work meanwhile
 _CALLS = 4  # that have memory of their own; more of them wait
 _WARM_UP = 2  # runs until onnxruntime has all the memory that it wants
@@ -56,8 +53,8 @@ class Painter:
         self._sizes = [*(size for size in SIZES if size < tile), tile]
         self._context = session.stream.context
         # Freed in this order: graphs before the session and the stream that they run on.
-        make = partial(Workspace, self._context, metadata, tile, floats=kernels is not None)
-        self._calls = Pool(make, _CALLS)
+        output = _output(session, metadata, floats=kernels is not None)
+        self._calls = Pool(partial(Workspace, self._context, metadata, tile, output), _CALLS)
         self._session, self._stream = session, session.stream
         self._shelf = Shelf(self._context)
         self._kernels = kernels
@@ -77,33 +74,39 @@ class Painter:
         """Noise of the caller's, float (n, latent_dim), and labels, int64 (n,)."""
         return GivenNoise(z, labels)
 
-    def draw(self, count: int, noise: Noise, keep: Keep) -> None:
-        """Draw `count` images and hand them over, piece by piece in their order."""
+    def draw(self, places: Sequence[NDArray[np.uint8]], noise: Noise) -> None:
+        """Fill arrays, C-contiguous uint8 (n, ...), with the images one after the other."""
+        count = sum(map(len, places))
         with self._context, self._calls.one() as workspace:
-            if count > min(workspace.piece_images, self._tile):
-                self._draw_segments(workspace, count, noise, keep)
+            if count > workspace.few:
+                self._draw_segments(workspace, places, count, noise)
             elif count:
-                images, piece = slice(0, count), workspace.piece(0)
-                self._put(workspace, noise, images, workspace.pixels.handle, piece)
-                self._hand_over(piece, images, keep)
+                self._put(workspace, noise, slice(0, count), workspace.host.handle, workspace.done)
+                workspace.done.wait()
+                first = 0
+                for place in places:
+                    drawn = workspace.host.array[first : first + place.size]
+                    place[...] = drawn.reshape(place.shape)
+                    first += place.size
 
-    def _draw_segments(self, workspace: Workspace, count: int, noise: Noise, keep: Keep) -> None:
+    def _draw_segments(
+        self, workspace: Workspace, places: Sequence[NDArray[np.uint8]], count: int, noise: Noise
+    ) -> None:
         """Two segments take turns: the tiles of one are drawn while the other's are copied."""
         most = _SEGMENT * self._tile
         begun: deque[tuple[Segment, slice, list[slice]]] = deque()
         for number, first in enumerate(range(0, count, most)):
             if len(begun) == 2:
-                self._fetch(workspace, *begun.popleft(), keep)
+                _fetch(workspace, *begun.popleft(), places)
             part = slice(first, min(first + most, count))
             segment = workspace.segment(number, min(most, count) * workspace.image)
             tiles = self._tiles(part, ends_small=part.stop == count)
             for place, tile in enumerate(tiles):
-                offset = (tile.start - first) * workspace.image
-                address = segment.pixels.handle + offset
+                address = segment.pixels.handle + (tile.start - first) * workspace.image
                 self._put(workspace, noise, tile, address, segment.drawn(place))
             begun.append((segment, part, tiles))
         while begun:
-            self._fetch(workspace, *begun.popleft(), keep)
+            _fetch(workspace, *begun.popleft(), places)
 
     def draw_on_device(self, count: int, shape: tuple[int, ...], noise: Noise) -> DeviceImages:
         """Images that stay on the device, done when it returns. shape: of the array of them."""
@@ -116,11 +119,11 @@ class Painter:
         return DeviceImages(memory, shape)
 
     def _put(
-        self, workspace: Workspace, noise: Noise, tile: slice, pixels: int, done: Event | Piece
+        self, workspace: Workspace, noise: Noise, tile: slice, pixels: int, done: Event
     ) -> None:
         """Put on the stream what draws a tile and writes its pixels to an address.
 
-        done: what tells when that is done, or where the pixels shall come to on the host.
+        pixels: of the device, or of pinned memory.
         """
         count = tile.stop - tile.start
         run = self._run(workspace, next(size for size in self._sizes if size >= count))
@@ -129,44 +132,11 @@ class Painter:
             send()
             run()
             if self._kernels is None:
-                self._stream.on_device(workspace.drawn.handle, pixels, count * workspace.image)
+                self._stream.copy(workspace.drawn.handle, pixels, count * workspace.image)
             else:
                 shape = self._metadata.image_shape
                 self._kernels.pixels(self._stream, pixels, workspace.drawn.handle, count, shape)
-            if isinstance(done, Piece):
-                self._stream.to_host(pixels, done.host.handle, count * workspace.image)
-                done = done.done
             self._stream.record(done)
-
-    def _fetch(
-        self, workspace: Workspace, segment: Segment, part: slice, tiles: list[slice], keep: Keep
-    ) -> None:
-        """Hand over the images of a segment, piece by piece, while the next ones are copied."""
-        begun: deque[tuple[Piece, slice]] = deque()
-        number = 0
-        for place, tile in enumerate(tiles):
-            workspace.copies.wait_for(segment.drawn(place))
-            for first in range(tile.start, tile.stop, workspace.piece_images):
-                if len(begun) == PIECES:
-                    self._hand_over(*begun.popleft(), keep)
-                piece, last = (
-                    workspace.piece(number),
-                    min(first + workspace.piece_images, tile.stop),
-                )
-                source = segment.pixels.handle + (first - part.start) * workspace.image
-                size = (last - first) * workspace.image
-                workspace.copies.to_host(source, piece.host.handle, size)
-                workspace.copies.record(piece.done)
-                begun.append((piece, slice(first, last)))
-                number += 1
-        while begun:
-            self._hand_over(*begun.popleft(), keep)
-
-    def _hand_over(self, piece: Piece, images: slice, keep: Keep) -> None:
-        channels, height, width = self._metadata.image_shape
-        shape = images.stop - images.start, height, width, channels
-        piece.done.wait()
-        keep(images, piece.host.array[: int(np.prod(shape))].reshape(shape))
 
     def _run(self, workspace: Workspace, size: int) -> Callable[[], None]:
         """What puts a run of the network on the stream; made when it is needed first."""
@@ -218,3 +188,35 @@ class Painter:
             tiles.append(slice(first, first + size))
             first += size
         return tiles
+
+
+def _output(session: Session, metadata: Metadata, *, floats: bool) -> Output:
+    if floats:
+        (value,) = session.raw.get_outputs()
+        return Output(value.name, np.float32, tuple(value.shape[1:]))
+    channels, height, width = metadata.image_shape
+    return Output("pixels", np.uint8, (height, width, channels))
+
+
+def _fetch(
+    workspace: Workspace,
+    segment: Segment,
+    part: slice,
+    tiles: list[slice],
+    places: Sequence[NDArray[np.uint8]],
+) -> None:
+    """Copy the images of a segment to where they belong, each tile as soon as it is drawn.
+
+    The driver copies to ordinary memory through pinned memory of its own, piece by piece.
+    """
+    image, begin, end = workspace.image, part.start, 0
+    for place in places:
+        start, end = end, end + len(place)
+        for number, tile in enumerate(tiles):
+            first, last = max(start, tile.start), min(end, tile.stop)
+            if first < last:
+                workspace.copies.wait_for(segment.drawn(number))
+                source = segment.pixels.handle + (first - begin) * image
+                target = place.ctypes.data + (first - start) * image
+                workspace.copies.to_host(source, target, (last - first) * image)
+    workspace.copies.wait()

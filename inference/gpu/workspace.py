@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +12,28 @@ from ..runtime.device import Context, DeviceMemory, PinnedMemory
 from ..runtime.shared_session import OnDevice
 from ..runtime.streams import Event, Stream
 
-PIECES = 4
-"""Pieces of a tile that are on their way to the host at the same time."""
-_PIECE_BYTES = 2**20  # large enough to be copied fast, small enough to stay in a processor's cache
+_PINNED_BYTES = 2**17
+"""Images of a batch up to this size are written to the host by the device itself."""
+
+
+class Output(NamedTuple):
+    """What the network gives: images as float32, or their pixels."""
+
+    name: str
+    kind: type[Any]
+    shape: tuple[int, ...]
+    """Of one image."""
 
 
 class Workspace:
     """What one run of the network reads and writes, of up to `capacity` images, and its copies."""
 
-    def __init__(
-        self, context: Context, metadata: Metadata, capacity: int, *, floats: bool
-    ) -> None:
-        """floats: whether the network gives images in float32, else their pixels."""
+    def __init__(self, context: Context, metadata: Metadata, capacity: int, output: Output) -> None:
         self._context, self._metadata, self._capacity = context, metadata, capacity
         self.image = prod(metadata.image_shape)
         self.z = DeviceMemory(context, 4 * capacity * metadata.latent_dim)
-        self.drawn = DeviceMemory(context, (4 if floats else 1) * capacity * self.image)
-        self._floats = floats
+        self.drawn = DeviceMemory(context, np.dtype(output.kind).itemsize * capacity * self.image)
+        self._output = output
         self.labels: DeviceMemory | None = None
         if metadata.classes:
             # A run may be of more images than were asked for: their labels, too, must be some.
@@ -37,11 +43,10 @@ class Workspace:
         """What puts a run of so many images on the stream."""
         self.done = Event(context)
         self.copies = Stream(context)
-        self.piece_images = max(1, min(capacity, _PIECE_BYTES // self.image))
-        self.pixels = DeviceMemory(context, self.piece_images * self.image)
-        """Of a batch that comes to the host in one piece."""
+        self.few = max(1, min(capacity, _PINNED_BYTES // self.image))
+        """Images that `host` has room for."""
+        self.host = PinnedMemory(context, self.few * self.image)
         self._staged: list[Staged] = []
-        self._pieces: list[Piece] = []
         self._segments: dict[int, Segment] = {}
         self._turn = 0
 
@@ -56,10 +61,8 @@ class Workspace:
 
     def outputs(self, count: int) -> dict[str, OnDevice]:
         """Where the network leaves what it draws."""
-        channels, height, width = self._metadata.image_shape
-        if self._floats:
-            return {"images": (self.drawn.handle, np.float32, (count, channels, height, width))}
-        return {"pixels": (self.drawn.handle, np.uint8, (count, height, width, channels))}
+        name, kind, shape = self._output
+        return {name: (self.drawn.handle, kind, (count, *shape))}
 
     def staged(self) -> "Staged":
         """Memory of the host to send z and labels from, free to be written."""
@@ -70,12 +73,6 @@ class Workspace:
         staged.sent.wait()
         return staged
 
-    def piece(self, number: int) -> "Piece":
-        """Memory of the host for a piece of the images, by its number; a few share one."""
-        while len(self._pieces) <= number % PIECES:
-            self._pieces.append(Piece(self._context, self.piece_images * self.image))
-        return self._pieces[number % PIECES]
-
     def segment(self, number: int, size: int) -> "Segment":
         """Memory of the device for the pixels of many tiles, by its number; two take turns.
 
@@ -85,13 +82,6 @@ class Workspace:
         if turn not in self._segments or self._segments[turn].pixels.size < size:
             self._segments[turn] = Segment(self._context, size)
         return self._segments[turn]
-
-
-class Piece:
-    """Pinned memory that images come to the host through, and when they are there."""
-
-    def __init__(self, context: Context, size: int) -> None:
-        self.host, self.done = PinnedMemory(context, size), Event(context)
 
 
 class Segment:

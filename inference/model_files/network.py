@@ -10,42 +10,47 @@ from .onnx_file import Node
 # Field numbers of onnx.proto: of a model, of its graph, and of the names in the latter's parts.
 _GRAPH = 7
 _NODE, _INITIALIZER, _OUTPUT = 1, 5, 12
-_NAMES = {_INITIALIZER: 8, _OUTPUT: 1}
+_INITIALIZER_NAME, _OUTPUT_NAME = 8, 1
 
 
 def without_pixels(model: bytes, nodes: list[Node]) -> bytes:
-    """The ONNX file with `images` as its only output. nodes: those of its graph, in their order.
+    """The ONNX file with the values of `images` as its only output, before they get their shape.
 
-    The file is one that `read_model` has read.
+    nodes: those of its graph, in their order. The file is one that `read_model` has read.
     """
-    needed = {"images"}
+    makers = {name: node for node in nodes for name in node.outputs}
+    output = "images"
+    if output in makers and makers[output].op_type == "Reshape":
+        output = makers[output].inputs[0]  # the values are the same, and need not be copied
+    needed = {output}
     kept = []
     for node in reversed(nodes):
         kept.append(bool(needed & set(node.outputs)))
         if kept[-1]:
             needed |= set(node.inputs)
     return b"".join(
-        _field(_GRAPH, _graph(content, kept, needed)) if number == _GRAPH else whole
+        _field(_GRAPH, _graph(content, kept, needed, output)) if number == _GRAPH else whole
         for number, content, whole in _fields(model)
     )
 
 
-def _graph(graph: bytes, kept: list[bool], needed: set[str]) -> bytes:
+def _graph(graph: bytes, kept: list[bool], needed: set[str], output: str) -> bytes:
     """kept: whether each node is, the last one first.  needed: names of values that are used."""
     parts = []
     for number, content, whole in _fields(graph):
         if number == _NODE and not kept.pop():
             continue
-        if number == _OUTPUT and _name(content, number) != "images":
+        if number == _INITIALIZER and _name(content) not in needed:
             continue
-        if number == _INITIALIZER and _name(content, number) not in needed:
-            continue
-        parts.append(whole)
+        if number != _OUTPUT:
+            parts.append(whole)
+    # Its type and shape are inferred.
+    parts.append(_field(_OUTPUT, _field(_OUTPUT_NAME, output.encode())))
     return b"".join(parts)
 
 
-def _name(value: bytes, kind: int) -> str:
-    names = (part for number, part, _ in _fields(value) if number == _NAMES[kind])
+def _name(initializer: bytes) -> str:
+    names = (part for number, part, _ in _fields(initializer) if number == _INITIALIZER_NAME)
     return next(names, b"").decode()
 
 

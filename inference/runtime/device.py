@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from .driver import ProviderError, forked, functions
 
+_MAPPED = 2  # of cuMemHostAlloc's flags: kernels may write to it, too
+
 
 class Context:
     """The primary context of a device. In `with`, it is the current one of the thread."""
@@ -105,14 +107,14 @@ class DeviceMemory(Owned):
 
 
 class PinnedMemory(Owned):
-    """Memory of the host that the device copies to and from by itself, as an array of bytes."""
+    """Memory of the host that the device reads and writes by itself, as an array of bytes."""
 
     _destroy = "cuMemFreeHost"
 
     def __init__(self, context: Context, size: int) -> None:
         address = c_void_p()
         with context:
-            context.driver.cuMemHostAlloc(byref(address), max(size, 1), 0)
+            context.driver.cuMemHostAlloc(byref(address), max(size, 1), _MAPPED)
         super().__init__(context, address.value)
         memory = (ctypes.c_uint8 * size).from_address(address.value or 0)
         self.array: NDArray[np.uint8] = np.frombuffer(memoryview(memory), np.uint8)

@@ -26,6 +26,9 @@ OnStream = Callable[["Context"], bytes]
 _PACKAGE = __name__.removesuffix(".runtime.session")
 
 
+_MOST_THREADS = 1024
+
+
 @dataclass(frozen=True)
 class SessionSettings:
     """Where and how a session runs."""
@@ -41,8 +44,10 @@ class SessionSettings:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a provider or a number of threads that does not exist."""
-        if self.threads < 0:
-            raise ValueError(f"threads must be 0 (all cores) or more, got {self.threads}")
+        if not 0 <= self.threads <= _MOST_THREADS:
+            raise ValueError(
+                f"threads must be 0 (all cores) to {_MOST_THREADS:,}, got {self.threads}"
+            )
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.provider):
             raise ValueError(
                 f'provider must be "auto", "cpu", "cuda" or "cuda:N", got {self.provider!r}'

@@ -52,9 +52,9 @@ class Stream(Owned):
         """Copy to the device."""
         self.context.driver.cuMemcpyHtoDAsync_v2(target, source, size, self.handle)
 
-    def on_device(self, source: int, target: int, size: int) -> None:
-        """Copy within the device."""
-        self.context.driver.cuMemcpyDtoDAsync_v2(target, source, size, self.handle)
+    def copy(self, source: int, target: int, size: int) -> None:
+        """Copy between addresses of the device or of pinned memory."""
+        self.context.driver.cuMemcpyAsync(target, source, size, self.handle)
 
     def record(self, event: Event) -> None:
         """Mark this place."""

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -22,7 +23,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from .files import atomic_write
-from .pictures import ANIMATIONS, enlarge, grid, save_animation, save_png
+from .pictures import ANIMATIONS, enlarge, grid, require_size, save_animation, save_png
 
 PIPE = "-"
 KINDS = "a .png, .npy or .npz file, a folder, or - for raw bytes"
@@ -93,7 +94,11 @@ def writer_for(output: str | os.PathLike[str], job: Job, *, force: bool = False)
         FileExistsError: if the output exists already.
     """
     if os.fspath(output) == PIPE:
+        if sys.stdout is None:
+            raise OSError("stdout is closed, and nothing can be written to it")
         return PipeWriter(sys.stdout.buffer)
+    if not os.fspath(output):
+        raise ValueError(f"the output must be {KINDS}, got an empty name")
     path = Path(output)
     if path.is_dir() or not path.suffix or os.fspath(output).endswith(("/", os.sep)):
         return FolderWriter(path, job, force=force)
@@ -161,6 +166,7 @@ class GridWriter(Writer):
 
     def __init__(self, path: Path, job: Job) -> None:
         super().__init__()
+        require_size("picture", job.count, job.image_shape, job.scale)
         self._path, self._job = path, job
         self._batches: list[NDArray[np.uint8]] = []
 
@@ -185,9 +191,15 @@ class FolderWriter(Writer):
     def __init__(self, folder: Path, job: Job, *, force: bool) -> None:
         super().__init__()
         self._folder, self._job = folder, job
-        there = folder.iterdir() if folder.is_dir() else ()
-        numbers = [_NUMBERED.fullmatch(path.name) for path in there]
+        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        numbers = [_NUMBERED.fullmatch(name) for name in there]
         taken = [int(number[1]) for number in numbers if number]
+        others = [name for name, number in zip(there, numbers, strict=True) if not number]
+        if others and not force:
+            raise FileExistsError(
+                f"{folder} holds other files ({', '.join(others[:3])}): name an empty or a new "
+                f"folder, or pass force=True (--force)"
+            )
         last = job.start + job.count - 1
         inside = [number for number in taken if job.start <= number <= last]
         if inside and not force:
@@ -209,9 +221,18 @@ class FolderWriter(Writer):
 class NpyWriter(Writer):
     """Writes one array of all images. After an interruption its header is corrected."""
 
+    _copies = 1
+    """How often the images lie on the disk for a moment."""
+
     def __init__(self, path: Path, job: Job) -> None:
         super().__init__()
         self._path, self._job = path, job
+        size = self._copies * job.count * prod(job.image_shape)
+        if path.parent.is_dir() and size > (free := shutil.disk_usage(path.parent).free):
+            raise ValueError(
+                f"{job.count:,} images need {size / 1e9:,.1f} GB, and {path.parent} has "
+                f"{free / 1e9:,.1f} GB left"
+            )
 
     def __enter__(self) -> Self:
         """Open the file, under a temporary name."""
@@ -240,6 +261,8 @@ class NpyWriter(Writer):
 
 class NpzWriter(NpyWriter):
     """Writes an archive of the array, the seed, and the index of the first image."""
+
+    _copies = 2
 
     def __enter__(self) -> Self:
         """Open a temporary file, because the parts of a zip archive cannot be changed later."""

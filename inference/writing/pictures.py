@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from math import isqrt
+from math import isqrt, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from .files import atomic_write
 
 _GAP = 2  # black pixels around each image
 _CAPTION_HEIGHT = 11
+_MOST_BYTES = {"picture": 2**30, "animation": 2**27}
+_LEAST_FPS, _MOST_FPS = 0.01, 1000.0
 
 ANIMATIONS: dict[str, dict[str, Any]] = {
     ".gif": {"format": "GIF"},
@@ -69,6 +71,22 @@ def enlarge(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     return images.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
+def require_size(
+    what: Literal["picture", "animation"], count: int, image_shape: tuple[int, ...], scale: int
+) -> None:
+    """Raise ValueError for a picture or an animation that is too large to make in memory.
+
+    count: images or frames.  image_shape: (H, W) or (H, W, 3).  scale: as `enlarge` has it.
+    """
+    size, most = count * prod(image_shape) * scale**2, _MOST_BYTES[what]
+    if size > most:
+        raise ValueError(
+            f"{count:,} images of {image_shape[1] * scale:,}×{image_shape[0] * scale:,} pixels are "
+            f"too many for one {what}: {size / 1e9:,.1f} GB, at most {most / 1e9:.1f} GB. Take "
+            f"fewer, a smaller scale, or a .npy file or a folder"
+        )
+
+
 def save_png(
     picture: NDArray[np.uint8], path: str | os.PathLike[str], *, sync: bool = True
 ) -> None:
@@ -87,16 +105,18 @@ def save_animation(
     The file is written atomically. It is lossless, except that a GIF has 256 colours per frame.
 
     Raises:
-        ValueError: for an unknown ending of the name, no frames, or fps that are not positive.
+        ValueError: for an unknown ending of the name, no frames, or fps outside 0.01 to 1,000.
     """
     from PIL import Image
 
     settings = ANIMATIONS.get(Path(path).suffix.lower())
-    if settings is None or len(frames) == 0 or not fps > 0:
+    if settings is None or len(frames) == 0:
         raise ValueError(
-            f"an animation is frames at more than 0 per second in a {', '.join(ANIMATIONS)} file, "
-            f"got {len(frames)} at {fps} for {os.fspath(path)!r}"
+            f"an animation is frames in a {', '.join(ANIMATIONS)} file, got {len(frames)} for "
+            f"{os.fspath(path)!r}"
         )
+    if not _LEAST_FPS <= fps <= _MOST_FPS:
+        raise ValueError(f"fps must be {_LEAST_FPS} to {_MOST_FPS:g} frames a second, got {fps}")
     first, *others = (Image.fromarray(frame) for frame in frames)
     with atomic_write(path) as file:
         first.save(

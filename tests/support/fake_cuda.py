@@ -185,7 +185,11 @@ class FakeDriver:
     def _cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: int) -> None:
         self.enqueue(stream, lambda: ctypes.memmove(target, source, size))
 
-    _cuMemcpyDtoHAsync = _cuMemcpyDtoDAsync = _cuMemcpyHtoDAsync
+    _cuMemcpyAsync = _cuMemcpyHtoDAsync
+
+    def _cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: int) -> None:
+        self.enqueue(stream, lambda: ctypes.memmove(target, source, size))
+        self.drain(stream)  # memory that is not pinned: it returns when all is copied
 
     def _cuStreamCreate(self, stream: Any, flags: int) -> None:
         self.streams[self._new(stream)] = deque()
