@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def images_per_second(artifact: Path, count: int, workers: int) -> float:
-    """Of one command, from Ray's start on."""
+    """Seconds that one command takes, from Ray's start on."""
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "examples.cluster.bulk", str(artifact), "--output", folder]
         command += ["--count", str(count), "--shard-size", "16384", "--workers", str(workers)]

@@ -17,7 +17,7 @@ class Curve:
     seed: int
     steps: list[int]
     minutes: list[float]
-    """Of training; without scoring, saving, drawing and compiling."""
+    """Minutes of training steps; scoring, saving, drawing and compiling do not count."""
     scores: list[dict[str, Any]]
 
     def best(self) -> int:

@@ -13,7 +13,7 @@ BASE = "onnxruntime"
 
 _ROOT = Path(__file__).parents[1]
 _BEGIN = "import sys, time; begin = time.perf_counter()\n"
-# Of this process alone: getrusage begins with the size of the process that started this one.
+# Only this process counts. (getrusage starts with the size of the parent process.)
 _MEGABYTES = """
 def megabytes():
     try:

@@ -32,7 +32,7 @@ class QualityConfig:
     dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     iterations: int = 10_000
-    """Of each that is trained."""
+    """Length of each run that is trained."""
     textbook: bool = True
     """Whether to train the textbook's loop as well."""
     conv: bool = False
@@ -85,7 +85,7 @@ def _train_textbook(config: QualityConfig) -> Path:
 
 
 def seconds_until(curve: Curve, fcd: float) -> float | None:
-    """Of training until a scored checkpoint is below `fcd`; None where none is."""
+    """Seconds of training until a scored snapshot is below `fcd`; None if none is."""
     for minutes, scores in zip(curve.minutes, curve.scores, strict=True):
         if scores["fcd"] < fcd:
             return 60 * minutes

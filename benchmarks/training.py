@@ -210,7 +210,7 @@ def _like(meta: Any, device: torch.device) -> torch.Tensor:
 
 
 def _seconds(action: Callable[[], Any], device: torch.device) -> float:
-    """Of one call, the device's work included."""
+    """Seconds of one call, including the device's work."""
     start = time.perf_counter()
     action()
     if device.type == "cuda":

@@ -43,7 +43,7 @@ class Gallery:
         return assert_type(self._sampler.sample(count, seed=visitor, label=label), Images)
 
     def classes(self, visitor: int, count: int) -> list[str]:
-        """Of the images that are drawn without naming one."""
+        """Names of the classes of images that are drawn without a label."""
         labels = assert_type(self._sampler.labels(count, seed=visitor), NDArray[np.int64])
         return [self._sampler.metadata.classes[label] for label in labels]
 

@@ -29,6 +29,7 @@ from inference.model_files.artifact_files import (
 from inference.noise import NOISE
 from inference.runtime.session import version as runtime_version
 from inference.writing.files import atomic_write
+from training.config import DataConfig
 from training.engine.precision import known_settings
 from training.gan.networks import Generator
 from training.run_folder.checkpoint import load_generator, weights_sha256
@@ -70,8 +71,8 @@ def export(
     with _replaced_whole(output) as folder:
         model = _Model.of(generator)
         if precision == "fp16":
-            dataset = dataset or trained_on(checkpoint, metadata.dataset)
-            half = half_precision(model.graph, generator, metadata, dataset, data_dir)
+            data = DataConfig(dataset) if dataset else trained_on(checkpoint, metadata.dataset)
+            half = half_precision(model.graph, generator, metadata, data, data_dir)
             model = replace(model, graph=half.graph, stored=half.generator)
             scores = {**metadata.scores, **half.scores}
             metadata = replace(metadata, precision=precision, scores=scores)

@@ -15,6 +15,7 @@ from export.parity import ParityError
 from export.scoring import RealImages, score
 from inference.artifact import Metadata
 from inference.model_files.artifact_files import GENERATOR_FILE
+from training.config import DataConfig
 from training.gan.networks import Generator
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def half_precision(
     graph: "onnx.ModelProto",
     generator: Generator,
     metadata: Metadata,
-    dataset: str,
+    data: DataConfig,
     data_dir: Path,
 ) -> HalfPrecision:
     """A graph with float16 weights that draws as well as `graph`, which is the generator's.
@@ -48,7 +49,7 @@ def half_precision(
         DataError: where the data set to score by cannot be had.
     """
     half = half_weights(graph)
-    fcd = [_fcd(onnx_file(model, metadata), dataset, data_dir) for model in (graph, half)]
+    fcd = [_fcd(onnx_file(model, metadata), data, data_dir) for model in (graph, half)]
     if not abs(fcd[1] - fcd[0]) <= _FCD_TOLERANCE * fcd[0]:
         raise ParityError(
             f"with float16 weights FCD is {fcd[1]:.4g} instead of {fcd[0]:.4g}, more than "
@@ -77,11 +78,11 @@ def _with_weights(generator: Generator, graph: "onnx.ModelProto") -> Generator:
     return copy
 
 
-def _fcd(file: bytes, dataset: str, data_dir: Path) -> float:
+def _fcd(file: bytes, data: DataConfig, data_dir: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GENERATOR_FILE
         path.write_bytes(file)
-        (scored,) = score(path, RealImages(dataset, data_dir))
+        (scored,) = score(path, RealImages(data, data_dir))
     return scored.scores.fcd
 
 

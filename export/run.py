@@ -5,6 +5,7 @@ python -m export.run
 python -m export.run runs/mnist-20261123-154500
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from inference.errors import reporting
+from inference.runtime import telemetry
 from training.command_line import by_default, command_line
 
 
@@ -39,6 +41,7 @@ class ExportConfig:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    telemetry.switch_off()
     config = command_line(ExportConfig, "export.run", __doc__, arguments)
     return reporting(lambda: _export(config))
 
@@ -59,7 +62,7 @@ def _export(config: ExportConfig) -> int:
         f"{output}: {checkpoint.name} as {', '.join(files)}; "
         f"{len(checks)} checks against PyTorch passed, largest difference "
         f"{worst.max_difference:.2g} of {worst.tolerance:.2g} allowed\n"
-        f"draw from it: python -m inference.run {output}"
+        f"draw from it: python -m inference.run {shlex.quote(str(output))}"
     )
     return 0
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from inference.errors import reporting
+from inference.runtime import telemetry
 from training.command_line import by_default, command_line
 from training.run_folder.scores import SCORES
 
@@ -43,6 +44,7 @@ class ScoreConfig:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    telemetry.switch_off()
     config = command_line(ScoreConfig, "export.score", __doc__, arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
@@ -51,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _score(config: ScoreConfig) -> int:
     from export.scoring import RealImages, score  # torch only once the usage is right
+    from training.config import DataConfig
 
-    scored = list(
-        score(config.target, RealImages(config.dataset, config.data_dir, config.split), config.seed)
-    )
+    data = DataConfig(config.dataset) if config.dataset else None
+    real = RealImages(data, config.data_dir, config.split)
+    scored = list(score(config.target, real, config.seed))
     if config.json:
         print(json.dumps({each.name: each.to_dict() for each in scored}, indent=2))
     else:

@@ -1,7 +1,7 @@
 """Score a run's checkpoints, one checkpoint, or an artifact against real images."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,8 +27,9 @@ from training.scoring.subject import Subject
 class RealImages:
     """What generators are compared with."""
 
-    dataset: str | None = None
-    """A name or a folder; by default what the generator was trained on."""
+    data: DataConfig | None = None
+    """A data set and how it is read, by default as the generator's was; size and channels are those
+    of the generator."""
     data_dir: Path = Path("data")
     split: Literal["train", "test"] = "train"
 
@@ -76,15 +77,19 @@ def score(target: Path, real: RealImages, seed: int | None = None) -> Iterator[S
         yield Scored(candidate.name, scores, score_classes(reference, subject, seed))
 
 
-def trained_on(target: Path, name: str) -> str:
-    """The data set of that name; of a folder's place, the run that `target` is or lies in knows."""
+def trained_on(target: Path, name: str) -> DataConfig:
+    """The data set of that name. The run that `target` is, or lies in, knows the place of a folder.
+
+    Raises:
+        ConfigError: where no run knows it.
+    """
     if name in DATASETS:
-        return name
+        return DataConfig(name)
     for folder in (target, *target.parents[:2]):
         if RunFolder(folder).config.is_file():
-            dataset = read_config(folder).data.dataset
-            if Path(dataset).name == name:
-                return dataset
+            data = read_config(folder).data
+            if Path(data.dataset).name == name:
+                return data
     raise ConfigError(
         f"{target} was trained on a folder of images called {name}: say where it is with --dataset "
         f"FOLDER"
@@ -95,8 +100,8 @@ def _reference(target: Path, real: RealImages, candidate: _Candidate) -> Referen
     channels, height, width = candidate.image_shape
     if height != width or channels not in {1, 3}:
         raise DataError(f"images of {candidate.image_shape} have no data set to be compared with")
-    data = DataConfig(
-        dataset=real.dataset or trained_on(target, candidate.dataset),
+    data = replace(
+        real.data or trained_on(target, candidate.dataset),
         data_dir=real.data_dir,
         image_size=height,
         channels=1 if channels == 1 else 3,

@@ -17,6 +17,7 @@ from .command.options import check, parser
 from .errors import GanpackError, reporting
 from .label import Label, number_of, typed
 from .model_files.artifact_files import GENERATOR_FILE
+from .runtime import telemetry
 from .sampler import Sampler
 from .walks import closed_walk
 from .writing.outputs import PIPE, Job, require_free, writer_for
@@ -27,6 +28,7 @@ _BATCH = 1024
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    telemetry.switch_off()
     command = parser()
     options = command.parse_args(arguments)
     check(command, options)

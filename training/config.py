@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, is_dataclass
 from math import cos, pi
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import is_zipfile
 
 from inference.errors import GanpackError
 
@@ -30,17 +31,28 @@ class DataConfig:
     """Which images to train on."""
 
     dataset: str = "mnist"
-    """mnist, fashion-mnist, kmnist, digits (1,797 small digits, without a download), or a folder of
-    images, whose subfolders are the classes."""
+    """mnist, fashion-mnist, kmnist, digits (1,797 small digits, without a download), or a folder or
+    a zip archive of images, whose subfolders are the classes."""
     data_dir: Path = Path("data")
     """Folder that data sets are downloaded to."""
     image_size: int = 28
     """Height and width in pixels; images are resized to it."""
     channels: Literal[1, 3] = 1
     """1 for grey, 3 for colour."""
+    levels: Literal["auto"] | tuple[float, float] | None = None
+    """Black and white of images of more than 8 bits: two levels, or auto for the lowest and the
+    highest that are there; by default the whole range of 16 bits."""
+    skip_broken: bool = False
+    """Leave out images that cannot be read, instead of refusing to train."""
+    large_images: bool = False
+    """Read images of any number of pixels; by default those of more than 89 million are refused,
+    as a small file can hold one that fills the memory."""
 
     def __post_init__(self) -> None:
         _require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
+        if isinstance(self.levels, tuple):
+            low, high = self.levels
+            _require(low < high, f"--levels: {low:g} must be below {high:g}")
 
     def require_there(self) -> None:
         """Raise ConfigError unless the data set is a known name or a folder that exists.
@@ -49,8 +61,9 @@ class DataConfig:
         of __post_init__.
         """
         _require(
-            self.dataset in DATASETS or Path(self.dataset).is_dir(),
-            f"--dataset {self.dataset!r} is neither a folder nor one of {', '.join(DATASETS)}",
+            self.dataset in DATASETS or Path(self.dataset).is_dir() or is_zipfile(self.dataset),
+            f"--dataset {self.dataset!r} is neither a folder, nor a zip archive, nor one of "
+            f"{', '.join(DATASETS)}",
         )
 
 

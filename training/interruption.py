@@ -1,6 +1,7 @@
 """Note SIGINT and SIGTERM, so that a run can finish its step and save."""
 
 import os
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -20,7 +21,7 @@ class Interrupted(GanpackError):
     def __init__(self, run_dir: Path, step: int, number: int) -> None:
         super().__init__(
             f"stopped by {signal.Signals(number).name}, saved at iteration {step}: go on with "
-            f"python -m training.run --resume {run_dir}"
+            f"python -m training.run --resume {shlex.quote(str(run_dir))}"
         )
         self.exit_code = 128 + number
 

@@ -117,13 +117,15 @@ def _write_report(run_dir: Path) -> None:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         print(
-            f"warning: no report.html ({reason}); python -m training.report {run_dir} tries again",
+            f"warning: no report.html ({reason}); "
+            f"python -m training.report {RunFolder(run_dir).quoted} tries again",
             file=sys.stderr,
         )
 
 
 def _print(result: "Result", timer: PhaseTimer) -> None:
     print(f"{result.run_dir}: {result.step} iterations done")
+    folder = RunFolder(result.run_dir).quoted
     verdict = result.verdict
     for rule, choice in verdict.choices.items():
         scores = verdict.scores[rule]
@@ -139,7 +141,7 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
         f"images {verdict.memory.real:.1f}: see nearest.png\n"
         f"{_classes(verdict.classes)}"
         f"  it took {in_words(timer.seconds())}\n"
-        f"export the choice by {verdict.rule}: python -m export.run {result.run_dir}"
+        f"export the choice by {verdict.rule}: python -m export.run {folder}"
     )
 
 

@@ -117,6 +117,11 @@ def _train(
             history.divergences.clear()
         if "device" in override and "engine" not in override:
             config = replace(config, engine="auto")
+        cache = config.data.data_dir / "extractors"
+        sweep(cache, seconds=3600)  # Other runs share the folder, and may be writing a file.
+        with timer.phase("reference"):  # before anything is written: it may refuse the images
+            extractor = extractor_for(images, cache, device)
+            reference = reference_for(extractor, images, test=None)
         start = Start(config, device.type, total, images.to(CPU), state.snapshot(CPU))
         with timer.phase("engine"), ranks.order(start):
             engine = Engine.create(state, batches, config, total, ranks)
@@ -134,11 +139,6 @@ def _train(
         facts = {"machine": machine, "class_names": images.classes, "seconds": timer.seconds()}
         write_config(folder, config, provenance, **facts)
         save_real_images(images, folder.real)
-        cache = config.data.data_dir / "extractors"
-        sweep(cache, seconds=3600)  # Other runs share the folder, and may be writing a file.
-        with timer.phase("reference"):
-            extractor = extractor_for(images, cache, device)
-            reference = reference_for(extractor, images, test=None)
         with Interruption() as interruption:
             run = Run(
                 config, provenance, saves, state, batches, engine, history, reference, interruption,

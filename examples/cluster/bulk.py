@@ -30,6 +30,7 @@ from inference import ArtifactError, ProviderError, Sampler
 from inference.command.long_job import Progress, Stop, Stopped, stoppable
 from inference.model_files.artifact_files import generator_file
 from inference.noise import check_range
+from inference.runtime import telemetry
 from inference.writing.files import sweep
 
 # Times that a shard is drawn again whose worker or machine was lost, and shards handed out for each
@@ -41,6 +42,7 @@ _ABANDONED_SECONDS = 600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    telemetry.switch_off()
     parser = _parser()
     options = parser.parse_args(arguments)
     file = generator_file(options.artifact)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inference import Sampler
+from inference.runtime import telemetry
 from inference.writing.files import atomic_write
 from inference.writing.outputs import Job, writer_for
 
@@ -42,7 +43,7 @@ class Order:
     """Which images, in which shards: what must not change while a folder fills."""
 
     artifact_sha256: str
-    """Of its generator.onnx."""
+    """sha256 of the artifact's generator.onnx."""
     seed: int
     start: int
     count: int
@@ -138,6 +139,7 @@ def draw(artifact: bytes, provider: str, folder: Path, seed: int, shard: Shard) 
         ArtifactError, ProviderError: as `Sampler`.
         OSError: where it cannot be written; `folder` must be there, on this machine as well.
     """
+    telemetry.switch_off()  # this may be a process of Ray's, on another machine
     sampler = _sampler(artifact, provider)
     channels, height, width = sampler.metadata.image_shape
     shape = (height, width) if channels == 1 else (height, width, channels)

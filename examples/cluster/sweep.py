@@ -153,7 +153,7 @@ def _conclude(folder: Path, configs: dict[str, TrainConfig]) -> int:
     best = min(runs, key=_excess)
     print(
         f"\nbest: {best.folder.path} (excess FCD {_excess(best):.2%}); "
-        f"python -m export.run {best.folder.path}\nwith a chart and images: {page}"
+        f"python -m export.run {best.folder.quoted}\nwith a chart and images: {page}"
     )
     return len(runs)
 

@@ -9,10 +9,12 @@ from examples.http_service.contract import DEFAULTS, Limits
 from examples.http_service.service import create_app
 from inference import ArtifactError, ProviderError
 from inference.model_files.artifact_files import generator_file
+from inference.runtime import telemetry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command until SIGTERM or SIGINT; returns the exit code."""
+    telemetry.switch_off()
     options = _parser().parse_args(arguments)
     file = generator_file(options.artifact)
     limits = Limits(options.most_images, options.most_waiting, options.seconds)

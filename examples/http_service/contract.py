@@ -80,7 +80,7 @@ class Health(BaseModel):
     """Whether this process draws what it should."""
 
     status: Literal["passed", "failed", "unchecked"]
-    """Of the artifact's golden images, drawn again at the start; old artifacts have none."""
+    """Result of drawing the artifact's golden images at the start; old artifacts have none."""
     provider: str
     """Where it draws: cpu or cuda:N."""
     artifact_sha256: str
@@ -107,4 +107,4 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     429: {"description": "Too much is waiting.", "model": Problem, "headers": _RETRY},
     503: {"description": "Not drawn in time.", "model": Problem, "headers": _RETRY},
 }
-"""Of /images."""
+"""Documented responses of /images."""

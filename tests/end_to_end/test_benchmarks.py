@@ -83,7 +83,7 @@ def test_training_is_measured_beside_the_textbook_and_its_limits() -> None:
 
 
 def test_the_products_of_a_step_are_all_counted() -> None:
-    """Of a generator of g and a discriminator of d layers, by the rules of backpropagation."""
+    """Backpropagation gives the number, for g layers of G and d of D."""
     config = replace(TINY, recipe=RECIPES["hinge"])  # no penalties
     state = TrainState.create(config.network, config.recipe, (1, 8, 8), torch.device("cpu"), 0)
     engine = Engine(state, Batches(load_images(config.data), config.recipe.batch_size, 0), config)

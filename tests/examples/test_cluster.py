@@ -49,7 +49,7 @@ SWEEP = ["--grid", "seed=0,3", *ARGUMENTS, "--iterations", "60", "--score-every"
 
 
 def sha256_of(images: np.ndarray, folder: Path) -> str:
-    """Of the file that numpy makes of them."""
+    """The sha256 of the file that numpy writes for the images."""
     np.save(folder / "reference.npy", images)
     return hashlib.sha256((folder / "reference.npy").read_bytes()).hexdigest()
 

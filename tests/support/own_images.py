@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 COLOURS = {"leaf": (200, 120, 20), "stone": (240, 60, 40)}
-"""Of the upper half, by class; of the lower half a third of that."""
+"""Colour of the upper half, by class; the lower half has a third of it."""
 ROTATED = 6  # what EXIF calls a picture to be turned right before it is shown
 
 

@@ -28,7 +28,7 @@ COLOUR = replace(
     iterations=60,
     score_every=30,
 )
-"""Of the runs in colour, but for where their images are."""
+"""Settings of the runs in colour, except the place of their images."""
 
 
 def trained(config: TrainConfig, run_dir: Path) -> Path:

@@ -162,5 +162,7 @@ def test_a_folder_of_images_may_have_moved() -> None:
     assert resumed_config(saved, moved) == moved
     with pytest.raises(ConfigError, match="--dataset a/birds -> mnist"):
         resumed_config(saved, other)
-    with pytest.raises(ConfigError, match="'a/birds' is neither a folder nor one of mnist"):
+    with pytest.raises(
+        ConfigError, match="'a/birds' is neither a folder, nor a zip archive, nor one of mnist"
+    ):
         saved.data.require_there()

@@ -178,7 +178,7 @@ def test_a_signal_to_one_rank_ends_all_in_order(signalled: int, tmp_path: Path) 
 
 
 def saved_step(run_dir: Path) -> int:
-    """Of the newest save; last.pt is away for a moment while it becomes previous.pt."""
+    """The step of the newest save. last.pt is missing for a moment while it becomes previous.pt."""
     for name in ("last.pt", "previous.pt"):
         with suppress(CheckpointError):
             return int(load(run_dir / name)["step"])

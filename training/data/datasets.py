@@ -28,7 +28,7 @@ def load_images(config: DataConfig, *, train: bool = True) -> Images:
     else:
         from training.data.image_folder import load_folder
 
-        return load_folder(Path(config.dataset), config.image_size, config.channels)
+        return load_folder(config)
     pixels = images.pixels
     if pixels.shape[2:] != (config.image_size, config.image_size):
         from torchvision.transforms.v2.functional import resize

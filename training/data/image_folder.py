@@ -1,100 +1,148 @@
-"""A folder of images of any size, format and mode as one data set."""
+"""A folder, or a zip archive, of images of any size, format and mode as one data set."""
 
 import logging
+import shlex
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from training.config import DataConfig
+from training.data.image_file import Levels, Square, deep_range, read_image
+from training.data.image_source import Found, ImageFile, find_images
 from training.data.images import DataError, Images
 
+_DARK = 65_535 / 4  # of 16-bit images whose brightest level is below this, somebody should hear
 _log = logging.getLogger(__name__)
 
 
-def load_folder(folder: Path, image_size: int, channels: int) -> Images:
-    """Read every image below a folder; the first level of subfolders gives the classes.
+def load_folder(config: DataConfig) -> Images:
+    """Every image below a folder or in an archive; the first level of subfolders names the classes.
 
-    Each image is turned upright, laid on white where it is transparent, cut to its middle square
-    and resized. There are no labels without subfolders, with one subfolder alone, or with images
-    beside the subfolders.
+    Without subfolders, with images beside them, or with one alone there are no labels.
 
     Raises:
-        DataError: if there are no images, or an image cannot be read.
+        DataError: for no images, or some that cannot be read; with `config.skip_broken` those are
+            left out.
     """
-    files = _files(folder)
-    if not files:
-        raise DataError(f"{folder} holds no images that Pillow can read (by their endings)")
-    pixels = np.empty((len(files), channels, image_size, image_size), np.uint8)
-    broken, dropped = [], 0
-    for array, file in zip(pixels, files, strict=True):
-        try:
-            square, has_colours = _read(file, image_size, "RGB" if channels == 3 else "L")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            broken.append(f"{file} ({error})")
-        else:
-            array[:] = square.transpose(2, 0, 1) if channels == 3 else square
-            dropped += has_colours and channels == 1
-    if broken:
-        named = "; ".join(broken[:5]) + ("; …" if len(broken) > 5 else "")
+    folder = Path(config.dataset)
+    found = find_images(folder)
+    if left_out := found.left_out_in_words():
+        _log.info("%s: %s", folder, left_out)
+    if not found.files:
         raise DataError(
-            f"{len(broken)} of {len(files)} images in {folder} cannot be read: {named}. "
-            f"Repair or remove them"
+            f"{folder} holds no images that Pillow can read (by their endings)"
+            + (f"; {left_out}" if left_out else "")
         )
-    names = [file.relative_to(folder).parts[0] for file in files]
-    beside = sum(file.parent == folder for file in files)
-    classes = () if beside else tuple(sorted(set(names)))
-    _log.info("%s: %s", folder, _found(len(files), beside, classes))
-    if dropped:
-        _log.info("colours are dropped (--channels 1): --channels 3 keeps them")
+    pixels, files = _read_all(config, found)
+    places = [file.place for file in files]
+    classes = _classes(folder, found, files)
     if len(classes) < 2:
         return Images(torch.from_numpy(pixels), None, ())
     numbers = {name: i for i, name in enumerate(classes)}
-    labels = torch.tensor([numbers[name] for name in names])
+    labels = torch.tensor([numbers[place.parts[0]] for place in places])
     return Images(torch.from_numpy(pixels), labels, classes)
 
 
-def _files(folder: Path) -> list[Path]:
-    """All files that Pillow can read, judged by their endings, in order; no hidden ones."""
-    formats = _formats()
-    suffixes = {ending for ending, name in Image.registered_extensions().items() if name in formats}
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+def _read_all(config: DataConfig, found: Found) -> tuple[np.ndarray, list[ImageFile]]:
+    """Pixels, uint8 (n, C, size, size), of the files that can be read, and those files."""
+    size, channels = config.image_size, config.channels
+    levels = _levels(config, found.files)
+    pixels = np.empty((len(found.files), channels, size, size), np.uint8)
+    kept: list[ImageFile] = []
+    broken: list[str] = []
+    squares: list[Square] = []
+    for file in found.files:
+        try:
+            with file.open() as opened:
+                square = read_image(
+                    opened, size, "RGB" if channels == 3 else "L", levels,
+                    large=config.large_images,
+                )  # fmt: skip
+        except Exception as error:  # decoders raise whatever they like; the message names the file
+            broken.append(f"{file.shown} ({_reason(error)})")
+            continue
+        values = square.pixels
+        pixels[len(kept)] = values.transpose(2, 0, 1) if channels == 3 else values
+        kept.append(file)
+        squares.append(square._replace(pixels=values[:0]))
+    if broken:
+        _tell_broken(config, broken, len(found.files))
+    _tell_levels(config, squares)
+    if channels == 1 and any(square.has_colours for square in squares):
+        _log.info("colours are dropped (--channels 1): --channels 3 keeps them")
+    return pixels[: len(kept)], kept
 
 
-def _formats() -> list[str]:
-    """Pillow's formats except EPS, which Pillow would pass to another program, Ghostscript."""
-    Image.init()
-    return [name for name in Image.OPEN if name != "EPS"]
+def _tell_broken(config: DataConfig, broken: list[str], count: int) -> None:
+    named = "; ".join(broken[:5]) + ("; …" if len(broken) > 5 else "")
+    text = f"{len(broken)} of {count} images in {config.dataset} cannot be read: {named}"
+    if not config.skip_broken:
+        raise DataError(f"{text}. Repair or remove them, or leave them out with --skip-broken")
+    if len(broken) == count:
+        raise DataError(text)
+    _log.warning("left out (--skip-broken): %s", text)
 
 
-def _read(file: Path, size: int, mode: str) -> tuple[NDArray[np.uint8], bool]:
-    """The middle square of an image, (size, size[, 3]), and whether the file has colours."""
-    with Image.open(file, formats=_formats()) as opened:
-        image: Image.Image = opened
-        image.draft(
-            None, (2 * size, 2 * size)
-        )  # a JPEG is decoded at a smaller size, three times as fast
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16"):  # Pillow would clip the values
-            image = Image.fromarray(np.uint8(np.asarray(image) / 257 + 0.5))
-        elif image.mode in {"I", "F"}:
-            raise ValueError(f"pixels of 32 bits, mode {image.mode}: save it with 8 or 16")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        square = ImageOps.fit(image.convert(mode), (size, size))
-        return np.asarray(square), opened.mode in {"RGB", "RGBA", "CMYK", "YCbCr"}
+def _levels(config: DataConfig, files: Sequence[ImageFile]) -> Levels:
+    """Black and white of images of more than 8 bits, as the settings say."""
+    if config.levels != "auto":
+        return config.levels
+    ranges = []
+    for file in files:
+        try:
+            with file.open() as opened:
+                ranges.append(deep_range(opened, large=config.large_images))
+        except Exception:
+            continue  # named when it is read for its pixels
+    deep = [each for each in ranges if each is not None]
+    if not deep:
+        return None
+    low, high = min(low for low, _ in deep), max(high for _, high in deep)
+    _log.info("%d images of more than 8 bits: %g is black, %g is white", len(deep), low, high)
+    return low, max(high, low + 1)
 
 
-def _found(count: int, beside: int, classes: tuple[str, ...]) -> str:
-    """A line that says what a folder holds."""
+def _tell_levels(config: DataConfig, squares: Sequence[Square]) -> None:
+    """Warn of images that use little of 16 bits: they come out nearly black."""
+    deep = [square.deep for square in squares if square.deep is not None]
+    if not deep or config.levels is not None:
+        return
+    low, high = min(low for low, _ in deep), max(high for _, high in deep)
+    if high < _DARK:
+        _log.warning(
+            "the brightest level of %d 16-bit images is %g of 65535, so they are nearly black: "
+            "--levels auto spreads what is there, --levels %g %g names it",
+            len(deep), high, low, high,
+        )  # fmt: skip
+
+
+def _classes(folder: Path, found: Found, files: Sequence[ImageFile]) -> tuple[str, ...]:
+    """The classes that the first level of subfolders names; none where that cannot be."""
+    tops = Counter(file.place.parts[0] for file in files if len(file.place.parts) > 1)
+    beside = [file for file in files if len(file.place.parts) == 1]
+    classes = () if beside else tuple(sorted(tops))
+    _log.info("%s: %s", folder, _in_words(len(files), len(beside), classes))
+    if beside and len(tops) > 1:
+        _log.warning(
+            "no labels, as %s%s beside the subfolders: move %s into one of them, or away",
+            beside[0].shown,
+            " lies" if len(beside) == 1 else f" and {len(beside) - 1:,} more images lie",
+            "it" if len(beside) == 1 else "them",
+        )
+    inner = {file.place.parts[1] for file in files if len(file.place.parts) > 2}
+    if len(classes) == 1 and len(inner) > 1:
+        _log.warning(
+            "no labels, as everything lies in %s: --dataset %s takes its %d subfolders as classes",
+            classes[0], shlex.quote(str(folder / classes[0])), len(inner),
+        )  # fmt: skip
+    return classes
+
+
+def _in_words(count: int, beside: int, classes: tuple[str, ...]) -> str:
+    """What a folder holds, in a line."""
     if len(classes) > 1:
         named = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
         return f"{count:,} images of {len(classes)} classes, as its subfolders say: {named}"
@@ -106,3 +154,10 @@ def _found(count: int, beside: int, classes: tuple[str, ...]) -> str:
         else "one subfolder alone"
     )
     return f"{count:,} images without labels ({why})"
+
+
+def _reason(error: Exception) -> str:
+    """One line of an error, with its type where that says more."""
+    text = " ".join(str(error).split())[:200]
+    plain = isinstance(error, OSError | ValueError | SyntaxError)
+    return text if plain and text else f"{type(error).__name__}: {text}" if text else repr(error)

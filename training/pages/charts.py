@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ _PAGE_COLOURS = (
     | {colour: f"var(--run-{i})" for i, colour in enumerate(_RUNS)}
 )
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
+    "svg.fonttype": "none", "text.parse_math": False,  # names may hold a $
     "font.size": 9.5,
     "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
     "axes.edgecolor": _FAINT, "grid.color": _GRID, "grid.linewidth": 0.8,
@@ -75,7 +76,7 @@ def probability_chart(run: RunView) -> Chart:
     def draw(axes: Axes) -> None:
         columns = [("real", "D(real)", "d_real"), ("generator", "D(fake)", "d_fake")]
         _bands(axes, run, columns)
-        axes.axhline(0.5, color=_INK, lw=0.8, ls=":")
+        axes.axhline(0.5, color=_INK, lw=0.8, ls=":", label="")
         axes.set_ylim(0, 1)
         axes.set_ylabel("mean probability")
 
@@ -178,23 +179,44 @@ def _svg(
             axes.xaxis.set_major_locator(ticks)
             axes.set_xlim(left=0)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        handles, _ = axes.get_legend_handles_labels()
-        figure.legend(handles=handles, loc="outside upper left", ncols=2 if narrow else 5)
+        handles, names = _legend(axes)
+        figure.legend(handles, names, loc="outside upper left", ncols=2 if narrow else 5)
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata={**nothing, "Title": title})
+        with warnings.catch_warnings():
+            # It is the page's font that shows the text, and it may well have these letters.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            figure.savefig(
+                file, format="svg", transparent=True, metadata={**nothing, "Title": title}
+            )
     return _for_page(file.getvalue())
+
+
+def _legend(axes: Axes) -> tuple[list[Any], list[str]]:
+    """What has a name, and the names; matplotlib itself passes over those that begin with "_"."""
+    drawn: list[Any] = [*axes.lines, *axes.containers]
+    named = [each for each in drawn if each.get_label()]
+    return named, [str(each.get_label()) for each in named]
 
 
 def _for_page(svg: str) -> str:
     """Adapt matplotlib's SVG to the page: its colours, font and width, without unused ids."""
     svg = svg[svg.index("<svg") :]
-    for own, pages in _PAGE_COLOURS.items():
-        svg = svg.replace(own, pages)
-    svg = re.sub(r"(font: [^';\"]*px) [^;\"]*", r"\1 system-ui, sans-serif", svg)
-    used = set(re.findall(r"#([^\")]+)", svg))
-    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
-    return re.sub(r' (?:width|height)="[\d.]+pt"', "", svg)
+    used = {name for tag in _TAG.findall(svg) for name in re.findall(r"#([^\")]+)", tag)}
+
+    def changed(found: re.Match[str]) -> str:
+        tag = found[0]
+        for own, pages in _PAGE_COLOURS.items():
+            tag = tag.replace(own, pages)
+        tag = re.sub(r"(font: [^';\"]*px) [^;\"]*", r"\1 system-ui, sans-serif", tag)
+        tag = re.sub(r' id="([^"]+)"', lambda each: each[0] if each[1] in used else "", tag)
+        return re.sub(r' (?:width|height)="[\d.]+pt"', "", tag)
+
+    return _TAG.sub(changed, re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL))
+
+
+_TAG = re.compile(r"<[^>]*>")
+"""Tags alone: a name in the text may look like a colour."""
 
 
 def _bands(axes: Axes, run: RunView, columns: list[tuple[str, str, str]]) -> float:
@@ -238,7 +260,7 @@ def _mark_choices(axes: Axes, run: RunView, curve: dict[int, float] | None = Non
         label = f"chosen by {rule}: {step:,}"
         axes.axvline(step, color=hue, lw=1.3, ls=_DASHES[rule], label=label)
         if curve and step in curve:
-            axes.plot(step, curve[step], "o", color=hue, ms=7, mfc="none", mew=1.6)
+            axes.plot(step, curve[step], "o", color=hue, ms=7, mfc="none", mew=1.6, label="")
 
 
 def _log_axis(axes: Axes) -> None:

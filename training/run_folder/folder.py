@@ -3,6 +3,7 @@
 import fcntl
 import os
 import platform
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ class RunFolder:
     def of_checkpoint(cls, checkpoint: Path) -> Self:
         """The run folder that a generator snapshot lies in."""
         return cls(checkpoint.parent.parent)
+
+    @property
+    def quoted(self) -> str:
+        """The path as a command line takes it."""
+        return shlex.quote(str(self.path))
 
     @property
     def config(self) -> Path:
@@ -156,7 +162,7 @@ def refuse_used(folder: RunFolder) -> None:
         return
     if any(path != folder.lock and path.suffix != ".tmp" for path in folder.path.iterdir()):
         raise RunFolderError(
-            f"{folder.path} is not empty: continue its run with --resume {folder.path}"
+            f"{folder.path} is not empty: continue its run with --resume {folder.quoted}"
         )
 
 

@@ -152,7 +152,7 @@ def what_is_saved(folder: RunFolder) -> str:
     for path in (folder.last, folder.previous):
         with suppress(CheckpointError):
             step = load(path)["step"]
-            return f"iteration {step} is saved: continue with --resume {folder.path}"
+            return f"iteration {step} is saved: continue with --resume {folder.quoted}"
     return "nothing of the run is saved"
 
 

@@ -108,11 +108,17 @@ def reference_for(extractor: Extractor, images: Images, test: Images | None) -> 
     """The reference to score against: the test images, or half of the training images.
 
     Raises:
-        DataError: for too few images.
+        DataError: for too few images, or images that are all alike.
     """
     if len(images) < 2 * (NEIGHBOURS + 1):
         raise DataError(f"{len(images)} images are too few for scores, at least 12 are needed")
     half, other_half = split_reals(images, IMAGES)
+    for real in (half, other_half):
+        if bool((real.pixels == real.pixels[:1]).all()):
+            raise DataError(
+                f"{len(real)} of {len(images)} images are all alike, so nothing can be scored by "
+                f"them: other images are needed"
+            )
     if test is None:
         return Reference(extractor, half, other_half, "train")
     return Reference(extractor, test, half, "test")
