@@ -6,13 +6,18 @@ looked up in a table of normal quantiles. No libm and no rejection, hence the sa
 language and on every machine.
 """
 
+import os
 from collections import deque
 from functools import cache, lru_cache, partial
 from operator import index
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 NOISE = "philox4x32-10/u16-quantile/1"
 """The name of this definition, as artifacts carry it."""
@@ -71,10 +76,7 @@ def latents(
         for first in chunks:
             draw(first)
     else:
-        from concurrent.futures import ThreadPoolExecutor  # most hosts never ask
-
-        with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
-            deque(pool.map(draw, chunks), maxlen=0)
+        deque(_pool(threads, os.getpid()).map(draw, chunks), maxlen=0)
     return z
 
 
@@ -120,6 +122,14 @@ def check_range(count: int, *, seed: int, start: int) -> tuple[int, int, int]:
             f"neither may be negative, and start + count may not exceed 2**63"
         )
     return count, seed, start
+
+
+@cache
+def _pool(threads: int, process: int) -> "ThreadPoolExecutor":
+    """Threads that are used again; a forked process has none of its parent's."""
+    from concurrent.futures import ThreadPoolExecutor  # most hosts never ask
+
+    return ThreadPoolExecutor(threads, thread_name_prefix=__name__)
 
 
 @cache
