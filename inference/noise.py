@@ -48,6 +48,7 @@ def _pair(low: int, high: int) -> NDArray[np.uint64]:
 _MULTIPLIERS = _pair(*MULTIPLIERS)
 _MASK, _SHIFT = _constant(0xFFFFFFFF), _constant(32)
 _CHUNK = 1024  # images drawn at once: the working arrays stay in the processor's cache
+_CHUNK_BLOCKS = 2**14  # of Philox; fewer images of long z
 
 
 def latents(
@@ -70,8 +71,9 @@ def latents(
     """
     count, seed, start = check_range(count, seed=seed, start=start)
     z = np.empty((count, latent_dim), np.float32) if out is None else out
-    draw = partial(_draw_chunk, z, seed, start)
-    chunks = range(0, count, _CHUNK)
+    rows = _rows(-(-latent_dim // 8))
+    draw = partial(_draw_chunk, z, seed, start, rows)
+    chunks = range(0, count, rows)
     if min(threads, len(chunks)) <= 1:
         for first in chunks:
             draw(first)
@@ -160,9 +162,14 @@ _free: list[_Scratch] = []
 _MOST_FREE = 16
 
 
-def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, first: int) -> None:
-    """Fill the rows of z, (count, latent_dim), from `first` on: one chunk of them."""
-    rows = z[first : first + _CHUNK]
+def _rows(blocks: int) -> int:
+    """Images of a chunk, of so many blocks each."""
+    return max(1, min(_CHUNK, _CHUNK_BLOCKS // blocks))
+
+
+def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, most: int, first: int) -> None:
+    """Fill at most `most` rows of z, (count, latent_dim), from `first` on."""
+    rows = z[first : first + most]
     count, latent_dim = rows.shape
     blocks = -(-latent_dim // 8)  # a block is four words, a word two values
     scratch = _scratch(count, blocks, latent_dim)
@@ -171,19 +178,19 @@ def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, first: int) -> No
     np.copyto(indices, words.view("<u2")[:, :latent_dim])
     # No index is out of range: `clip` saves the look at each of them.
     np.take(normal_quantiles(), indices, out=rows, mode="clip")
-    if len(_free) < _MOST_FREE and scratch.size[0] == _CHUNK:
+    if len(_free) < _MOST_FREE and scratch.size[0] == most:
         _free.append(scratch)
 
 
 def _scratch(count: int, blocks: int, columns: int) -> _Scratch:
     """Working arrays for so many images; of a whole chunk if they are many."""
-    if count < _CHUNK // 8:
+    size = _rows(blocks), blocks, columns
+    if count < size[0] // 8:
         return _Scratch(count, blocks, columns)
     try:
         scratch = _free.pop()  # one step, so that threads and signal handlers may come between
     except IndexError:
-        return _Scratch(_CHUNK, blocks, columns)
-    size = _CHUNK, blocks, columns
+        return _Scratch(*size)
     return scratch if scratch.size == size else _Scratch(*size)
 
 
