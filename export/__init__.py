@@ -1,1 +1,1 @@
-"""Turn a checkpoint into files that any program can draw images from: `python -m export.run`."""
+"""Export a generator snapshot into files that any program can run: `python -m export.run`."""

@@ -1,4 +1,4 @@
-"""`export`: an artifact folder, built aside, checked against PyTorch, and swapped in whole."""
+"""`export`: build an artifact folder aside, check it against PyTorch, then move it into place."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class ExportError(GanpackError):
-    """There is nothing to export, or no place for it; the message says what to do."""
+    """There is nothing to export, or no folder for it; the message says what to do."""
 
 
 @known_settings()
@@ -53,17 +53,18 @@ def export(
     dataset: str | None = None,
     data_dir: Path = Path("data"),
 ) -> list[Check]:
-    """Write the artifact of a checkpoint into the folder `output`; the checks that it passed.
+    """Write the artifact of a generator snapshot into `output`; return the checks it passed.
 
-    precision: of the weights in the ONNX files. "fp16" is scored against the images of `dataset`
-    (by default what the generator was trained on), and must do as well there as "fp32".
-    Where anything fails, an artifact that was there before stays as it was.
+    If anything fails, an older artifact in `output` is left unchanged.
+
+    precision: precision of the weights in the ONNX files. "fp16" is scored against the images of
+    `dataset` (by default the generator's data set), and must score as well as "fp32".
 
     Raises:
-        CheckpointError: for a checkpoint that cannot be read.
-        ConfigError: where "fp16" cannot be scored, as nobody knows where the images are.
-        ParityError: where a file does not match PyTorch, or "fp16" is worse than "fp32".
-        ExportError: where `output` holds other files than an artifact's.
+        CheckpointError: if the snapshot cannot be read.
+        ConfigError: if "fp16" cannot be scored, because the path of the images is unknown.
+        ParityError: if a file does not match PyTorch, or "fp16" is worse than "fp32".
+        ExportError: if `output` holds other files than an artifact's.
     """
     content = load(checkpoint)
     generator = load_generator(content)
@@ -77,7 +78,8 @@ def export(
             scores = {**metadata.scores, **half.scores}
             metadata = replace(metadata, precision=precision, scores=scores)
         metadata = replace(metadata, golden=golden_images(model.stored))
-        # Twice: the files carry their own figures, and what is checked is what lies there.
+        # Twice: the files contain the figures of their own check, and the final files are checked
+        # too.
         metadata = replace(metadata, parity=summary(model.write_and_check(folder, metadata)))
         checks = model.write_and_check(folder, metadata)
         write_model_card(folder, metadata)
@@ -87,21 +89,21 @@ def export(
 
 @dataclass(frozen=True)
 class _Model:
-    """What the files of an artifact are made of."""
+    """The generator and the graph that the files of an artifact are made of."""
 
     generator: Generator
     stored: Generator
-    """The generator with the weights that the ONNX files keep: its own, or these in float16."""
+    """The generator with the weights of the ONNX files: its own, or rounded to float16."""
     graph: "onnx.ModelProto"
     """The graph of `stored`."""
 
     @classmethod
     def of(cls, generator: Generator) -> Self:
-        """A model whose files keep the generator's own weights."""
+        """A model whose files hold the generator's own weights."""
         return cls(generator, generator, export_graph(generator))
 
     def write_and_check(self, folder: Path, metadata: Metadata) -> list[Check]:
-        """Write the three files of a model; the checks that they passed, or ParityError."""
+        """Write the three files and check them; raise ParityError if they do not match."""
         sampler = sampler_graph(self.graph, self.generator.latent_dim, len(self.generator.classes))
         as_sampler = replace(metadata, role="sampler")
         as_torchscript = replace(metadata, precision="fp32", golden=golden_images(self.generator))
@@ -114,7 +116,7 @@ class _Model:
 
 
 def _metadata(content: dict[str, Any], generator: Generator) -> Metadata:
-    """What a checkpoint says of its generator, as the contract of an artifact has it."""
+    """The contract of an artifact, from the content of a generator snapshot."""
     return Metadata(
         role="generator",
         image_shape=generator.image_shape,
@@ -131,10 +133,10 @@ def _metadata(content: dict[str, Any], generator: Generator) -> Metadata:
 
 
 def best_checkpoint(run_dir: Path) -> Path:
-    """The checkpoint that best.json names.
+    """The generator snapshot that best.json names.
 
     Raises:
-        ExportError: where the run has none.
+        ExportError: if the run has none.
     """
     path = RunFolder(run_dir).best
     try:
@@ -148,7 +150,7 @@ def best_checkpoint(run_dir: Path) -> Path:
 
 @contextmanager
 def _replaced_whole(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `folder` if all goes well."""
+    """A new folder to fill, which replaces `folder` unless an error is raised."""
     if folder.exists():
         others = sorted({path.name for path in folder.iterdir()} - ARTIFACT_FILES)
         if others:
@@ -164,7 +166,7 @@ def _replaced_whole(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-    except BaseException:  # Ctrl-C too
+    except BaseException:  # KeyboardInterrupt too
         if old.exists() and not folder.exists():
             old.rename(folder)
         raise
@@ -175,7 +177,7 @@ def _replaced_whole(folder: Path) -> Iterator[Path]:
 
 
 def _sync(folder: Path) -> None:
-    """Put a folder's files on the disk before its name is."""
+    """Flush a folder's files to the disk, before the folder is renamed."""
     for path in folder.iterdir():
         with path.open("r+b") as file:
             os.fsync(file.fileno())

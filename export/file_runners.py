@@ -1,4 +1,4 @@
-"""Every exported file as a function of its inputs, on all that this machine has."""
+"""Every exported file as a function of its inputs, on every provider of this machine."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,20 +16,20 @@ from inference.runtime.driver import ProviderError
 from inference.runtime.session import open_session
 
 SEED = LIMIT - 2
-"""Noise that no training, picture or trace has used."""
+"""A seed that no training, picture or trace uses."""
 
 INPUTS = "z", "labels"
-"""Of generators, in their order; the second of conditional ones only."""
+"""The inputs of a generator, in order; only conditional generators have labels."""
 
 Output = dict[str, NDArray[Any]]
-"""`images`, `pixels`, `z` and `labels`, as far as a file gives them."""
+"""Those of `images`, `pixels`, `z` and `labels` that a file gives."""
 Run = Callable[[Output], Output]
-"""What a file gives for z (n, latent_dim) and labels (n,), if it takes them; sampler.onnx draws the
-first n of `SEED` itself."""
+"""Run a file on z (n, latent_dim) and labels (n,), if it takes them; sampler.onnx draws the first n
+images of `SEED` itself."""
 
 
 def runners(folder: Path) -> Iterator[tuple[str, str, Run]]:
-    """Each file on each provider that this machine really has: (file, provider, run)."""
+    """Each file on each provider that works on this machine: (file, provider, run)."""
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         yield TORCHSCRIPT_FILE, f"torch {device}", _torchscript_runner(folder, device)
     model = (folder / GENERATOR_FILE).read_bytes()
@@ -42,7 +42,7 @@ def runners(folder: Path) -> Iterator[tuple[str, str, Run]]:
                 raise
         else:
             yield GENERATOR_FILE, f"onnxruntime {provider}", _generator_runner(session)
-    # The CUDA provider has no kernels for the noise.
+    # The CUDA provider has no kernels for the integers of the noise.
     session, provider = open_session((folder / SAMPLER_FILE).read_bytes(), "cpu")
     yield SAMPLER_FILE, f"onnxruntime {provider}", _sampler_runner(session)
 
@@ -71,7 +71,7 @@ def _sampler_runner(session: Any) -> Run:
     def run(given: Output) -> Output:
         numbers = {"seed": SEED, "start": 0, "count": len(given["z"])}
         if "labels" in given:
-            numbers["label"] = -1  # drawn
+            numbers["label"] = -1  # a random label for each image
         feeds = {name: np.array(number, np.int64) for name, number in numbers.items()}
         outputs = ["pixels", *(name for name in INPUTS if name in given)]
         return dict(zip(outputs, session.run(outputs, feeds), strict=True))

@@ -1,4 +1,4 @@
-"""A generator as `generator.onnx` and `generator.ts`."""
+"""A generator as the files `generator.onnx` and `generator.ts`."""
 
 import io
 import warnings
@@ -62,7 +62,7 @@ def export_graph(generator: Generator) -> "onnx.ModelProto":
 
 
 def onnx_file(graph: "onnx.ModelProto", metadata: Metadata) -> bytes:
-    """The graph as generator.onnx, with its contract and its seal."""
+    """The bytes of generator.onnx: the graph with its contract and its seal."""
     import onnx
 
     model = onnx.ModelProto()
@@ -92,7 +92,7 @@ def write_torchscript(generator: Generator, metadata: Metadata, path: Path) -> N
 
 
 def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
-    """The generator in a generator.ts file."""
+    """Load the generator in a generator.ts file."""
     with warnings.catch_warnings():
         _allow_torchscript()
         module: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)
@@ -100,7 +100,7 @@ def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
 
 
 def _example(generator: Generator) -> tuple[Tensor, ...]:
-    """Inputs to trace on: their values leave no trace."""
+    """Inputs to trace with; their values do not end up in the graph."""
     z = torch.zeros(2, generator.latent_dim)
     return (z, torch.zeros(2, dtype=torch.long)) if generator.classes else (z,)
 
@@ -110,7 +110,7 @@ def _copy(generator: Generator) -> Generator:
 
 
 def _allow_torchscript() -> None:
-    """PyTorch has deprecated TorchScript (from 2.11 on) and still runs it."""
+    """Silence the deprecation of TorchScript (PyTorch 2.11), which still works."""
     warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is (deprecated|not supported)")
 
 

@@ -1,4 +1,4 @@
-"""Weights in float16, for an artifact of half the size whose images are as good."""
+"""Weights in float16: an artifact of half the size, if its images score as well."""
 
 import tempfile
 from copy import deepcopy
@@ -26,13 +26,13 @@ _FCD_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class HalfPrecision:
-    """A generator whose weights are kept in float16."""
+    """A generator whose weights are stored in float16."""
 
     graph: "onnx.ModelProto"
     generator: Generator
-    """The same in PyTorch, its weights rounded: what the files are compared with."""
+    """The PyTorch generator with rounded weights, for the comparison with the files."""
     scores: dict[str, float]
-    """FCD of the file with float32 weights, and of the one with float16."""
+    """FCD of the file with float32 weights, and of the file with float16 weights."""
 
 
 def half_precision(
@@ -42,11 +42,11 @@ def half_precision(
     data: DataConfig,
     data_dir: Path,
 ) -> HalfPrecision:
-    """A graph with float16 weights that draws as well as `graph`, which is the generator's.
+    """Store the weights of the generator's `graph` in float16.
 
     Raises:
-        ParityError: where the FCD of its images is more than 5 % away.
-        DataError: where the data set to score by cannot be had.
+        ParityError: if the FCD of the images changes by more than 5 %.
+        DataError: if the data set for the scores cannot be loaded.
     """
     half = half_weights(graph)
     fcd = [_fcd(onnx_file(model, metadata), data, data_dir) for model in (graph, half)]
@@ -60,7 +60,7 @@ def half_precision(
 
 
 def _with_weights(generator: Generator, graph: "onnx.ModelProto") -> Generator:
-    """A copy of the generator that has the weights of the graph, BatchNorm folded into them."""
+    """A copy of the generator with the weights of the graph, which include BatchNorm."""
     from onnx import numpy_helper
 
     copy = deepcopy(generator).cpu().float().eval()
@@ -87,10 +87,10 @@ def _fcd(file: bytes, data: DataConfig, data_dir: Path) -> float:
 
 
 def half_weights(graph: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The graph with its matrices and biases kept in float16, and cast back before they are used.
+    """The graph with its weights stored in float16 and cast to float32 before use.
 
-    Half the size. Arithmetic, input and output stay float32: no kernel for float16 is needed, and
-    onnxruntime casts once, when it loads the file.
+    The file has half the size. Arithmetic, inputs and outputs stay float32, so no float16 kernels
+    are needed; onnxruntime casts once, when it loads the file.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper

@@ -1,4 +1,4 @@
-"""Every exported file against PyTorch: an export that does not match it fails."""
+"""Compare every exported file with PyTorch; an export that does not match fails."""
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -20,44 +20,47 @@ from training.engine.precision import known_settings
 from training.gan.networks import Generator, to_pixels
 
 BATCHES = (0, 1, 2, 7, 64, 1000)
-"""Each batch holds the first of the same inputs, so that the batches can be compared as well."""
+"""Batch sizes. Each batch holds the first of the same inputs, so batches can be compared too."""
 
-# Between images in [-1, 1]: 1e-5, or where PyTorch's own float32 is itself further from float64
-# (long training makes steep networks), a small multiple of that; twice as much on CUDA.
+# Tolerance for images in [-1, 1]: 1e-5, or four times the error of PyTorch's own float32 against
+# float64, if that is larger (long training makes steep networks). On CUDA, twice that.
 _TOLERANCE = 1e-5
 _TIMES_OWN_ERROR = 4
 _TIMES_ON_CUDA = 2
 
 
 class ParityError(GanpackError):
-    """An exported file does not match PyTorch; the message says which, where and by how much."""
+    """An exported file does not match PyTorch; the message says which file and by how much."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One file, run in one way on one batch. What a file does not give is None."""
+    """The comparison of one file on one provider and one batch.
+
+    Figures of outputs that the file does not have are None.
+    """
 
     file: str
     provider: str
     batch: int
     tolerance: float
-    """Largest difference allowed."""
+    """Largest allowed difference."""
     allowed_pixels: int
-    """How many grey levels may differ at all."""
+    """How many grey levels may differ."""
     batch_independent: bool
-    """Whether the largest batch begins with these results, bit for bit."""
+    """Whether the largest batch starts with the same results, bit for bit."""
     max_difference: float | None = None
     """Largest |file - PyTorch in float64| over all values in [-1, 1]; NaN where either is NaN."""
     max_pixel_difference: int | None = None
     """Largest difference of grey levels."""
     differing_pixels: int | None = None
-    """Grey levels that differ at all."""
+    """How many grey levels differ."""
     noise_exact: bool | None = None
-    """Whether z, and drawn labels, have the bits of the noise stream."""
+    """Whether z and random labels are bit for bit those of the noise stream."""
 
     @property
     def passed(self) -> bool:
-        """Whether the differences are within tolerance; NaN is not."""
+        """Whether all differences are within tolerance. NaN is not."""
         return (
             (self.max_difference is None or self.max_difference <= self.tolerance)
             and (self.max_pixel_difference or 0) <= PIXEL_TOLERANCE
@@ -74,7 +77,7 @@ class Check:
         }
 
     def __str__(self) -> str:
-        """The figures, with what is allowed."""
+        """The figures with their tolerances, for a message."""
         parts = []
         if self.max_difference is not None:
             parts.append(
@@ -92,17 +95,17 @@ class Check:
 
 @known_settings()
 def check_files(generator: Generator, folder: Path, stored: Generator | None = None) -> list[Check]:
-    """The three files, as they lie in `folder`, on all that this machine has.
+    """Compare the three files in `folder` with PyTorch, on every provider of this machine.
 
-    generator: the reference, run as copies in eval mode on the CPU.
-    stored: the reference of the ONNX files, where they keep other weights.
+    generator: the reference; copies of it run in eval mode on the CPU.
+    stored: the reference for the ONNX files, if they hold rounded weights.
     """
     stored = stored or generator
     classes = len(generator.classes)
     given: Output = {"z": parity_inputs(generator.latent_dim)}
     if classes:
         given["labels"] = np.arange(BATCHES[-1]) % classes
-    drawn = _drawn(generator, BATCHES[-1], SEED)  # sampler.onnx draws its own
+    drawn = _drawn(generator, BATCHES[-1], SEED)  # sampler.onnx draws its own noise
     checks = []
     references = {
         TORCHSCRIPT_FILE: _Reference(generator, given),
@@ -124,10 +127,10 @@ def check_files(generator: Generator, folder: Path, stored: Generator | None = N
 
 
 def parity_inputs(latent_dim: int) -> NDArray[np.float32]:
-    """z to compare on, float32 (1000, latent_dim): normal, nothing, tiny, and the extremes."""
+    """z for the comparison, float32 (1000, latent_dim): normal, zero, tiny, and extreme values."""
     z = latents(BATCHES[-1], latent_dim, seed=SEED)
     signs = np.where(z[7:40] > 0, 1, -1)
-    most = normal_quantiles()[-1]  # 4.325: nothing that the noise stream gives is larger
+    most = normal_quantiles()[-1]  # 4.325, the largest value of the noise stream
     z[1] = 0
     z[2] = 1e-30
     z[3], z[4] = most, -most
@@ -138,7 +141,7 @@ def parity_inputs(latent_dim: int) -> NDArray[np.float32]:
 
 
 def golden_images(generator: Generator) -> tuple[dict[str, Any], ...]:
-    """The images that the contract holds, drawn by PyTorch in float64."""
+    """The golden images for the contract, generated by PyTorch in float64."""
     golden = []
     for seed, image in GOLDEN_IMAGES:
         exact = _Reference(generator, _drawn(generator, 1, seed, image)).exact
@@ -148,7 +151,7 @@ def golden_images(generator: Generator) -> tuple[dict[str, Any], ...]:
 
 
 def require_parity(checks: list[Check]) -> None:
-    """Raise ParityError if a check failed, naming the first and the number of all."""
+    """Raise ParityError if a check failed; the message has the first one and their number."""
     failed = [check for check in checks if not check.passed]
     if failed:
         worst = failed[0]
@@ -159,12 +162,12 @@ def require_parity(checks: list[Check]) -> None:
 
 
 def tightest(checks: list[Check]) -> Check:
-    """The check that came nearest to its tolerance."""
+    """The check whose difference is nearest to its tolerance."""
     return max(checks, key=lambda check: (check.max_difference or 0) / check.tolerance)
 
 
 def summary(checks: list[Check]) -> dict[str, Any]:
-    """The figures that the contract of each file holds."""
+    """A summary of the checks, for the contract in each file."""
     worst = tightest(checks)
     return {
         "max_difference": worst.max_difference,
@@ -182,7 +185,7 @@ def summary(checks: list[Check]) -> dict[str, Any]:
 
 
 class _Reference:
-    """PyTorch in float64, and how far from it a file may be."""
+    """The results of PyTorch in float64, and the tolerance for a file."""
 
     def __init__(self, generator: Generator, given: Output) -> None:
         copy = deepcopy(generator).cpu().float().eval()
@@ -198,7 +201,7 @@ class _Reference:
 
 
 def _compare(exact: Output, output: Output) -> dict[str, Any]:
-    """The figures of a `Check`: how far a file is from PyTorch, and from the noise stream."""
+    """The figures of a `Check`: differences from PyTorch and from the noise stream."""
     figures: dict[str, Any] = {}
     drawn = []
     for name, found in output.items():
@@ -218,7 +221,7 @@ def _compare(exact: Output, output: Output) -> dict[str, Any]:
 
 
 def _drawn(generator: Generator, count: int, seed: int, start: int = 0) -> Output:
-    """What the sampler draws."""
+    """The inputs that the sampler draws."""
     tensors = generator.drawn(count, seed=seed, start=start)
     return {name: tensor.cpu().numpy() for name, tensor in zip(INPUTS, tensors, strict=False)}
 

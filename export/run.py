@@ -1,4 +1,4 @@
-"""Turn a run's best checkpoint into an artifact: files that draw images and match PyTorch.
+"""Export the best generator of a run: files that generate images and match PyTorch.
 
 python -m export.run
 
@@ -21,22 +21,23 @@ from training.command_line import by_default, command_line
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What to export, and where to."""
+    """What to export, and where to write it."""
 
     run_dir: Annotated[
         Path | None, tyro.conf.Positional, by_default("the newest under runs/", "RUN_DIR")
     ] = None
     """Folder of a run."""
     checkpoint: Annotated[Path | None, by_default("the best of the run", "FILE.pt")] = None
-    """Which checkpoint to export."""
+    """Generator snapshot to export."""
     output: Annotated[Path | None, by_default("RUN_DIR/artifact", "FOLDER")] = None
     """Folder to write."""
     precision: Literal["fp32", "fp16"] = "fp32"
-    """Of the weights in the ONNX files; fp16 halves them, if its images score as well."""
+    """Precision of the weights in the ONNX files. fp16 halves the files; the export fails if its
+    images score worse."""
     dataset: Annotated[str | None, by_default("what it was trained on", "NAME|FOLDER")] = None
-    """Real images that fp16 is scored by."""
+    """Real images to score fp16 against."""
     data_dir: Path = Path("data")
-    """Where data sets are downloaded to."""
+    """Folder that data sets are downloaded to."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,8 +1,9 @@
-"""`sampler.onnx`: the generator's graph behind its own noise, three integers in and pixels out.
+"""`sampler.onnx`: the noise stream and the generator in one graph; seed, start, count -> pixels.
 
-The noise is the stream of `inference.noise`, written in ONNX on int64 alone, because older
-onnxruntimes have no kernels for unsigned integers: with M a multiplier of Philox and c = M - 2^32,
-p = x c fits into 63 bits, its low half is that of x M, and the high half is (p - low) / 2^32 + x.
+The noise is that of `inference.noise`, written in ONNX with int64 only, because older onnxruntimes
+have no kernels for unsigned integers. Let M be a multiplier of Philox and c = M - 2^32. Then p = x
+c fits into 63 bits, its low 32 bits are those of x M, and the high 32 bits are (p - low) / 2^32 +
+x.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,9 @@ def sampler_graph(
 ) -> "onnx.ModelProto":
     """The graph seed, start, count -> pixels, z; made from the graph z -> images, pixels.
 
-    seed, start, count: int64 scalars, bounded as in `inference.noise.latents`. Of a conditional
-    generator, label as well, int64: the one of all images, or -1 to draw each image's own; then
-    labels, int64 (n), are given too.
+    seed, start, count: int64 scalars with the bounds of `inference.noise.latents`. The graph of a
+    conditional generator also takes label, an int64 scalar: the label of all images, or -1 for a
+    random label for each image; and it also gives labels, int64 (n).
     """
     import onnx
     from onnx import TensorProto, helper
@@ -63,7 +64,7 @@ def sampler_graph(
 
 
 def _described(value: "onnx.ValueInfoProto") -> tuple[str, int, list[str | int]]:
-    """Name, type and shape, to make the value again."""
+    """Name, type and shape of a graph's input or output."""
     tensor = value.type.tensor_type
     return (
         value.name,
@@ -85,8 +86,8 @@ class _NoiseGraph:
         count = self._op("Range", self._constant(0), "count", self._constant(1))
         self._image = self._op("Add", count, "start")  # (n,)
         image = self._op("Unsqueeze", self._image, self._constant([1]))
-        # The counters have as few axes as they need, and broadcast: half of the first two rounds
-        # is done once a block or once an image.
+        # Each counter has only the axes it needs and broadcasts, so that half of the first two
+        # rounds is computed once for each block or each image.
         words = self._philox(
             [
                 self._constant(np.arange(blocks)[None]),  # (1, blocks)
@@ -104,7 +105,7 @@ class _NoiseGraph:
         self._op("Gather", self._constant(normal_quantiles()), flat, output="z", axis=0)
 
     def labels(self, classes: int) -> None:
-        """Nodes for labels, int64 (n,): each as `label` says, or drawn where that is below 0."""
+        """Nodes for labels, int64 (n,): `label` for all images, or random if it is negative."""
         counter = [self._constant(0), self._constant(LABEL_STREAM), *self._halves(self._image, 32)]
         word = self._philox(counter, self._halves("seed", 32))[0]
         scaled = self._op("Mul", word, self._constant(classes))
@@ -129,14 +130,14 @@ class _NoiseGraph:
         return [c0, c1, c2, c3]
 
     def _product(self, x: str, multiplier: int) -> tuple[str, str]:
-        """High and low 32 bits of x times a multiplier, both under 2^32."""
+        """High and low 32 bits of x times a multiplier; both are below 2^32."""
         p = self._op("Mul", x, self._constant(multiplier - 2**32))
         low = self._low(p, 32)
         quotient = self._op("Div", self._op("Sub", p, low), self._constant(2**32))
         return self._op("Add", quotient, x), low
 
     def _halves(self, x: str, bits: int) -> list[str]:
-        """The low `bits` of x, not negative, and the rest."""
+        """The low `bits` bits of x, as a number that is not negative, and the rest."""
         return [self._low(x, bits), self._op("Div", x, self._constant(2**bits))]
 
     def _low(self, x: str, bits: int) -> str:
@@ -150,7 +151,7 @@ class _NoiseGraph:
         return output
 
     def _constant(self, value: object) -> str:
-        """The name of an initializer: int64, or float32 for the table; equal ones are shared."""
+        """The name of an initializer, int64 or float32 (the table); equal ones are shared."""
         from onnx import numpy_helper
 
         array = np.asarray(value)

@@ -1,4 +1,4 @@
-"""Score generators against real images: a run's checkpoints, one checkpoint, or an artifact.
+"""Score generators against real images: all snapshots of a run, one snapshot, or an artifact.
 
 python -m export.score runs/mnist-20261123-154500
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """What to score, and against what."""
+    """What to score, and which real images to compare with."""
 
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|CHECKPOINT|ARTIFACT")]
-    """A run (all its checkpoints), a checkpoint (.pt), or an artifact (through onnxruntime)."""
+    """A run (all its generator snapshots), a snapshot (.pt), or an artifact (with onnxruntime)."""
     dataset: Annotated[str | None, by_default("what it was trained on", "NAME|FOLDER")] = None
     """Real images to compare with."""
     data_dir: Path = Path("data")
-    """Where data sets are downloaded to."""
+    """Folder that data sets are downloaded to."""
     split: Literal["train", "test"] = "train"
-    """Which of them."""
-    seed: Annotated[int | None, by_default("the one checkpoints are chosen on", "INT")] = None
-    """Of the noise, 0 to 2^63 - 1."""
+    """Training or test images."""
+    seed: Annotated[int | None, by_default("the one that snapshots are chosen by", "INT")] = None
+    """Seed of the noise, 0 to 2^63 - 1."""
     json: bool = False
-    """Print JSON, not a table."""
+    """Print JSON instead of a table."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Score a run's checkpoints, one checkpoint, or an artifact against real images."""
+"""Score the snapshots of a run, one snapshot, or an artifact against real images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,11 +25,11 @@ from training.scoring.subject import Subject
 
 @dataclass(frozen=True)
 class RealImages:
-    """What generators are compared with."""
+    """The real images that generators are compared with."""
 
     data: DataConfig | None = None
-    """A data set and how it is read, by default as the generator's was; size and channels are those
-    of the generator."""
+    """A data set and how to read it, by default the generator's training data. Image size and
+    channels are always the generator's."""
     data_dir: Path = Path("data")
     split: Literal["train", "test"] = "train"
 
@@ -38,10 +38,10 @@ class Scored(NamedTuple):
     """A generator's scores."""
 
     name: str
-    """Of its file, and where it ran."""
+    """The name of its file, and where it ran."""
     scores: Scores
     classes: list[ClassScore]
-    """Those of each class, of a conditional generator."""
+    """Scores of each class, for a conditional generator."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -50,7 +50,7 @@ class Scored(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """A generator to score, and what its file says of it."""
+    """A generator to score, and facts from its file."""
 
     name: str
     dataset: str
@@ -61,11 +61,11 @@ class _Candidate(NamedTuple):
 def score(target: Path, real: RealImages, seed: int | None = None) -> Iterator[Scored]:
     """The scores of each generator in `target`: a run, a checkpoint, or an artifact.
 
-    seed: of the noise; by default the one that checkpoints are chosen on.
+    seed: seed of the noise; by default the one that snapshots are chosen by.
 
     Raises:
-        ConfigError: for a data set that nobody knows.
-        ArtifactError, CheckpointError, DataError: for what cannot be read.
+        ConfigError: if the data set is unknown.
+        ArtifactError, CheckpointError, DataError: if something cannot be read.
     """
     seed = SELECTION_SEED if seed is None else seed
     reference = None
@@ -78,10 +78,10 @@ def score(target: Path, real: RealImages, seed: int | None = None) -> Iterator[S
 
 
 def trained_on(target: Path, name: str) -> DataConfig:
-    """The data set of that name. The run that `target` is, or lies in, knows the place of a folder.
+    """The data set of that name; for a folder of images, as the run around `target` read it.
 
     Raises:
-        ConfigError: where no run knows it.
+        ConfigError: if no run around `target` knows the folder.
     """
     if name in DATASETS:
         return DataConfig(name)
@@ -131,10 +131,10 @@ def _from_artifact(path: Path) -> _Candidate:
     sampler = Sampler(path)
     metadata = sampler.metadata
 
-    def draw(*inputs: Tensor) -> Tensor:
+    def generate(*inputs: Tensor) -> Tensor:
         pixels = torch.from_numpy(sampler.decode(*(tensor.numpy() for tensor in inputs)))
         return pixels.view(-1, *pixels.shape[1:3], metadata.image_shape[0]).permute(0, 3, 1, 2)
 
-    subject = Subject(draw, metadata.latent_dim, metadata.classes)
+    subject = Subject(generate, metadata.latent_dim, metadata.classes)
     name = f"{path.name} on {sampler.provider}"
     return _Candidate(name, metadata.dataset, metadata.image_shape, subject)

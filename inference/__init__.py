@@ -1,4 +1,4 @@
-"""Draw images from an exported generator: numpy and onnxruntime, no PyTorch.
+"""Generate images with an exported generator: numpy and onnxruntime, no PyTorch.
 
 >>> from inference import Sampler                    # installed wheel: from ganpack import Sampler
 >>> images = Sampler("artifact").sample(16, seed=0)  # uint8 (16, 28, 28)
@@ -18,7 +18,7 @@ __all__ = ["ArtifactError", "Metadata", "ProviderError", "Sampler", "__version__
 
 
 def __getattr__(name: str) -> Any:
-    # A host that writes no files has its first image sooner.
+    # Imported late, so that a host that writes no files starts faster.
     if name == "save":
         from .writing.outputs import save
 

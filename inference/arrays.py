@@ -1,13 +1,13 @@
-"""The caller's arrays: images to write into, z to read from."""
+"""Check the arrays that a caller passes: images to fill, and z."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-_ROWS = 1024  # looked at in one go: z may be large
+_ROWS = 1024  # rows checked at once, because z may be large
 
 
 def shape_of(count: int, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """Shape of some images as callers see them: (count, H, W), colour (count, H, W, 3)."""
+    """The shape of images for callers: (count, H, W), in colour (count, H, W, 3)."""
     channels, height, width = image_shape
     return (count, height, width) if channels == 1 else (count, height, width, channels)
 
@@ -15,10 +15,10 @@ def shape_of(count: int, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
 def images_and_pixels(
     count: int, image_shape: tuple[int, int, int], out: NDArray[np.uint8] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """An array for images as the caller sees it, new or `out`, and the same as (n, H, W, C).
+    """An array for the caller's images, `out` or a new one, and a view of it as (n, H, W, C).
 
     Raises:
-        ValueError: for an `out` of another shape or type, or one that cannot be written.
+        ValueError: if `out` has another shape or type, or is read-only.
     """
     shape = shape_of(count, image_shape)
     if out is None:

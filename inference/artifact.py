@@ -1,8 +1,9 @@
-"""The contract of an artifact: what its files say about themselves, and how to believe them.
+"""The contract and the seal of an artifact's files.
 
-The contract is JSON under the key `ganpack` in ONNX `metadata_props` and in TorchScript's extra
-files. An ONNX file also carries a seal, the sha256 of the whole file, which tells damage from
-soundness (it is no signature). Standard library only: `export` writes through the same code.
+The contract is JSON that describes the generator. It is stored under the key `ganpack` in ONNX
+`metadata_props` and in TorchScript's extra files. The seal of an ONNX file is the sha256 of the
+whole file. It detects damage, but it is no signature. `export` writes both with the same code, so
+this module needs the standard library only.
 """
 
 import hashlib
@@ -15,35 +16,35 @@ from typing import Any, NoReturn
 from .errors import GanpackError
 
 FORMAT_VERSION = 1
-"""Raised only when an old reader would go wrong; unknown keys are ignored."""
+"""Increased only if an old reader would misread a file; readers ignore unknown keys."""
 
 CONTRACT_KEY = "ganpack"
 SEAL_KEY = "ganpack.sha256"
 UNSEALED = "0" * 64
 
-# The seal's entry as protobuf writes it: field 1 (the key), then field 2 (64 bytes of value).
+# The entry of the seal in protobuf: field 1 (the key), then field 2 (a value of 64 bytes).
 SEAL_MARKER = b"\x0a\x0e" + SEAL_KEY.encode() + b"\x12\x40"
 
 
 PIXEL_TOLERANCE = 1
-"""Grey levels that a pixel may be away from PyTorch's."""
+"""Grey levels that a pixel may differ from PyTorch's."""
 PIXEL_SHARE = 0.001
-"""Share of the pixels that may differ at all."""
+"""Share of the pixels that may differ."""
 
 _PRECISIONS = ("fp32", "fp16")
 
-# Far above any network of this kind, far below what would fill a memory.
+# Far larger than any network of this kind, and far smaller than a computer's memory.
 _MOST_PIXELS = 2**22
 _LONGEST_Z = 2**14
 
 
 class ArtifactError(GanpackError):
-    """A file is not an artifact that this version can use; the message says what is wrong."""
+    """A file is no artifact that this version can use; the message says what is wrong."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an exported generator is, where it comes from, and how well it matches PyTorch."""
+    """The contract: what a generator is, its origin, and how well it matches PyTorch."""
 
     role: str
     """"generator": z in, images out; "sampler": seed, start and count in, pixels and z out."""
@@ -54,30 +55,30 @@ class Metadata:
     noise: str
     """Name of the noise stream, see `inference.noise`."""
     dataset: str
-    """What the generator was trained on."""
+    """Data set that the generator was trained on."""
     recipe: str
-    """How it was trained."""
+    """Training recipe."""
     step: int
-    """Updates of both networks before this generator was kept."""
+    """Number of updates of both networks before this generator was saved."""
     weights_sha256: str
-    """Of the checkpoint's tensors, the same in every file made from it."""
+    """The sha256 of the snapshot's tensors; the same in every file made from it."""
     classes: tuple[str, ...] = ()
-    """Labels that a conditional generator takes; empty for an unconditional one."""
+    """Names of the classes of a conditional generator; empty for an unconditional one."""
     scores: Mapping[str, Any] = field(default_factory=dict)
-    """Scores of the checkpoint, by name, and how they were measured."""
+    """Scores of the generator by name, and how they were measured."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the programs that made the file."""
     parity: Mapping[str, Any] = field(default_factory=dict)
-    """How far the files may be, and are, from PyTorch; see `parity.json`."""
+    """Differences of the files from PyTorch, with their tolerances; see `parity.json`."""
     precision: str = "fp32"
-    """Of the weights as they are stored: "fp32" or "fp16"; what goes in and out is float32."""
+    """Precision of the stored weights, "fp32" or "fp16". Inputs and outputs are float32."""
     golden: tuple[Mapping[str, Any], ...] = ()
-    """Images as PyTorch draws them with these weights, and their seeds; see `golden`."""
+    """Images that PyTorch generated with these weights, and their seeds; see `golden`."""
     format_version: int = FORMAT_VERSION
     """Version of this contract."""
 
     def __post_init__(self) -> None:
-        """Raise ArtifactError if a value cannot be true of any artifact."""
+        """Raise ArtifactError if a value is impossible."""
         if self.format_version != FORMAT_VERSION:
             raise ArtifactError(
                 f"artifact format {self.format_version}, this version reads {FORMAT_VERSION}: "
@@ -108,7 +109,7 @@ class Metadata:
         """Read a contract; unknown keys are ignored.
 
         Raises:
-            ArtifactError: for anything but a contract of this format version.
+            ArtifactError: if it is not a contract of this format version.
         """
         try:
             values = json.loads(text, parse_constant=_refuse_constant)
@@ -116,7 +117,7 @@ class Metadata:
             raise ArtifactError(f"the contract is not strict JSON: {error}") from None
         if not isinstance(values, dict):
             raise ArtifactError("the contract is not a JSON object")
-        # The version first: another one may rename anything else.
+        # Check the version first, because another version may have other keys.
         known = {"format_version": _typed(values, "format_version", int)}
         if known["format_version"] == FORMAT_VERSION:
             for name, kind in _KINDS.items():
@@ -125,7 +126,7 @@ class Metadata:
             known["golden"] = tuple(_all({"golden": [], **known}, "golden", dict))
             known["image_shape"] = tuple(_all(known, "image_shape", int))
             known["classes"] = tuple(_all(known, "classes", str))
-        else:  # __post_init__ refuses it by its number
+        else:  # __post_init__ refuses this version
             known |= {f.name: None for f in fields(cls) if f.name != "format_version"}
         return cls(**known)
 
@@ -146,18 +147,18 @@ _KINDS: dict[str, type] = {
     "precision": str,
     "golden": list,
 }
-_OPTIONAL = {"precision", "golden"}  # the first artifacts of this format had neither
+_OPTIONAL = {"precision", "golden"}  # the first artifacts of this format lack these keys
 
 
 def seal(file: bytes) -> bytes:
-    """The ONNX file with its own sha256 written in place of the zeros it was built with."""
+    """Replace the zeros in the seal of an ONNX file by the sha256 of the file."""
     head, _, tail = _split_at_seal(file)
     digest = hashlib.sha256(file).hexdigest()
     return b"".join([head, digest.encode(), tail])
 
 
 def verify_seal(file: bytes) -> None:
-    """Raise ArtifactError unless the ONNX file is, byte for byte, the one that was sealed."""
+    """Raise ArtifactError unless an ONNX file has not changed since it was sealed."""
     head, digest, tail = _split_at_seal(file)
     actual = hashlib.sha256(head)
     actual.update(UNSEALED.encode())
@@ -170,20 +171,20 @@ def verify_seal(file: bytes) -> None:
 
 
 def _split_at_seal(file: bytes) -> tuple[memoryview, bytes, memoryview]:
-    """What is before the digits of the seal, they, and what is behind them."""
+    """Split a file into the bytes before the digits of the seal, the digits, and the rest."""
     first = file.find(SEAL_MARKER)
     if first < 0:
         raise ArtifactError("not written by ganpack, or cut short: it carries no seal")
     first += len(SEAL_MARKER)
     if file.find(SEAL_MARKER, first) >= 0:
         raise ArtifactError(f"damaged: it carries {file.count(SEAL_MARKER)} seals")
-    view = memoryview(file)  # no copies of megabytes
+    view = memoryview(file)  # slices of a memoryview are no copies
     return view[:first], file[first : first + 64], view[first + 64 :]
 
 
 def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
     value = values.get(name)
-    # bool is an int to Python, never to a contract.
+    # In Python a bool is an int; in a contract it is not.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ArtifactError(f"the contract's {name} must be a JSON {kind.__name__}, got {value!r}")
     return value

@@ -1,4 +1,4 @@
-"""Labels as a caller gives them, and as a generator takes them."""
+"""Convert the labels of a caller to those that a generator takes."""
 
 from collections.abc import Sequence
 from operator import index
@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Label = int | str
-"""A class: its place in the metadata's classes, or its name there."""
+"""A class: its index in the metadata's classes, or its name."""
 
 
 def number_of(label: Label | None, classes: Sequence[str]) -> int | None:
-    """The place of a class in `classes`; None for no label.
+    """The index of a class in `classes`; None for no label.
 
     Raises:
-        ValueError: for a label where there are no classes, or that is none of them.
-        TypeError: for what is neither a whole number nor a name.
+        ValueError: if there are no classes, or the label is none of them.
+        TypeError: if the label is neither a whole number nor a name.
     """
     if label is None:
         return None
@@ -35,20 +35,20 @@ def number_of(label: Label | None, classes: Sequence[str]) -> int | None:
 
 
 def typed(text: str, classes: Sequence[str]) -> Label:
-    """What somebody typed: a name, or else a number."""
+    """A label that was typed: a name, or else a number."""
     return int(text) if text.isdecimal() and text not in classes else text
 
 
 def numbers_of(
     labels: Label | ArrayLike | None, count: int, classes: Sequence[str]
 ) -> NDArray[np.int64] | None:
-    """The labels of `count` images, int64 (count,); None where there are no classes.
+    """The labels of `count` images, int64 (count,); None if there are no classes.
 
-    labels: of each image its place in `classes`, or one class for all.
+    labels: the index of each image's class, or one class for all images.
 
     Raises:
-        ValueError: for labels where there are no classes, for none where there are; for another
-            shape or type; for what is no class.
+        ValueError: if labels are given without classes, or are missing with classes; if they have
+            another shape or type, or are no classes.
     """
     if labels is None:
         if classes:

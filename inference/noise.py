@@ -1,9 +1,9 @@
-"""The noise stream `philox4x32-10/u16-quantile/1`: image i of seed s has one z, everywhere.
+"""The noise stream `philox4x32-10/u16-quantile/1`: image i of seed s has the same z everywhere.
 
-Counter-based, so any image can be drawn alone. Philox4x32-10 (Salmon, Moraes, Dror and Shaw,
-"Parallel random numbers: as easy as 1, 2, 3", SC 2011) gives random words; each half word is
-looked up in a table of normal quantiles. No libm and no rejection, hence the same bits in every
-language and on every machine.
+The stream is counter-based, so any image can be drawn alone. Philox4x32-10 (Salmon, Moraes, Dror
+and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) gives random words, and each half
+of a word selects a value from a table of normal quantiles. There is no math library and no
+rejection, so the bits are the same in every language and on every machine.
 """
 
 import os
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 NOISE = "philox4x32-10/u16-quantile/1"
-"""The name of this definition, as artifacts carry it."""
+"""The name of this definition, which artifacts contain."""
 
 LIMIT = 2**63
 """Seeds and image indices lie in 0 … LIMIT − 1."""
 
 QUANTILES_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8"
-"""Of the table of quantiles as 65,536 little-endian float32."""
+"""The sha256 of the table of quantiles as 65,536 little-endian float32."""
 
-# Of Philox; sampler.onnx is made of them too.
+# The constants of Philox; sampler.onnx uses them too.
 LATENT_STREAM, LABEL_STREAM = 0, 1
 ROUNDS = 10
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -36,19 +36,19 @@ KEY_INCREMENTS = 0x9E3779B9, 0xBB67AE85
 
 
 def _constant(value: int) -> NDArray[np.uint64]:
-    """The low 32 bits of a number, as an array of no axes."""
+    """The low 32 bits of a number, as an array without axes."""
     return np.array(value & 0xFFFFFFFF, np.uint64)
 
 
 def _pair(low: int, high: int) -> NDArray[np.uint64]:
-    """A number for each half of a round, (2, 1, 1)."""
+    """One number for each half of a round, (2, 1, 1)."""
     return np.array([low & 0xFFFFFFFF, high & 0xFFFFFFFF], np.uint64)[:, None, None]
 
 
 _MULTIPLIERS = _pair(*MULTIPLIERS)
 _MASK, _SHIFT = _constant(0xFFFFFFFF), _constant(32)
-_CHUNK = 1024  # images drawn at once: the working arrays stay in the processor's cache
-_CHUNK_BLOCKS = 2**14  # of Philox; fewer images of long z
+_CHUNK = 1024  # images drawn at once: the working arrays fit into the processor's cache
+_CHUNK_BLOCKS = 2**14  # most blocks of Philox at once: long z come in fewer images
 
 
 def latents(
@@ -64,7 +64,7 @@ def latents(
 
     Values come from 65,536 quantiles: at most 4.325 from zero, variance 0.99998.
     out: an array of that shape and type to write into and return.
-    threads: those that draw a share of the images each, if there are many.
+    threads: number of threads that share the work, if there are many images.
 
     Raises:
         ValueError: unless 0 <= seed < 2^63, 0 <= start, 0 <= count, start + count <= 2^63.
@@ -83,13 +83,13 @@ def latents(
 
 
 def labels(count: int, classes: int, *, seed: int = 0, start: int = 0) -> NDArray[np.int64]:
-    """The drawn labels of images `start` to `start + count` of `seed`: int64 (count,).
+    """The random labels of images `start` to `start + count` of `seed`: int64 (count,).
 
-    Each of 0 to `classes` - 1 is as likely. They have a stream of their own: z are the same with
-    labels and without.
+    All labels from 0 to `classes` - 1 are equally likely. Labels have a stream of their own, so z
+    is the same with labels and without.
 
     Raises:
-        ValueError: as `latents`, and unless 0 < classes < 2^31.
+        ValueError: see `latents`; and unless 0 < classes < 2^31.
     """
     count, seed, start = check_range(count, seed=seed, start=start)
     if not 0 < classes < 2**31:
@@ -104,11 +104,11 @@ def labels(count: int, classes: int, *, seed: int = 0, start: int = 0) -> NDArra
 
 
 def check_range(count: int, *, seed: int, start: int) -> tuple[int, int, int]:
-    """Count, seed and start as Python's numbers, whatever other whole numbers they are.
+    """Convert count, seed and start to Python's int, from any type of whole number.
 
     Raises:
-        TypeError: for what is no whole number.
-        ValueError: unless `count` images of `seed` from `start` on lie in the stream.
+        TypeError: if one of them is no whole number.
+        ValueError: unless images `start` to `start + count` of `seed` are in the stream.
     """
     try:
         count, seed, start = index(count), index(seed), index(start)
@@ -163,7 +163,7 @@ _MOST_FREE = 16
 
 
 def _rows(blocks: int) -> int:
-    """Images of a chunk, of so many blocks each."""
+    """Number of images in a chunk, for a number of blocks per image."""
     return max(1, min(_CHUNK, _CHUNK_BLOCKS // blocks))
 
 
@@ -171,12 +171,12 @@ def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, most: int, first:
     """Fill at most `most` rows of z, (count, latent_dim), from `first` on."""
     rows = z[first : first + most]
     count, latent_dim = rows.shape
-    blocks = -(-latent_dim // 8)  # a block is four words, a word two values
+    blocks = -(-latent_dim // 8)  # a block has four words, a word has two values
     scratch = _scratch(count, blocks, latent_dim)
     words = _stream_words(scratch, count, seed, start + first, LATENT_STREAM)
     indices = scratch.indices[:count]
     np.copyto(indices, words.view("<u2")[:, :latent_dim])
-    # No index is out of range: `clip` saves the look at each of them.
+    # No index is out of range, so `clip` changes nothing; it is faster than checking.
     np.take(normal_quantiles(), indices, out=rows, mode="clip")
     if len(_free) < _MOST_FREE and scratch.size[0] == most:
         _free.append(scratch)
@@ -215,7 +215,7 @@ def _stream_words(
 def philox4x32(counter: NDArray[np.uint64], key_low: int, key_high: int) -> NDArray[np.uint64]:
     """Philox4x32-10 of many counters under one key.
 
-    counter: uint64 (4, ...), each value under 2^32, unchanged.  Returns the words likewise.
+    counter: uint64 (4, ...), values below 2^32; not changed.  Returns words in the same form.
     """
     words = counter.copy()
     shape = 2, -1, 1
@@ -236,10 +236,10 @@ def _philox_in_place(
 
     products: memory of the same shape.
 
-    Both halves of a round are one operation of numpy: for one image its cost is that of the calls,
-    and many threads wait for the interpreter between them.
+    One numpy operation computes both halves of a round: for one image the call overhead dominates,
+    and with many threads the interpreter lock between calls.
     """
-    crossed = products[::-1]  # each half of a round goes to the other
+    crossed = products[::-1]  # the halves swap in each round
     for keys in _round_keys(key_low, key_high):
         np.multiply(even, _MULTIPLIERS, out=products)
         np.right_shift(crossed, _SHIFT, out=even)
@@ -250,6 +250,6 @@ def _philox_in_place(
 
 @lru_cache(maxsize=64)
 def _round_keys(key_low: int, key_high: int) -> tuple[NDArray[np.uint64], ...]:
-    """Both keys of each round, (2, 1, 1)."""
+    """The two keys of each round, (2, 1, 1)."""
     low, high = KEY_INCREMENTS
     return tuple(_pair(key_low + i * low, key_high + i * high) for i in range(ROUNDS))

@@ -21,7 +21,7 @@ from .runtime import telemetry
 from .sampler import Sampler
 from .walks import closed_walk
 from .writing.outputs import PIPE, Job, require_free, writer_for
-from .writing.pictures import enlarge, grid, save_animation, save_png
+from .writing.pictures import enlarge, grid, require_size, save_animation, save_png
 
 _BATCH = 1024
 
@@ -53,19 +53,18 @@ def _run(command: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     except ValueError as error:
         command.error(str(error))
     except BrokenPipeError:
-        # Nobody reads any more. Python would find that out again at its end.
+        # The reader of the pipe has gone. Without this, Python would fail again when it flushes
+        # stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def _draw(sampler: Sampler, options: argparse.Namespace) -> int:
     count, seed, start, output = options.count, options.seed, options.start, options.output
-    channels, height, width = sampler.metadata.image_shape
-    shape = (height, width) if channels == 1 else (height, width, channels)
     label = _label(sampler, options)
     batches = sampler.stream(count, seed=seed, start=start, batch_size=_BATCH, label=label)
     names = _names(sampler, label, options) if options.captions else ()
-    job = Job(count, shape, seed, start, options.captions, options.scale, names)
+    job = Job(count, _shape(sampler), seed, start, options.captions, options.scale, names)
     writer = writer_for(output, job, force=options.force)
     progress = Progress(count)
     try:
@@ -92,6 +91,7 @@ def _draw(sampler: Sampler, options: argparse.Namespace) -> int:
 
 def _walk(sampler: Sampler, options: argparse.Namespace) -> int:
     require_free(options.output, force=options.force)
+    require_size("animation", options.walk * options.steps, _shape(sampler), options.scale)
     z = sampler.latents(options.walk, seed=options.seed, start=options.start)
     label = _label(sampler, options)
     if label is None and sampler.metadata.classes:
@@ -107,11 +107,12 @@ def _walk(sampler: Sampler, options: argparse.Namespace) -> int:
 
 
 def _draw_classes(sampler: Sampler, options: argparse.Namespace) -> int:
-    """A row of the same noise for each class."""
+    """Draw a grid with a row for each class, all rows of the same noise."""
     classes, count = sampler.metadata.classes, options.count
     if not classes:
         raise ValueError("--per-class: this artifact has no classes")
     require_free(options.output, force=options.force)
+    require_size("picture", count * len(classes), _shape(sampler), options.scale)
     place = {"seed": options.seed, "start": options.start}
     rows = [sampler.sample(count, **place, label=label) for label in range(len(classes))]
     indices = range(options.start, options.start + count)
@@ -127,6 +128,12 @@ def _draw_classes(sampler: Sampler, options: argparse.Namespace) -> int:
     return 0
 
 
+def _shape(sampler: Sampler) -> tuple[int, ...]:
+    """(H, W) or (H, W, 3)."""
+    channels, height, width = sampler.metadata.image_shape
+    return (height, width) if channels == 1 else (height, width, channels)
+
+
 def _label(sampler: Sampler, options: argparse.Namespace) -> Label | None:
     if options.label is None:
         return None
@@ -134,7 +141,7 @@ def _label(sampler: Sampler, options: argparse.Namespace) -> Label | None:
 
 
 def _names(sampler: Sampler, label: Label | None, options: argparse.Namespace) -> Sequence[str]:
-    """Of the class of each image."""
+    """The name of the class of each image."""
     classes = sampler.metadata.classes
     if not classes:
         return ()

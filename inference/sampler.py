@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """Draws images from one exported generator.
+    """Generates images with one exported generator.
 
     >>> Sampler("artifact").sample(16, seed=0).shape
     (16, 28, 28)
 
-    Image i of a seed depends on the seed and on i alone: not on the count, the batch, the order of
-    the calls or the thread. On one processor and onnxruntime it is the same bit for bit; on
-    another, or on CUDA, within one grey level.
+    Image i of a seed depends on the seed and on i alone, not on the count, the batch, the order of
+    calls or the thread. On the same processor and onnxruntime it is the same bit for bit. On
+    another processor, or on CUDA, pixels differ by at most one grey level.
 
-    Many threads may draw from one sampler. A forked process may go on with it, on the CPU, and
-    pickle may send it to another process: it opens the generator again there.
+    A sampler is thread-safe. A forked process can use it too, on the CPU, and it can be pickled:
+    the other process opens the generator again.
     """
 
     provider: str
-    """Where it really runs: "cpu" or "cuda:N"."""
+    """Where the generator runs: "cpu" or "cuda:N"."""
     metadata: Metadata
     """What the artifact says about itself."""
 
@@ -61,21 +61,21 @@ class Sampler:
     ) -> None:
         """Load an artifact.
 
-        artifact: its folder, its generator.onnx, or that file's bytes.
+        artifact: an artifact folder, its generator.onnx, or the bytes of that file.
         provider: "auto" (CUDA if it works, else the CPU; the log says which and why), "cpu",
             "cuda" or "cuda:N".
-        threads: processor threads of one run; 0 means all cores. CUDA wants none, unless the device
-            does not take our kernel for the noise.
-        spinning: let idle threads spin: quicker, and as busy as at work.
-        tf32: let CUDA round the factors of products to 10 bits: faster, and up to a level apart.
-        allow_foreign: take another program's ONNX generator as well, z in and one image tensor
-            out. Trust it first: nothing about it can be verified.
-        latent_dim, image_shape (C, H, W), value_range (black, white): of a foreign generator,
-            where its graph does not say.
+        threads: processor threads of one run; 0 means all cores. CUDA needs none, unless the device
+            cannot run our kernel for the noise.
+        spinning: let idle threads spin: faster, but they use the processor all the time.
+        tf32: let CUDA round factors to 10 bits: faster; images may differ by one grey level.
+        allow_foreign: accept another program's ONNX generator too, with z as input and one image
+            tensor as output. Use it only for files that you trust: they cannot be verified.
+        latent_dim, image_shape (C, H, W), value_range (black, white): facts about a foreign
+            generator that its graph does not contain.
 
         Raises:
-            ArtifactError: for a file that is missing, damaged, or no artifact of this format.
-            ProviderError: where CUDA was asked for and cannot be had.
+            ArtifactError: if the file is missing, damaged, or no artifact of this format.
+            ProviderError: if CUDA was asked for and cannot be used.
             ValueError: for a provider or a number of threads that does not exist.
         """
         settings = SessionSettings(provider, threads, spinning, tf32)
@@ -95,7 +95,7 @@ class Sampler:
         except ArtifactError as error:
             raise ArtifactError(f"{path or 'artifact'}: {error}") from None
         self.provider, self.metadata = generator.session.provider, generator.metadata
-        # What makes the same sampler again: from bytes, unless weights lie beside the file.
+        # The arguments for pickle: the bytes of the file, unless weights lie beside it.
         self._arguments: dict[str, Any] = {
             "artifact": model if isinstance(generator, OwnGenerator) else path or model,
             "provider": provider, "threads": threads, "spinning": spinning, "tf32": tf32,
@@ -142,15 +142,17 @@ class Sampler:
     ) -> "NDArray[np.uint8] | DeviceImages":
         """Images `start` to `start + count` of `seed`: uint8 (count, H, W), colour (…, H, W, 3).
 
-        label: the class of all of them, its number or name; None draws one for each, see `labels`.
-        out: an array of that shape and type to write into and return.
-        device: leave them on the GPU, as an object that PyTorch, CuPy and JAX take without a copy.
+        label: the class of all images, as number or name; None: a random class for each image, see
+            `labels`.
+        out: an array of this shape and type, which is filled and returned.
+        device: leave the images on the GPU, in an object that PyTorch, CuPy and JAX accept without
+            a copy.
 
         Raises:
             ValueError: unless 0 <= seed < 2^63, 0 <= start, 0 <= count, start + count <= 2^63; for
                 a label that is no class of the artifact; for an `out` of another shape or type;
                 for `device` on the CPU; for a closed sampler.
-            MemoryError: where the GPU has no memory for them.
+            MemoryError: if the GPU has not enough memory for the images.
         """
         count, seed, start = check_range(count, seed=seed, start=start)
         number = number_of(label, self.metadata.classes)
@@ -173,10 +175,12 @@ class Sampler:
         batch_size: int = 1024,
         label: Label | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
-        """The images of `sample`, `batch_size` at a time and the rest last, in constant memory.
+        """The images of `sample` in batches of `batch_size`, in constant memory.
+
+        The last batch may be smaller.
 
         Raises:
-            ValueError: at the call, as `sample`, or for a batch_size under 1.
+            ValueError: at the call: see `sample`, and for a batch_size below 1.
         """
         count, seed, start = check_range(count, seed=seed, start=start)
         number = number_of(label, self.metadata.classes)
@@ -199,10 +203,10 @@ class Sampler:
         return latents(count, self.metadata.latent_dim, seed=seed, start=start)
 
     def labels(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.int64]:
-        """The labels that `sample` draws, int64 (count,): places in the classes of the metadata.
+        """The random labels that `sample` uses, int64 (count,): indices of the metadata's classes.
 
         Raises:
-            ValueError: as `sample`, and for an artifact without classes.
+            ValueError: see `sample`; and for an artifact without classes.
         """
         if not self.metadata.classes:
             raise ValueError("this artifact has no classes, so its images have no labels")
@@ -217,13 +221,13 @@ class Sampler:
     ) -> NDArray[np.uint8]:
         """The images of z, float (n, latent_dim): uint8 (n, H, W), colour (n, H, W, 3).
 
-        labels: of an artifact with classes: whole numbers (n,), or one class, its number or name.
-        out: an array of that shape and type to write into and return.
+        labels: for an artifact with classes: whole numbers (n,), or one class as number or name.
+        out: an array of this shape and type, which is filled and returned.
 
         Raises:
             ValueError: for another shape or type, NaN or infinity; for labels that are missing or
-                that the artifact does not have; for a closed sampler.
-            ArtifactError: for a file that turns out not to run.
+                unknown; for a closed sampler.
+            ArtifactError: if onnxruntime cannot run the generator.
         """
         generator = self._open()
         z = np.asarray(z)
@@ -241,10 +245,10 @@ class Sampler:
         return images
 
     def interpolate(self, z_a: ArrayLike, z_b: ArrayLike, steps: int) -> NDArray[np.float32]:
-        """`steps` z from z_a to z_b on an arc, for `decode`: see `walks.interpolate`.
+        """`steps` points z on an arc from z_a to z_b, for `decode`; see `walks.interpolate`.
 
         Raises:
-            ValueError: unless both are finite (latent_dim,), and steps at least 2.
+            ValueError: unless both are finite and of shape (latent_dim,), and steps >= 2.
         """
         wanted = (self.metadata.latent_dim,)
         if np.shape(z_a) != wanted or np.shape(z_b) != wanted:
@@ -254,31 +258,31 @@ class Sampler:
         return interpolate(z_a, z_b, steps)
 
     def check(self) -> "CheckResult":
-        """Draw the golden images that the artifact carries again, and compare; see `golden`.
+        """Generate the artifact's golden images again, and compare; see `golden`.
 
         Raises:
-            ArtifactError: for an artifact without golden images.
+            ArtifactError: if the artifact has no golden images.
         """
-        from .golden import check  # most hosts never ask
+        from .golden import check  # most hosts never need it
 
         self._open()
         return check(self)
 
     def close(self) -> None:
-        """Let go of the generator; to draw from it later, in another thread too, is an error."""
+        """Release the generator. Any later use, in another thread too, is an error."""
         self._generator = None
         self._arguments = {}
 
     def __enter__(self) -> Self:
-        """For `with`: closed at its end."""
+        """Close the sampler at the end of a `with` block."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close."""
+        """Close the sampler."""
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., "Sampler"], tuple[dict[str, Any]]]:
-        """For pickle: what it was made of."""
+        """For pickle: the arguments of the constructor."""
         self._open()
         return _make, (self._arguments,)
 
@@ -307,7 +311,7 @@ class Sampler:
     def _paint(
         self, seed: int, start: int, label: int | None, first: int, places: "Sequence[Any]"
     ) -> None:
-        """Draw some images of a stream on the GPU."""
+        """Generate some images of a stream on the GPU."""
         painter = self._open().painter
         assert painter is not None
         painter.draw(places, painter.drawn(seed, start + first, label))

@@ -9,29 +9,29 @@ from numpy.typing import NDArray
 
 from .noise import LIMIT, labels, latents
 
-# z that are drawn at once for a host that asks for images in small portions, one after the other:
-# for few, numpy's cost is that of its calls.
+# z that are drawn ahead for a host that asks for few images at a time: for small batches numpy's
+# call overhead dominates.
 _AHEAD = 512
-_SHARE = 1024  # z that a thread draws at once, where there are several
+_SHARE = 1024  # z that each of several threads draws at once
 
 
 class TileNoise:
-    """Buffers of one thread. What a method returns is valid until the next call."""
+    """The buffers of one thread. A returned view is valid until the next call."""
 
     def __init__(self, tile: int, latent_dim: int, classes: int = 0, threads: int = 1) -> None:
         rows = max(tile, threads * _SHARE) if threads > 1 else tile
-        self._z = np.empty((rows, latent_dim), np.float32)  # pages that nobody writes take no room
+        self._z = np.empty((rows, latent_dim), np.float32)  # untouched pages use no memory
         self._labels = np.empty(rows, np.int64) if classes else None
         self._classes, self._threads = classes, threads
-        self._seed, self._first, self._end = -1, 0, 0  # which images of what seed it holds
+        self._seed, self._first, self._end = -1, 0, 0  # seed and range of the images in the buffer
 
     def draw(
         self, count: int, seed: int, start: int, coming: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         """z of some images, float32 (count, latent_dim), count at most the tile.
 
-        And with classes their drawn labels, int64 (count,).
-        coming: the images that will be asked for, these among them.
+        With classes also the random labels, int64 (count,).
+        coming: number of images that will be asked for, including these.
         """
         end = start + count
         if seed != self._seed or start < self._first or end > self._end:
@@ -39,7 +39,7 @@ class TileNoise:
             if seed == self._seed and start == self._end:
                 rows = max(rows, _AHEAD)
             rows = min(rows, len(self._z), LIMIT - start)
-            self._seed = -1  # until all of it is there
+            self._seed = -1  # the buffer is invalid until it is full
             z = self._z[:rows]
             latents(rows, z.shape[1], seed=seed, start=start, out=z, threads=self._threads)
             if self._labels is not None:
@@ -49,7 +49,7 @@ class TileNoise:
         return self._z[held], None if self._labels is None else self._labels[held]
 
     def copy(self, z: NDArray[np.floating]) -> NDArray[np.float32]:
-        """z of the caller's, float (n, latent_dim), n at most the tile, as onnxruntime wants it."""
+        """The caller's z, float (n, latent_dim), as contiguous float32; n is at most the tile."""
         self._seed = -1
         copied = self._z[: len(z)]
         copied[...] = z
@@ -57,10 +57,10 @@ class TileNoise:
 
 
 class PerThread(threading.local):
-    """Each thread's own buffers.
+    """Buffers for each thread.
 
-    A signal handler that draws while its thread draws finds them taken, and gets others. These use
-    no more threads: the thread may be in the middle of asking for some, with a lock in its hands.
+    A signal handler may draw while its thread is drawing. It gets other buffers then, which draw
+    without further threads: the interrupted code may hold the lock that starting threads needs.
     """
 
     def __init__(self, make: Callable[[int], TileNoise], threads: int) -> None:
@@ -71,7 +71,7 @@ class PerThread(threading.local):
 
     @contextmanager
     def taken(self) -> Iterator[TileNoise]:
-        """This thread's buffers, to be used by nobody else meanwhile."""
+        """Lend this thread's buffers for the duration of a `with` block."""
         self._calls += 1
         try:
             if self._calls > 1:

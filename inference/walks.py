@@ -1,20 +1,21 @@
-"""Ways through latent space."""
+"""Paths through latent space."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_NEARLY_PARALLEL = 1e-6  # radians: there, the chord is the arc
+_NEARLY_PARALLEL = 1e-6  # radians; at smaller angles chord and arc are equal
 
 
 def interpolate(z_a: ArrayLike, z_b: ArrayLike, steps: int) -> NDArray[np.float32]:
     """`steps` points from z_a to z_b along an arc, both ends included: float32 (steps, latent_dim).
 
-    Spherical (Shoemake, SIGGRAPH 1985; for latents: White, arXiv 1609.04468): points between two z
-    are as long as z are, where those of a straight line would be too short. Between opposite z,
-    which no arc joins more than another, and from zero, the line is straight.
+    Spherical interpolation (Shoemake, SIGGRAPH 1985; for latents White, arXiv 1609.04468): the
+    points have the length of a typical z, while those on a straight line would be too short.
+    Between opposite points, where the arc is not unique, and from zero, the path is a straight
+    line.
 
     Raises:
-        ValueError: unless z_a and z_b are finite (latent_dim,) of one length, and steps at least 2.
+        ValueError: unless z_a and z_b are finite and have one shape (latent_dim,), and steps >= 2.
     """
     a, b = (np.asarray(z, np.float64) for z in (z_a, z_b))
     if a.ndim != 1 or a.shape != b.shape:
@@ -30,14 +31,14 @@ def interpolate(z_a: ArrayLike, z_b: ArrayLike, steps: int) -> NDArray[np.float3
         points = (1 - t) * a + t * b
     else:
         points = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-    points[0], points[-1] = a, b  # to the last bit
+    points[0], points[-1] = a, b  # both ends exactly
     return points.astype(np.float32)
 
 
 def closed_walk(z: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
-    """From each z to the next and from the last to the first: float32 (n * steps, latent_dim).
+    """A loop from each z to the next, and from the last to the first: (n * steps, latent_dim).
 
-    `steps` points from one z up to the next, which is then the first of its own.
+    There are `steps` points from one z to the next, without the next.
     """
     legs = zip(z, np.roll(z, -1, axis=0), strict=True)
     return np.concatenate([interpolate(a, b, steps + 1)[:-1] for a, b in legs])

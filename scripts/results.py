@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from inference.writing.files import atomic_write
 from training.pages.charts import binned
-from training.pages.run_view import LOSSES, RunView, read_run
+from training.pages.run_view import COLUMNS, RunView, read_run
 from training.run_folder.config_file import to_dict
 
 STEPS = (1_000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000, 187_000)  # the exercise's
@@ -47,7 +47,7 @@ def draw_curves(run: RunView, path: Path) -> None:
         2, 1, figsize=(7.2, 5.6), layout="constrained", sharex=True
     )
     for column, label in (("loss_g", "generator"), ("loss_d", "discriminator")):
-        x, low, median, high = binned(run.steps, run.losses[:, LOSSES.index(column)])
+        x, low, median, high = binned(run.steps, run.losses[:, COLUMNS.index(column)])
         (line,) = losses.plot(x, median, label=label)
         losses.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
     recipe, network = run.config.recipe.recipe, run.config.network.network

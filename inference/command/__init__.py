@@ -1,1 +1,1 @@
-"""What `python -m inference.run` needs besides the sampler: its options, reports and signals."""
+"""Parts of `python -m inference.run`: options, report and signals. Hosts need none of them."""

@@ -1,4 +1,4 @@
-"""What this machine draws on, and why: `python -m inference.run --doctor`."""
+"""The report on provider, libraries and devices: `python -m inference.run --doctor`."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from ..runtime.session import runtime
 
 
 def examine() -> dict[str, Any]:
-    """Versions, libraries and devices, as JSON values; the home folder is called ~ in them."""
+    """Versions, libraries and devices, as JSON values. The home folder is written as ~."""
     from .. import __version__
 
     report: dict[str, Any] = {
@@ -43,7 +43,7 @@ def examine() -> dict[str, Any]:
 
 
 def examine_sampler(sampler: Any) -> tuple[dict[str, Any], bool]:
-    """Where a `Sampler` runs and what it draws, as JSON values; and whether its check failed."""
+    """Where a `Sampler` runs and its golden images, as JSON values; and whether they failed."""
     metadata = sampler.metadata
     found: dict[str, Any] = {
         "provider": sampler.provider,
@@ -63,7 +63,7 @@ def examine_sampler(sampler: Any) -> tuple[dict[str, Any], bool]:
 
 
 def describe(report: Mapping[str, Any], indent: str = "") -> str:
-    """The report for a person, a line for each value."""
+    """The report as text, a line for each value."""
     lines = []
     for name, value in report.items():
         label = f"{indent}{name.replace('_', ' ')}:"
@@ -79,15 +79,17 @@ def describe(report: Mapping[str, Any], indent: str = "") -> str:
 
 
 def _cuda(module: Any) -> dict[str, Any]:
-    """Everything that CUDA needs, whether or not another part is missing."""
+    """Everything that CUDA needs, even if one part is missing."""
     found: dict[str, Any] = {"problem": None, "driver_runs_cuda": None}
     try:
         cuda.require_cuda(module, 0)
     except ProviderError as error:
         found["problem"] = str(error)
     found["libraries"] = {
-        library.name: _without_home(cuda.find(library) or "missing")
-        for library in cuda.libraries(module, convolutions=True)  # cuDNN for these alone
+        library.name: _without_home(cuda.load(library) or "missing")
+        for library in cuda.libraries(
+            module, convolutions=True
+        )  # with cuDNN, which only convolutions need
     }
     found["devices"] = []
     try:

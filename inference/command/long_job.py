@@ -1,4 +1,4 @@
-"""Long jobs of a command: how far they are, and how they are stopped."""
+"""Progress and signals of long jobs."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
-_QUIET = 2.0  # seconds that no job is called long in
+_QUIET = 2.0  # jobs shorter than this many seconds show no progress
 
 
 class Stopped(KeyboardInterrupt):
@@ -18,30 +18,30 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.exit_code = 128 + number
-        """What a shell expects of a process that ended so."""
+        """The exit code of a process that was stopped by this signal."""
 
 
 class Stop:
-    """Whether a signal has asked the job to stop, which it does where nothing is half done."""
+    """Notes a signal, so that the job can stop at a moment when nothing is half written."""
 
     def __init__(self) -> None:
         self._number = 0
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal; the second one stops the job wherever it is."""
+        """Handle a signal; the second one stops the job at once."""
         if self._number:
             raise Stopped(number)
         self._number = number
 
     def check(self) -> None:
-        """Raise Stopped if the job was asked to."""
+        """Raise Stopped if a signal has arrived."""
         if self._number:
             raise Stopped(self._number)
 
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Takes SIGINT and SIGTERM for the time being, in the main thread."""
+    """Handle SIGINT and SIGTERM inside this context, in the main thread."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -55,7 +55,7 @@ def stoppable() -> Iterator[Stop]:
 
 
 class Progress:
-    """Says on stderr how many images are done: one line that changes, or a line now and then."""
+    """Shows on stderr how many images are done: one changing line, or a line every 30 seconds."""
 
     def __init__(self, count: int, stream: TextIO | None = None) -> None:
         self._count, self._stream = count, stream or sys.stderr
@@ -66,7 +66,7 @@ class Progress:
         self._shown = False
 
     def show(self, done: int) -> None:
-        """Say it, if it is time to."""
+        """Show the progress, if it is time to."""
         now = time.monotonic()
         if now < self._next or done == 0:
             return
@@ -81,6 +81,6 @@ class Progress:
         self._shown = True
 
     def end(self) -> None:
-        """Leave the line that changes."""
+        """End the changing line."""
         if self._shown and self._terminal:
             print(file=self._stream)

@@ -16,7 +16,7 @@ _DEFAULT_ROW = 10
 
 
 def parser() -> argparse.ArgumentParser:
-    """What reads the command line; `check` the result."""
+    """The parser of the command line. Pass its result to `check`."""
     command = f"python -m {_PACKAGE}.run"
     made = argparse.ArgumentParser(
         prog=command,
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(command: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End with a usage error where options do not go together; complete them where they do."""
+    """Exit with a usage error if options contradict one another; fill in their defaults."""
     suffix = Path(options.output).suffix.lower()
     if options.walk is None and suffix in ANIMATIONS.keys() - {".png"}:
         options.walk = _DEFAULT_WALK
@@ -102,7 +102,7 @@ def check(command: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Names the defaults that say something, once."""
+    """Adds the default to an option's help, unless it is None or False."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False:

@@ -1,1 +1,4 @@
-"""Files of generators, none of which is trusted: how they are read, checked and loaded."""
+"""Generator files, which are not trusted: how they are read, checked and loaded.
+
+What runs a checked file lives in `runtime`.
+"""

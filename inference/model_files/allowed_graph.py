@@ -16,7 +16,7 @@ _ITEM_SIZES = {_FLOAT: 4, _INT64: 8, _HALF: 2}  # of onnx.TensorProto.DataType
 _DOMAINS = {"", "ai.onnx"}
 _INPUTS = "z", "labels"
 
-# Slice gives fewer values than it takes, the others as many as they take.
+# Slice gives fewer values than it takes; the others keep their number.
 _KEEP_SIZE = {"LeakyRelu", "Tanh", "Reshape", "Add", "Mul", "Round", "Clip", "Cast", "Transpose"}
 _KEEP_SIZE |= {"DepthToSpace", "Slice"}
 # The attributes of a convolution that keeps height and width.
@@ -77,7 +77,7 @@ def _require_one_plain_graph(model: ModelFile) -> None:
 def _require_whole_constants(model: ModelFile) -> None:
     for tensor in model.initializers.values():
         size = _ITEM_SIZES.get(tensor.data_type, 0)
-        # With a dimension of 0, any other dimension would fit.
+        # A zero-sized tensor would let the next shape claim any size.
         if 0 in tensor.dims or prod(tensor.dims) * size != tensor.raw_size:
             raise ArtifactError(
                 f"absurd shape: {tensor.name!r} is said to be {tensor.dims} and has "

@@ -3,17 +3,17 @@
 from pathlib import Path
 
 GENERATOR_FILE = "generator.onnx"
-"""Noise in, images out: what `Sampler` draws from."""
+"""The generator: noise in, images out. `Sampler` uses this file."""
 SAMPLER_FILE = "sampler.onnx"
-"""Seed, start and count in, images out."""
+"""Noise stream and generator: seed, start and count in, images out."""
 TORCHSCRIPT_FILE = "generator.ts"
-"""The generator for PyTorch."""
+"""The generator in TorchScript, for PyTorch."""
 PARITY_FILE = "parity.json"
-"""How far each file is from PyTorch."""
+"""The comparison of each file with PyTorch."""
 CARD_FILE = "README.md"
 """The model card."""
 PICTURE_FILE = "samples.png"
-"""The picture in it."""
+"""The picture in the model card."""
 
 ARTIFACT_FILES = frozenset(
     {GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE, PARITY_FILE, CARD_FILE, PICTURE_FILE}
@@ -21,5 +21,5 @@ ARTIFACT_FILES = frozenset(
 
 
 def generator_file(path: Path) -> Path:
-    """The file to draw from: the one in an artifact folder, or the file itself."""
+    """The generator file in an artifact folder; any other path is returned unchanged."""
     return path / GENERATOR_FILE if path.is_dir() else path

@@ -1,6 +1,6 @@
-"""Plain ONNX generators of other programs: one input z, one image tensor out, no contract.
+"""ONNX generators of other programs: one input z, one image tensor out, no contract.
 
-Nothing vouches for such a file: onnxruntime runs the graph that is in it, whatever it costs.
+Such a file cannot be verified: onnxruntime runs any graph in it, at any cost.
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ _MOVE_VALUES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Iden
 
 @dataclass(frozen=True)
 class ForeignOptions:
-    """What a graph may not tell of itself; None to read it from the graph."""
+    """Facts that a graph may not contain; None to read them from the graph."""
 
     latent_dim: int | None = None
     image_shape: tuple[int, int, int] | None = None
     """(C, H, W)."""
     value_range: tuple[float, float] | None = None
-    """Values that black and white have."""
+    """The values of black and of white."""
 
 
 class ForeignGenerator:
@@ -46,7 +46,7 @@ class ForeignGenerator:
         settings: SessionSettings,
         options: ForeignOptions,
     ) -> None:
-        """Raise ArtifactError where it is no generator, or the graph leaves something open."""
+        """Raise ArtifactError if it is no generator, or a fact is missing from the graph."""
         try:
             file = read_model(model)
         except ArtifactError:
@@ -92,7 +92,7 @@ class ForeignGenerator:
         out[...] = np.nan_to_num(levels.round()).clip(0, 255)
 
     def _images(self, z: NDArray[np.float32]) -> NDArray[Any]:
-        """What the graph gives, (n, ...); where its batch is fixed, the rest of it is nothing."""
+        """The output of the graph, (n, ...). A fixed batch is filled up with zeros."""
         whole = z
         if self._fixed:
             whole = np.zeros((self.tile, z.shape[1]), np.float32)
@@ -111,7 +111,7 @@ def has_weights_beside(file: ModelFile, path: Path | None) -> bool:
         if path is None:
             raise ArtifactError(f"its weights are outside of it, in {name!r}: give its path")
         beside = path.parent / name
-        # One plain name: no folders, drives or links that could lead out.
+        # Only a plain name, because folders, drives or links could lead elsewhere.
         if not name or name in {".", ".."} or set(name) & set("/\\:\0") or beside.is_symlink():
             raise ArtifactError(f"its weights are said to be in {name!r}, out of its folder")
         if not beside.is_file():
@@ -120,7 +120,7 @@ def has_weights_beside(file: ModelFile, path: Path | None) -> bool:
 
 
 def _latent_shape(shape: list[Any], latent_dim: int | None) -> tuple[int | None, int, int]:
-    """(batch size or None for any, latent_dim, axes of 1 behind) of the input's shape."""
+    """Read the input's shape: (batch size or None for any, latent_dim, number of axes of 1)."""
     ones = len(shape) - 2
     if ones < 0 or any(axis != 1 for axis in shape[2:]):
         raise ArtifactError(f"z must be (n, latent_dim) or (n, latent_dim, 1, 1), it is {shape}")
@@ -136,7 +136,7 @@ def _latent_shape(shape: list[Any], latent_dim: int | None) -> tuple[int | None,
 def _image_shape(
     found: tuple[int, ...], wanted: tuple[int, int, int] | None
 ) -> tuple[tuple[int, int, int], bool]:
-    """(C, H, W) of an image of some shape, and whether the channels come last."""
+    """Read an image's shape: (C, H, W), and whether the channels come last."""
     if wanted is not None:
         if np.prod(found) != np.prod(wanted):
             raise ArtifactError(f"an image of it is {found}, which is not {wanted}")
@@ -152,7 +152,7 @@ def _image_shape(
 
 
 def _value_range(file: ModelFile, output: str, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The range that the last function in the graph has."""
+    """The range of values that the last operation in the graph gives."""
     if dtype == np.uint8:
         return 0.0, 255.0
     makers = {name: node for node in file.nodes for name in node.outputs}

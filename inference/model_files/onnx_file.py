@@ -1,7 +1,7 @@
-"""What an ONNX file holds, read from its bytes before a runtime sees them. Standard library only.
+"""Read the content of an ONNX file before a runtime sees it. Standard library only.
 
-Only what is asked of it here is read, of protobuf's wire format as of ONNX. Field numbers are those
-of onnx.proto.
+Only the needed parts of protobuf's wire format and of ONNX are read. Field numbers are those of
+onnx.proto.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..artifact import ArtifactError
 
-_MOST_FIELDS = 2_000_000  # read in two seconds; a generator of ours has some hundreds
+_MOST_FIELDS = 2_000_000  # takes two seconds to read; a generator of ours has some hundreds
 _DEEPEST_GRAPH = 8  # graphs within the nodes of graphs
 
 
@@ -21,9 +21,9 @@ class Tensor:
     data_type: int
     dims: tuple[int, ...]
     raw_size: int
-    """Bytes of data in the file; 0 where it is written in another way or lies elsewhere."""
+    """Bytes of raw data in the file; 0 if the data is stored in another way or elsewhere."""
     external: Mapping[str, str]
-    """Where it lies outside the file: `location`, `offset`, `length`; empty if inside."""
+    """`location`, `offset`, `length` of data outside the file; empty if it is inside."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     integers: Mapping[str, int]
-    """Those attributes that are integers."""
+    """The integer attributes."""
     lists: Mapping[str, tuple[int, ...]]
-    """Those that are lists of them."""
+    """The attributes that are lists of integers."""
     has_graph: bool
 
 
 @dataclass
 class ModelFile:
-    """An ONNX file's content, as far as it is looked at."""
+    """The parts of an ONNX file that are checked."""
 
     metadata: dict[str, str] = field(default_factory=dict)
     domains: set[str] = field(default_factory=set)
     nodes: list[Node] = field(default_factory=list)
     initializers: dict[str, Tensor] = field(default_factory=dict)
     tensors: list[Tensor] = field(default_factory=list)
-    """All, within nodes and inner graphs too."""
+    """All tensors, including those in nodes and inner graphs."""
     graphs: int = 0
     functions: int = 0
     has_sparse: bool = False
@@ -69,8 +69,8 @@ def read_model(file: bytes) -> ModelFile:
     """Read an ONNX file.
 
     Raises:
-        CutShortError: where its end is missing.
-        ArtifactError: for anything else that is no ONNX file.
+        CutShortError: if the end of the file is missing.
+        ArtifactError: if it is no ONNX file for another reason.
     """
     model = ModelFile()
     try:

@@ -1,4 +1,4 @@
-"""An artifact's generator, loaded: z in, pixels out. Nothing in a file is believed unchecked."""
+"""The generator of an artifact: checked, loaded and run; z in, pixels out."""
 
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from ..gpu.painter import Painter
     from ..runtime.device import Context
 
-# Images in one run of the network. More would fall out of a processor's cache; a GPU is quick with
+# Images in one run of the network. More would not fit into a processor's cache; a GPU is fast with
 # thousands.
 TILES = {"cpu": 512, "cuda": 16384}
 MOST_VALUES_IN_A_TILE = {"cpu": 2**22, "cuda": 2**24}
 MOST_VALUES_OF_AN_IMAGE = 2**26  # in one layer: a quarter of a gigabyte
-# Below this, onnxruntime's plain `run` costs less than to bind the arrays.
+# For fewer images, onnxruntime's plain `run` is faster than binding the arrays.
 _WORTH_BINDING = 64
 
 
 class LoadedGenerator(Protocol):
-    """What `Sampler` draws with."""
+    """A generator that a `Sampler` can use."""
 
     metadata: Metadata
     """What the file says about itself."""
     session: Session
-    """What runs it."""
+    """The session that runs it."""
     tile: int
-    """The most images to draw at once."""
+    """The most images in one call of `draw`."""
     painter: "Painter | None"
-    """What draws instead of `draw`, where it can be on a GPU all the way."""
+    """Replaces `draw` if noise, network and pixels can all stay on a GPU."""
 
     def draw(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
     ) -> None:
         """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), n at most `tile`.
 
-        z: C-contiguous; it is not kept.  labels: int64 (n,), where the metadata name classes.
+        z: C-contiguous; no reference to it is kept.  labels: int64 (n,), if there are classes.
         """
 
 
@@ -55,9 +55,9 @@ class OwnGenerator:
     """A generator that ganpack exported."""
 
     def __init__(self, model: bytes, settings: SessionSettings) -> None:
-        """Raise ArtifactError unless the file is whole, ours, and what its contract says.
+        """Raise ArtifactError unless the file is complete, ours, and agrees with its contract.
 
-        onnxruntime sees no byte of it before its seal and its graph are found to be good.
+        onnxruntime sees no byte of the file before its seal and its graph have been checked.
         """
         if SEAL_MARKER not in model:
             raise ArtifactError(looks_like(model))
@@ -123,7 +123,7 @@ def _require_role(metadata: Metadata) -> None:
 
 
 def _require_shapes(session: Any, metadata: Metadata, *, without_pixels: bool) -> None:
-    """Raise ArtifactError unless the graph takes and gives what the contract says."""
+    """Raise ArtifactError unless inputs and outputs of the graph agree with the contract."""
     channels, height, width = metadata.image_shape
     expected: dict[str, tuple[str, list[int]]] = {
         "z": ("tensor(float)", [metadata.latent_dim]),

@@ -1,4 +1,4 @@
-"""Files that are no artifacts: how to read them safely, and what they look like."""
+"""Read a file that may be no artifact, and say what it looks like."""
 
 import stat
 from pathlib import Path
@@ -7,7 +7,7 @@ from ..artifact import CONTRACT_KEY, ArtifactError
 from .onnx_file import CutShortError, read_model
 
 _LARGEST = 2**29
-"""Bytes of the largest file that is read: a hundred times a generator's."""
+"""Largest file to read, in bytes: a hundred times the size of a generator."""
 
 _BEGINNINGS = {
     b"version https://git-lfs": "a git-LFS pointer, not the file itself: `git lfs pull` gets it",
@@ -25,7 +25,7 @@ def read_file(path: Path) -> bytes:
     """The content of a file that may be an artifact.
 
     Raises:
-        ArtifactError: where there is none, it is no plain file, or absurdly large.
+        ArtifactError: if the file does not exist, is no regular file, or is absurdly large.
     """
     try:
         status = path.stat()
@@ -38,7 +38,7 @@ def read_file(path: Path) -> bytes:
                 f"{status.st_size:,} bytes are absurd: an artifact has at most {_LARGEST:,}"
             )
         return path.read_bytes()
-    except ValueError as error:  # a NUL in the name
+    except ValueError as error:  # the name contains a NUL
         raise ArtifactError(str(error)) from None
     except OSError as error:
         raise ArtifactError(
@@ -48,7 +48,7 @@ def read_file(path: Path) -> bytes:
 
 
 def looks_like(file: bytes) -> str:
-    """In words, what a file without a seal is instead of an artifact."""
+    """Describe a file without a seal: what it is instead of an artifact."""
     if not file:
         return "empty: the copy or download of it failed"
     for beginning, words in _BEGINNINGS.items():

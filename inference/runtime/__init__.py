@@ -1,1 +1,4 @@
-"""onnxruntime and the CUDA driver: the only modules that touch either."""
+"""onnxruntime and the CUDA driver. No other folder touches onnxruntime.
+
+Which file may be run is decided in `model_files`.
+"""

@@ -1,7 +1,7 @@
-"""What CUDA needs here, looked at by name before onnxruntime is asked for it.
+"""Check what CUDA needs, library by library, before onnxruntime is asked for CUDA.
 
-onnxruntime answers a missing library with a line on stderr and a session on the CPU. Whoever asks
-for CUDA shall learn instead what is missing, and which line installs it.
+If a library is missing, onnxruntime prints a line and runs on the CPU. Here the error says what is
+missing and how to install it.
 """
 
 import os
@@ -22,11 +22,11 @@ class Library(NamedTuple):
 
     name: str
     package: str
-    """What pip installs it by."""
+    """The pip package that contains it."""
 
 
 def require_cuda(runtime: Any, device: int, *, convolutions: bool = False) -> None:
-    """Raise ProviderError unless all is there for onnxruntime to run on this CUDA device.
+    """Raise ProviderError unless onnxruntime has everything to run on this CUDA device.
 
     runtime: the module `onnxruntime`.  convolutions: whether the graph has some.
     """
@@ -53,7 +53,7 @@ def require_cuda(runtime: Any, device: int, *, convolutions: bool = False) -> No
             f"for CUDA 12: pip install {_FOR_CUDA_12}"
         )
     wanted = libraries(runtime, convolutions=convolutions)
-    missing = [library for library in wanted if find(library) is None]
+    missing = [library for library in wanted if load(library) is None]
     if missing:
         names = ", ".join(library.name for library in missing)
         lacking = " ".join(dict.fromkeys(f"'{library.package}'" for library in missing))
@@ -72,14 +72,14 @@ def installed(runtime: Any) -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob("onnxruntime*.dist-info")):
         name, _, version = path.name.removesuffix(".dist-info").partition("-")
-        # Others, such as onnxruntime_extensions, have folders of their own.
+        # Other packages, such as onnxruntime_extensions, have folders of their own.
         if name in {"onnxruntime", "onnxruntime_gpu", "onnxruntime_directml"}:
             found[name.replace("_", "-")] = version
     return found
 
 
 def built_for(runtime: Any) -> int:
-    """The major version of CUDA that this onnxruntime was built for; 0 where it does not say."""
+    """The major version of CUDA that this onnxruntime was built for; 0 if unknown."""
     found = re.match(r"\d+", str(getattr(runtime, "cuda_version", "")))
     return int(found[0]) if found else 0
 
@@ -114,8 +114,8 @@ def libraries(runtime: Any, *, convolutions: bool = False) -> list[Library]:
     ]
 
 
-def find(library: Library) -> str | None:
-    """Load a library, so that onnxruntime finds it; from where, or None where it cannot be had."""
+def load(library: Library) -> str | None:
+    """Load a library, so that onnxruntime finds it; return its path, or None if it is missing."""
     no_load = getattr(os, "RTLD_NOLOAD", None)
     if no_load is not None and nvidia.load(library.name, no_load):
         return "in this process already"
@@ -126,7 +126,7 @@ def find(library: Library) -> str | None:
 
 
 def _beside(library: Library) -> Iterator[Path]:
-    """Where NVIDIA's packages may have put it."""
+    """The paths where NVIDIA's packages may have installed it."""
     from importlib.util import find_spec
 
     spec = find_spec("nvidia")

@@ -26,23 +26,28 @@ OnStream = Callable[["Context"], bytes]
 _PACKAGE = __name__.removesuffix(".runtime.session")
 
 
+_MOST_THREADS = 1024
+
+
 @dataclass(frozen=True)
 class SessionSettings:
-    """How a session runs."""
+    """Where and how a session runs."""
 
     provider: str = "auto"
     """"auto", "cpu", "cuda" (device 0) or "cuda:N"."""
     threads: int = 1
     """Processor threads; 0 means all cores."""
     spinning: bool = False
-    """Let idle threads spin for work: quicker, and as busy as at work."""
+    """Let idle threads spin: faster, but they use the processor all the time."""
     tf32: bool = False
-    """Let CUDA round the factors of products to 10 bits: faster, images up to a level apart."""
+    """Let CUDA round factors to 10 bits: faster; images may differ by one grey level."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a provider or a number of threads that does not exist."""
-        if self.threads < 0:
-            raise ValueError(f"threads must be 0 (all cores) or more, got {self.threads}")
+        if not 0 <= self.threads <= _MOST_THREADS:
+            raise ValueError(
+                f"threads must be 0 (all cores) to {_MOST_THREADS:,}, got {self.threads}"
+            )
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.provider):
             raise ValueError(
                 f'provider must be "auto", "cpu", "cuda" or "cuda:N", got {self.provider!r}'
@@ -55,8 +60,9 @@ class SessionSettings:
 
     @property
     def cores(self) -> int:
-        """The threads as a number of them."""
-        # Named, so that onnxruntime binds no thread to a core: containers may forbid that.
+        """The number of threads, with 0 replaced by the number of cores."""
+        # With an explicit number, onnxruntime does not bind threads to cores, which containers may
+        # forbid.
         return self.threads or _cores()
 
 
@@ -137,9 +143,9 @@ def _open_cuda(
 def _native(settings: SessionSettings) -> Any:
     native = runtime().SessionOptions()
     native.intra_op_num_threads = settings.cores
-    # Threads that spin for work burn ten times the work itself in an idle host.
+    # In an idle host, spinning threads use ten times the processor time of the work itself.
     native.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
-    native.log_severity_level = 4  # a guest does not write to its host's stderr; errors are raised
+    native.log_severity_level = 4  # no output on the host's stderr; errors are raised
     return native
 
 
@@ -147,15 +153,15 @@ def _open(model: bytes | Path, native: Any, providers: list[Any]) -> Any:
     onnxruntime = runtime()
     try:
         source = str(model) if isinstance(model, Path) else model
-        # Without its fallback, which prints and takes another provider.
+        # Without the fallback, which would print and use another provider.
         return onnxruntime.InferenceSession(source, native, providers=providers, enable_fallback=0)
-    except Exception as error:  # onnxruntime's own exceptions share no narrower class
+    except Exception as error:  # onnxruntime's exceptions have no narrower common class
         raise ArtifactError(f"onnxruntime {onnxruntime.__version__}: {error}") from None
 
 
 def say(text: str, *values: object) -> None:
     """A line for the host's log."""
-    import logging  # takes milliseconds, and a host that names its provider needs none
+    import logging  # imported late: it takes milliseconds
 
     logging.getLogger(_PACKAGE).info(text, *values)
 
@@ -187,7 +193,7 @@ def runtime() -> Any:
     """The module `onnxruntime`.
 
     Raises:
-        ProviderError: where it is not installed.
+        ProviderError: if it is not installed.
     """
     try:
         import onnxruntime

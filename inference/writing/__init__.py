@@ -1,1 +1,4 @@
-"""Images to files: pictures, arrays and folders, each written whole or not at all."""
+"""Write images to files: pictures, arrays and folders, each atomically.
+
+Nothing here knows a generator.
+"""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic files: complete, or not there."""
 
 import os
 import re
@@ -15,11 +15,13 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 def atomic_write(
     path: str | os.PathLike[str], *, keep_as: Path | None = None, sync: bool = True
 ) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of `path` only once all of it is on the disk.
+    """A file to write to, which replaces `path` only when it is complete on the disk.
 
-    Written under a temporary name in the same folder, fsynced and renamed; removed on an error.
-    keep_as: what the file that was there before is then called, in the same folder.
-    sync: whether it shall outlast a power failure; without, it is only whole, and much faster.
+    The file has a temporary name in the same folder until it is fsynced and renamed. On an error it
+    is removed.
+
+    keep_as: new path for the file that was at `path` before, in the same folder.
+    sync: whether to fsync, so that the file survives a power failure; much slower.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -35,7 +37,7 @@ def atomic_write(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if sync and os.name == "posix":  # elsewhere a folder cannot be opened
+    if sync and os.name == "posix":  # other systems cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -44,9 +46,9 @@ def atomic_write(
 
 
 def sweep(folder: Path, *, seconds: float = 0.0) -> None:
-    """Remove the temporary files of at least this age that killed writers left in a folder."""
+    """Remove temporary files of killed writers from a folder, if they have at least this age."""
     for path in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name):
-            with suppress(FileNotFoundError):  # its writer may be alive after all
+            with suppress(FileNotFoundError):  # its writer may still be running, and rename it
                 if time.time() - path.stat().st_mtime >= seconds:
                     path.unlink()

@@ -1,6 +1,7 @@
-"""Images into files, batch by batch, in the memory of one batch; what is written is whole.
+"""Write images to files batch by batch, in the memory of one batch.
 
-Told by the name: a grid (.png), an array (.npy, .npz), a folder of PNG files, or a pipe ("-").
+The name of the output decides: a grid (.png), an array (.npy, .npz), a folder of PNG files, or a
+pipe ("-").
 """
 
 import os
@@ -12,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -21,7 +23,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from .files import atomic_write
-from .pictures import ANIMATIONS, enlarge, grid, save_animation, save_png
+from .pictures import ANIMATIONS, enlarge, grid, require_size, save_animation, save_png
 
 PIPE = "-"
 KINDS = "a .png, .npy or .npz file, a folder, or - for raw bytes"
@@ -31,7 +33,7 @@ _NUMBERED = re.compile(r"(\d{10,})\.png")
 
 @dataclass(frozen=True)
 class Job:
-    """Which images a writer is to be given, and how to show them."""
+    """Which images a writer will receive, and how to show them."""
 
     count: int
     image_shape: tuple[int, ...]
@@ -41,9 +43,9 @@ class Job:
     captions: bool = False
     """Write "seed/index" below each image of a grid."""
     scale: int = 1
-    """Pixels of a picture's side for each of an image."""
+    """Size in the picture of each pixel of an image."""
     names: Sequence[str] = ()
-    """Of the class of each image, to write in its caption too."""
+    """The name of each image's class, for its caption."""
 
 
 def save(
@@ -57,17 +59,18 @@ def save(
     fps: float = 20,
     force: bool = False,
 ) -> None:
-    """Write uint8 (n, H, W[, 3]) as the name says, whole or not at all.
+    """Write images, uint8 (n, H, W[, 3]), atomically, in the format that the name says.
 
-    output: .png, one grid; .gif or .webp, a looped animation; .npy; .npz (images, seed, start); or
-        a folder, for a PNG each, named by its index in ten digits.
-    seed, start: of the first image, for .npz, names and captions.
-    captions, scale: of a grid, see `Job`; scale also of an animation, of `fps` frames a second.
-    force: write over what is there.
+    output: .png for a grid; .gif or .webp for a looped animation; .npy; .npz (images, seed, start);
+        or a folder, with a PNG file for each image, named by its index in ten digits.
+    seed, start: seed and index of the first image, for .npz, file names and captions.
+    captions, scale: of a grid, see `Job`; scale also applies to an animation.
+    fps: frames of an animation in a second.
+    force: overwrite an existing output.
 
     Raises:
-        ValueError: for another end of the name, or an array of another shape or type.
-        FileExistsError: where something is there already.
+        ValueError: for an unknown ending of the name, or an array of another shape or type.
+        FileExistsError: if the output exists already.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim not in {3, 4} or images.shape[3:] not in {(), (3,)}:
@@ -84,14 +87,18 @@ def save(
 
 
 def writer_for(output: str | os.PathLike[str], job: Job, *, force: bool = False) -> "Writer":
-    """What writes a job to an output; nothing is there yet, unless it may be written over.
+    """The writer for an output.  force: overwrite an existing output.
 
     Raises:
-        ValueError: for another end of the name.
-        FileExistsError: where something is there already.
+        ValueError: for an unknown ending of the name.
+        FileExistsError: if the output exists already.
     """
     if os.fspath(output) == PIPE:
+        if sys.stdout is None:
+            raise OSError("stdout is closed, and nothing can be written to it")
         return PipeWriter(sys.stdout.buffer)
+    if not os.fspath(output):
+        raise ValueError(f"the output must be {KINDS}, got an empty name")
     path = Path(output)
     if path.is_dir() or not path.suffix or os.fspath(output).endswith(("/", os.sep)):
         return FolderWriter(path, job, force=force)
@@ -104,7 +111,7 @@ def writer_for(output: str | os.PathLike[str], job: Job, *, force: bool = False)
 
 
 def require_free(path: str | os.PathLike[str], *, force: bool) -> None:
-    """Raise FileExistsError where a file is there and may not be written over."""
+    """Raise FileExistsError if a file exists and must not be overwritten."""
     if not force and os.path.lexists(path):
         raise FileExistsError(
             f"{os.fspath(path)} is there already: name another, or pass force=True (--force)"
@@ -112,28 +119,28 @@ def require_free(path: str | os.PathLike[str], *, force: bool) -> None:
 
 
 class Writer(ABC):
-    """Takes batches, and has a whole output at the end of its `with`, or none after an error.
+    """A context manager that takes batches. The output is complete at its end, or absent on error.
 
-    After a KeyboardInterrupt, what was taken is kept where it makes a whole output of its own.
+    After a KeyboardInterrupt the images so far are kept, if they make a complete output.
     """
 
     def __init__(self) -> None:
         self.done = 0
-        """Images that are written, or safe to be."""
+        """Number of images that are written, or that will be."""
         self._open = ExitStack()
 
     @abstractmethod
     def write(self, batch: NDArray[np.uint8]) -> None:
-        """Take uint8 (n, H, W[, 3])."""
+        """Take the next images, uint8 (n, H, W[, 3])."""
 
     def _finish(self) -> None:  # noqa: B027 - a folder has nothing to complete
-        """Complete the output with the images that were taken."""
+        """Complete the output with the images so far."""
 
     def _keeps_parts(self) -> bool:
         return self.done > 0
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Open the output."""
         return self
 
     def __exit__(
@@ -142,7 +149,7 @@ class Writer(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Complete the output, or leave none."""
+        """Complete the output, or remove it."""
         if error is None or (isinstance(error, KeyboardInterrupt) and self._keeps_parts()):
             try:
                 self._finish()
@@ -155,15 +162,16 @@ class Writer(ABC):
 
 
 class GridWriter(Writer):
-    """One picture of all images."""
+    """Writes one grid of all images."""
 
     def __init__(self, path: Path, job: Job) -> None:
         super().__init__()
+        require_size("picture", job.count, job.image_shape, job.scale)
         self._path, self._job = path, job
         self._batches: list[NDArray[np.uint8]] = []
 
     def write(self, batch: NDArray[np.uint8]) -> None:
-        """Keep it for the picture."""
+        """Keep the images for the grid."""
         self._batches.append(batch)
 
     def _finish(self) -> None:
@@ -178,14 +186,20 @@ class GridWriter(Writer):
 
 
 class FolderWriter(Writer):
-    """A PNG file for each image, named by its index."""
+    """Writes a PNG file for each image, named by its index."""
 
     def __init__(self, folder: Path, job: Job, *, force: bool) -> None:
         super().__init__()
         self._folder, self._job = folder, job
-        there = folder.iterdir() if folder.is_dir() else ()
-        numbers = [_NUMBERED.fullmatch(path.name) for path in there]
+        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        numbers = [_NUMBERED.fullmatch(name) for name in there]
         taken = [int(number[1]) for number in numbers if number]
+        others = [name for name, number in zip(there, numbers, strict=True) if not number]
+        if others and not force:
+            raise FileExistsError(
+                f"{folder} holds other files ({', '.join(others[:3])}): name an empty or a new "
+                f"folder, or pass force=True (--force)"
+            )
         last = job.start + job.count - 1
         inside = [number for number in taken if job.start <= number <= last]
         if inside and not force:
@@ -196,23 +210,32 @@ class FolderWriter(Writer):
             )
 
     def write(self, batch: NDArray[np.uint8]) -> None:
-        """Write each image whole."""
+        """Write each image atomically."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for image in batch:
-            # A sync for each of a million would take hours.
+            # With fsync, a million files would take hours.
             save_png(image, self._folder / f"{self._job.start + self.done:010d}.png", sync=False)
             self.done += 1
 
 
 class NpyWriter(Writer):
-    """One array of all images, whose header is put right should there be fewer of them."""
+    """Writes one array of all images. After an interruption its header is corrected."""
+
+    _copies = 1
+    """How often the images lie on the disk for a moment."""
 
     def __init__(self, path: Path, job: Job) -> None:
         super().__init__()
         self._path, self._job = path, job
+        size = self._copies * job.count * prod(job.image_shape)
+        if path.parent.is_dir() and size > (free := shutil.disk_usage(path.parent).free):
+            raise ValueError(
+                f"{job.count:,} images need {size / 1e9:,.1f} GB, and {path.parent} has "
+                f"{free / 1e9:,.1f} GB left"
+            )
 
     def __enter__(self) -> Self:
-        """Begin the file under another name."""
+        """Open the file, under a temporary name."""
         self._file: BinaryIO = self._open.enter_context(atomic_write(self._path))
         self._begin()
         return self
@@ -222,23 +245,27 @@ class NpyWriter(Writer):
         self._first = self._file.tell()
 
     def write(self, batch: NDArray[np.uint8]) -> None:
-        """Append it to the file."""
+        """Append the images to the file."""
         self._file.write(np.ascontiguousarray(batch).data)
         self.done += len(batch)
 
     def _finish(self) -> None:
-        # An interrupted write may have left the beginning of another batch.
+        # An interrupted write may have left a part of another batch.
         shape = (self.done, *self._job.image_shape)
         self._file.truncate(self._first + int(np.prod(shape)))
         self._file.seek(0)
-        _write_header(self._file, shape)  # as long as before: numpy leaves room for any count
+        _write_header(
+            self._file, shape
+        )  # The header keeps its length, because numpy pads it for any count.
 
 
 class NpzWriter(NpyWriter):
-    """The array, and the seed and index of its first image."""
+    """Writes an archive of the array, the seed, and the index of the first image."""
+
+    _copies = 2
 
     def __enter__(self) -> Self:
-        """Begin an array without a name, since a zip file's parts cannot be changed later."""
+        """Open a temporary file, because the parts of a zip archive cannot be changed later."""
         folder = self._path.parent
         self._file = self._open.enter_context(tempfile.TemporaryFile(dir=folder))
         self._begin()
@@ -250,7 +277,7 @@ class NpzWriter(NpyWriter):
         super()._finish()
         self._file.seek(0)
         with atomic_write(self._path) as file, ZipFile(file, "w") as archive:
-            # ZipInfo names no time: equal images give equal files.
+            # ZipInfo has no time of its own, so equal images give equal files.
             with archive.open(ZipInfo("images.npy"), "w", force_zip64=True) as member:
                 shutil.copyfileobj(self._file, member, 2**20)
             for name in ("seed", "start"):
@@ -259,14 +286,14 @@ class NpzWriter(NpyWriter):
 
 
 class PipeWriter(Writer):
-    """The pixels of all images as bytes, without any header."""
+    """Writes the pixels of all images as raw bytes to stdout."""
 
     def __init__(self, pipe: BinaryIO) -> None:
         super().__init__()
         self._pipe = pipe
 
     def write(self, batch: NDArray[np.uint8]) -> None:
-        """Write it."""
+        """Write the images."""
         self._pipe.write(np.ascontiguousarray(batch).data)
         self.done += len(batch)
 

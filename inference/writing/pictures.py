@@ -2,24 +2,26 @@
 
 import os
 from collections.abc import Sequence
-from math import isqrt
+from math import isqrt, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .files import atomic_write
 
-_GAP = 2  # pixels around each image
+_GAP = 2  # black pixels around each image
 _CAPTION_HEIGHT = 11
+_MOST_BYTES = {"picture": 2**30, "animation": 2**27}
+_LEAST_FPS, _MOST_FPS = 0.01, 1000.0
 
 ANIMATIONS: dict[str, dict[str, Any]] = {
     ".gif": {"format": "GIF"},
     ".webp": {"format": "WEBP", "lossless": True},
     ".png": {"format": "PNG"},
 }
-"""By the end of a file's name: what Pillow is to write, without loss; colours of a GIF apart."""
+"""For each ending of a file's name, Pillow's format and options. All are lossless except GIF."""
 
 
 def grid(
@@ -28,10 +30,10 @@ def grid(
     """One picture of many images, uint8 (n, H, W[, 3]), row by row.
 
     Two black pixels lie around each image; columns default to √n, rounded up.
-    captions: what to write below each image; cells are as wide as the widest.
+    captions: text below each image; all cells are as wide as the widest text.
 
     Raises:
-        ValueError: for no images, columns under 1, or another number of captions.
+        ValueError: for no images, columns below 1, or another number of captions.
     """
     count = len(images)
     columns = isqrt(max(count - 1, 0)) + 1 if columns is None else columns
@@ -59,20 +61,36 @@ def grid(
 
 
 def enlarge(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Images or frames, uint8 (n, H, W[, 3]), with squares of `scale` pixels for each pixel.
+    """Enlarge images, uint8 (n, H, W[, 3]): each pixel becomes a square of `scale` pixels.
 
     Raises:
-        ValueError: for a scale under 1.
+        ValueError: for a scale below 1.
     """
     if scale < 1:
         raise ValueError(f"scale must be 1 or more, got {scale}")
     return images.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
+def require_size(
+    what: Literal["picture", "animation"], count: int, image_shape: tuple[int, ...], scale: int
+) -> None:
+    """Raise ValueError for a picture or an animation that is too large to make in memory.
+
+    count: images or frames.  image_shape: (H, W) or (H, W, 3).  scale: as `enlarge` has it.
+    """
+    size, most = count * prod(image_shape) * scale**2, _MOST_BYTES[what]
+    if size > most:
+        raise ValueError(
+            f"{count:,} images of {image_shape[1] * scale:,}×{image_shape[0] * scale:,} pixels are "
+            f"too many for one {what}: {size / 1e9:,.1f} GB, at most {most / 1e9:.1f} GB. Take "
+            f"fewer, a smaller scale, or a .npy file or a folder"
+        )
+
+
 def save_png(
     picture: NDArray[np.uint8], path: str | os.PathLike[str], *, sync: bool = True
 ) -> None:
-    """Write uint8 (H, W[, 3]) as PNG, whole or not at all; equal pictures give equal files."""
+    """Write uint8 (H, W[, 3]) as PNG, atomically. Equal pictures give equal files."""
     from PIL import Image
 
     with atomic_write(path, sync=sync) as file:
@@ -84,19 +102,21 @@ def save_animation(
 ) -> None:
     """Write frames, uint8 (n, H, W[, 3]), as an endless loop: .gif, .webp or .png (APNG).
 
-    Whole or not at all. Nothing is lost, but for the colours of a GIF, which has 256 a frame.
+    The file is written atomically. It is lossless, except that a GIF has 256 colours per frame.
 
     Raises:
-        ValueError: for another end of the name, no frames, or fps that are not positive.
+        ValueError: for an unknown ending of the name, no frames, or fps outside 0.01 to 1,000.
     """
     from PIL import Image
 
     settings = ANIMATIONS.get(Path(path).suffix.lower())
-    if settings is None or len(frames) == 0 or not fps > 0:
+    if settings is None or len(frames) == 0:
         raise ValueError(
-            f"an animation is frames at more than 0 per second in a {', '.join(ANIMATIONS)} file, "
-            f"got {len(frames)} at {fps} for {os.fspath(path)!r}"
+            f"an animation is frames in a {', '.join(ANIMATIONS)} file, got {len(frames)} for "
+            f"{os.fspath(path)!r}"
         )
+    if not _LEAST_FPS <= fps <= _MOST_FPS:
+        raise ValueError(f"fps must be {_LEAST_FPS} to {_MOST_FPS:g} frames a second, got {fps}")
     first, *others = (Image.fromarray(frame) for frame in frames)
     with atomic_write(path) as file:
         first.save(
@@ -109,7 +129,7 @@ def _paste(picture: NDArray[np.uint8], image: NDArray[np.uint8], top: int, left:
 
 
 def _written(text: str) -> NDArray[np.uint8]:
-    """Grey pixels of a line of text, uint8 (_CAPTION_HEIGHT, width)."""
+    """A line of text as grey pixels, uint8 (_CAPTION_HEIGHT, width)."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default()

@@ -64,7 +64,7 @@ def test_frames_need_a_speed_and_a_name_that_says_how(tmp_path: Path) -> None:
     frames = np.zeros((2, 4, 4), np.uint8)
     with pytest.raises(ValueError, match=r"\.gif, \.webp, \.png.*a\.mp4"):
         save_animation(frames, tmp_path / "a.mp4")
-    with pytest.raises(ValueError, match="got 2 at 0 for"):
+    with pytest.raises(ValueError, match=r"fps must be 0\.01 to 1000 .* got 0"):
         save_animation(frames, tmp_path / "a.gif", fps=0)
 
 

@@ -130,8 +130,8 @@ def test_libraries_that_pip_installed_are_found(
         lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path / name)]),
     )
     monkeypatch.setattr(driver, "load", lambda name, mode=0: name == str(file))
-    assert cuda.find(Library("libcurand.so.10", "-")) == str(file)
-    assert cuda.find(Library("libcublas.so.13", "-")) is None
+    assert cuda.load(Library("libcurand.so.10", "-")) == str(file)
+    assert cuda.load(Library("libcublas.so.13", "-")) is None
 
 
 def test_a_session_on_cuda_is_asked_for_strictly(

@@ -64,7 +64,7 @@ def test_scores_that_do_not_compare_are_not_ranked(two_runs: tuple[Path, Path]) 
     runs[1].best["final"]["fcd"]["extractor_sha256"] = "0" * 64
     (note,) = notes(runs)
     assert "only the excess FCD can be compared" in note
-    scores = {row.name: row for row in compare(runs)["scores of the best checkpoint"]}
+    scores = {row.name: row for row in compare(runs)["scores of the best snapshot"]}
     assert scores["FCD"].best == frozenset()
     assert scores["excess FCD"].best
     del runs[1].best["final"]

@@ -96,7 +96,7 @@ def test_the_end_of_a_run_shows_its_classes(conditional_run: Path, tmp_path: Pat
     page = unescape(write_report(conditional_run, tmp_path / "report.html").read_text())
     for each in best["classes"]:
         assert f"<td>{each['name']}</td><td>{100 * each['recognised']:.1f} %</td>" in page
-    assert "A row for each class" in page
+    assert "One row for each class" in page
 
 
 def test_each_class_is_scored_against_its_own_real_images() -> None:

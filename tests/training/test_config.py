@@ -18,7 +18,8 @@ from training.config import (
     differences,
 )
 from training.run import main, parse
-from training.run_folder.config_file import from_dict, to_dict
+from training.run_folder.config_file import from_dict, read_config, read_seconds, to_dict
+from training.run_folder.folder import RunFolder
 from training.run_folder.resume_settings import resumed_config
 
 
@@ -166,3 +167,22 @@ def test_a_folder_of_images_may_have_moved() -> None:
         ConfigError, match="'a/birds' is neither a folder, nor a zip archive, nor one of mnist"
     ):
         saved.data.require_there()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, r"holds no run: config\.json: No such file"),
+        ("{", r"config\.json is damaged or of another version"),
+        ('{"config": {"colour": 1}}', "of another version: unknown settings .'colour'. in Train"),
+        ('{"config": {"epochs": 0}}', "of another version: --epochs must be at least 1, got 0"),
+    ],
+)
+def test_a_config_file_that_cannot_be_read_is_told(
+    content: str | None, reason: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match=reason):
+        read_config(tmp_path)
+    assert read_seconds(RunFolder(tmp_path)) == {}

@@ -55,7 +55,7 @@ def test_the_verdict_comes_first_and_all_else_in_order(report: Path, tiny_run: P
         "Verdict", f"iteration {best['step']} (epoch {best['epoch']})", best["why"],
         f"FCD {final['fcd']:.3f}", f"floor {final['floor']:.3g}", f"{final['excess']:.2%}",
         "Generated", "Real", "Losses of both networks", "Distance from real images",
-        "How they grew", "Does it draw all classes alike?", "Learned by heart?",
+        "During training", "Are all classes equally frequent?", "Memorised?",
         f"{best['nearest']['generated']:.1f} grey levels", "Settings", "--latent-dim 10 (100)",
         "Hardware processor", "Versions python", "Timing training", "iterations a second",
         "python -m export.run", "python -m inference.run",
@@ -144,7 +144,7 @@ def test_it_can_be_made_while_the_run_goes_on(
     assert main([str(run_dir)]) == 0
     assert capsys.readouterr().out == f"{run_dir}/report.html\n"
     text = text_of(run_dir / "report.html")
-    assert "Not at its end" in text
+    assert "Not finished" in text
     assert "iteration 22 (of 12 epochs, 5 done)" in text
     assert "There is no checkpoint yet" in text
     best = json.loads((tiny_run / "best.json").read_text())

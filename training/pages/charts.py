@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from training.pages.run_view import LOSSES, RunView
+from training.pages.run_view import COLUMNS, RunView
 
 _BINS = 240
 _WIDE, _NARROW = (9.6, 3.8), (3.9, 3.5)  # inches: for a desktop or paper, and for a phone
@@ -136,7 +136,7 @@ def class_chart(
         axes.set_ylabel("share of the images (%)")
 
     note = f"{sum(generated):,} generated images {of} beside as many real ones."
-    return _chart("Does it draw all classes alike?", note, draw, thousands=False)
+    return _chart("Are all classes equally frequent?", note, draw, thousands=False)
 
 
 def comparison_chart(runs: Sequence[RunView], names: Sequence[str]) -> Chart:
@@ -226,7 +226,7 @@ def _bands(axes: Axes, run: RunView, columns: list[tuple[str, str, str]]) -> flo
     """
     tops = []
     for hue, label, name in columns:
-        values = run.losses[:, LOSSES.index(name)]
+        values = run.losses[:, COLUMNS.index(name)]
         x, low, median, high = binned(run.steps, values)
         axes.fill_between(x, low, high, color=_HUES[hue], alpha=0.22, lw=0)
         axes.plot(x, median, color=_HUES[hue], label=label)

@@ -24,7 +24,7 @@ def compare(runs: Sequence[RunView]) -> dict[str, list[Row]]:
     """The lines of the table, in groups."""
     return {
         "settings that differ": _settings(runs),
-        "scores of the best checkpoint": _scores(runs),
+        "scores of the best snapshot": _scores(runs),
         "speed": _speed(runs),
     }
 

@@ -79,7 +79,7 @@ def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
     if not run.best:
         return None
     from inference.writing.pictures import grid
-    from training.records.samples import GRID_IMAGES, draw
+    from training.records.samples import GRID_IMAGES, sample_images
     from training.run_folder.checkpoint import load_generator
     from training.run_folder.sealed_file import CheckpointError, load
 
@@ -87,7 +87,7 @@ def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
         generator = load_generator(load(run.folder.path / run.best["checkpoint"]))
     except CheckpointError:
         return None
-    return grid(draw(generator, GRID_IMAGES))
+    return grid(sample_images(generator, GRID_IMAGES))
 
 
 def _frames(run: RunView) -> list[tuple[int, Path]]:

@@ -15,7 +15,7 @@ from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
 from training.run_folder.scores import Scores
 
-LOSSES = ("loss_g", "loss_d", "d_real", "d_fake")
+COLUMNS = ("loss_g", "loss_d", "d_real", "d_fake")
 """The columns of `RunView.losses`, by their names in metrics.jsonl."""
 
 
@@ -30,7 +30,7 @@ class RunView:
     steps: NDArray[np.int64]
     """Numbers of the recorded iterations, (n,)."""
     losses: NDArray[np.float64]
-    """(n, 4), the columns `LOSSES`."""
+    """(n, 4), the columns `COLUMNS`."""
     epochs: list[EpochRecord]
     best: dict[str, Any]
     """The content of best.json; empty before there is one."""
@@ -126,7 +126,7 @@ def _read_metrics(path: Path) -> tuple[list[int], list[list[float]], list[EpochR
             record = json.loads(line)
             if record["kind"] == "iteration":
                 steps.append(record["step"])
-                losses.append([record[name] for name in LOSSES])
+                losses.append([record[name] for name in COLUMNS])
             else:
                 epochs.append(EpochRecord.from_dict(record))
     return steps, losses, epochs

@@ -14,7 +14,7 @@ from inference.writing.files import atomic_write
 from inference.writing.pictures import grid, save_png
 from training.gan.networks import Generator
 from training.records.event_file import EventFile
-from training.records.samples import GRID_IMAGES, draw
+from training.records.samples import GRID_IMAGES, sample_images
 from training.run_folder.history import EpochRecord
 from training.run_folder.scores import SCORES
 
@@ -113,7 +113,7 @@ class Records:
 
     def samples(self, step: int, generator: Generator) -> None:
         """Record the sample grid of a step: images 0 to 63 of seed 0, as the sampler draws them."""
-        picture = grid(draw(generator, GRID_IMAGES))
+        picture = grid(sample_images(generator, GRID_IMAGES))
         save_png(picture, self._samples / f"step-{step:07d}.png")
         layout = "HW" if picture.ndim == 2 else "HWC"
         self._iterations.add(step, image(_SAMPLES_TAG, picture, dataformats=layout))

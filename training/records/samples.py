@@ -35,12 +35,14 @@ def grid_steps(total: int) -> set[int]:
 
 def class_grid(generator: Generator) -> NDArray[np.uint8]:
     """A grid with a row for each class of a conditional generator, all rows of the same noise."""
-    rows = [draw(generator, _CLASS_IMAGES, label) for label in range(len(generator.classes))]
+    rows = [
+        sample_images(generator, _CLASS_IMAGES, label) for label in range(len(generator.classes))
+    ]
     return grid(np.concatenate(rows), _CLASS_IMAGES)
 
 
 @torch.no_grad()
-def draw(generator: Generator, count: int, label: int | None = None) -> NDArray[np.uint8]:
+def sample_images(generator: Generator, count: int, label: int | None = None) -> NDArray[np.uint8]:
     """Images 0 to `count` of seed 0 as the sampler gives them: uint8 (count, H, W[, 3]).
 
     label: one label for all images; by default each image has a random one.

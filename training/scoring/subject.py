@@ -10,7 +10,7 @@ from torch import Tensor
 from inference.noise import latents
 from training.gan.networks import Generator, drawn_inputs, to_pixels
 
-Draw = Callable[..., Tensor]
+Generate = Callable[..., Tensor]
 """z float32 (n, latent_dim), and int64 labels (n,) of a conditional generator -> uint8
 (n, C, H, W), on the extractor's device."""
 
@@ -21,7 +21,7 @@ _PART = 1000  # images that are generated at once
 class Subject:
     """A generator to score."""
 
-    draw: Draw
+    generate: Generate
     latent_dim: int
     classes: tuple[str, ...] = ()
     """The names of its classes; empty for an unconditional generator."""
@@ -32,21 +32,21 @@ class Subject:
         device = next(generator.parameters()).device
 
         @torch.no_grad()
-        def draw(*inputs: Tensor) -> Tensor:
+        def generate(*inputs: Tensor) -> Tensor:
             images = generator(*(tensor.to(device) for tensor in inputs))
             return to_pixels(images).permute(0, 3, 1, 2)
 
-        return cls(draw, generator.latent_dim, generator.classes)
+        return cls(generate, generator.latent_dim, generator.classes)
 
     def images(self, count: int, seed: int) -> Tensor:
         """Images 0 to `count` of a seed, with random labels if conditional: uint8 (n, C, H, W)."""
-        return self._drawn(*drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed))
+        return self._generated(*drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed))
 
     def images_of(self, label: int, count: int, seed: int) -> Tensor:
         """Images 0 to `count` of a seed, all of one label: uint8 (n, C, H, W)."""
         z = torch.from_numpy(latents(count, self.latent_dim, seed=seed))
-        return self._drawn(z, torch.full((count,), label))
+        return self._generated(z, torch.full((count,), label))
 
-    def _drawn(self, *inputs: Tensor) -> Tensor:
+    def _generated(self, *inputs: Tensor) -> Tensor:
         parts = zip(*(tensor.split(_PART) for tensor in inputs), strict=True)
-        return torch.cat([self.draw(*part) for part in parts])
+        return torch.cat([self.generate(*part) for part in parts])
