@@ -103,9 +103,8 @@ class Sampler:
             "value_range": value_range,
         }  # fmt: skip
         classes = len(self.metadata.classes)
-        self._noise = PerThread(
-            partial(TileNoise, generator.tile, self.metadata.latent_dim, classes, settings.cores)
-        )
+        make = partial(TileNoise, generator.tile, self.metadata.latent_dim, classes)
+        self._noise = PerThread(make, settings.cores)
         self._generator: LoadedGenerator | None = generator
 
     @overload
