@@ -70,6 +70,27 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument_group("how it runs").add_argument
     add("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=1, metavar="N", help="processor threads; 0 for all cores")
+    add(
+        "--allow-foreign",
+        action="store_true",
+        help="accept ONNX generators of other programs, and artifacts that were changed after "
+        "their export; only files that you trust",
+    )
+    add("--latent-dim", type=int, metavar="N", help="length of z, if a foreign graph does not say")
+    add(
+        "--image-shape",
+        type=int,
+        nargs=3,
+        metavar=("C", "H", "W"),
+        help="shape of an image, if a foreign graph does not say",
+    )
+    add(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("BLACK", "WHITE"),
+        help="values of black and white, if a foreign graph does not say",
+    )
     add("--tf32", action="store_true", help="let CUDA round to 10 bits: faster, a level apart")
     add = made.add_argument_group("about the artifact").add_argument
     add("--info", action="store_true", help="print its contract as JSON, and draw nothing")
