@@ -30,6 +30,9 @@ EAGER = "torch eager"
 STAYS = ", stays on the device"
 """How the names of those end whose images are not copied to the host."""
 
+TF32 = ", TF32"
+"""In the names of those that round the factors of products to 10 bits."""
+
 _COPIED = 8192  # images
 
 
@@ -95,9 +98,9 @@ def contestants(subject: Subject, *, compiled: bool) -> Iterator[tuple[str, Call
         for threads in (1, 8):
             name = f"sampler, noise of the host, {threads} threads"
             yield name, _sampler(subject, host_threads=threads)
-        yield "sampler, TF32", _sampler(subject, tf32=True)
-        yield f"sampler, TF32{STAYS}", _sampler(subject, tf32=True, stays=True)
-        yield f"{LIMIT}PyTorch, TF32", _products(subject, tf32=True)
+        yield f"sampler{TF32}", _sampler(subject, tf32=True)
+        yield f"sampler{TF32}{STAYS}", _sampler(subject, tf32=True, stays=True)
+        yield f"{LIMIT}PyTorch{TF32}", _products(subject, tf32=True)
 
 
 def _bare(subject: Subject) -> Callable[[int], Draw]:

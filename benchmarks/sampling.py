@@ -25,7 +25,7 @@ import tyro
 
 from benchmarks.figures import Deadline, device_named, write_figures
 from benchmarks.footprint import BASE, first_images, stream, wheel_bytes
-from benchmarks.samplers import EAGER, LIMIT, Draw, Subject, contestants, copies, eager_stream
+from benchmarks.samplers import EAGER, LIMIT, TF32, Draw, Subject, contestants, copies, eager_stream
 from training.config import NetworkConfig
 from training.gan.networks import Generator
 from training.run_folder.origin import describe_machine
@@ -162,9 +162,13 @@ def _rates(config: SamplingConfig, batch: int, makers: Any) -> Iterator[dict[str
             calls[name].append(_seconds(draw, batch, config.seconds))
             processor[name] += time.process_time() - begin
     rates = {name: [batch * len(c) / sum(c) for c in calls[name]] for name in draws}
-    products = [rates[name] for name in draws if name.startswith(LIMIT)]
-    limits = [max(each) for each in zip(*products, strict=True)]
     for name, rounds in calls.items():
+        products = [
+            rates[other]
+            for other in draws
+            if other.startswith(LIMIT) and (TF32 in other) == (TF32 in name)
+        ]
+        limits = [max(each) for each in zip(*products, strict=True)]
         ours = rates[name]
         seconds = sorted(s for each in rounds for s in each)
         yield {

@@ -6,13 +6,18 @@ of a word selects a value from a table of normal quantiles. There is no math lib
 rejection, so the bits are the same in every language and on every machine.
 """
 
+import os
 from collections import deque
 from functools import cache, lru_cache, partial
 from operator import index
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 NOISE = "philox4x32-10/u16-quantile/1"
 """The name of this definition, which artifacts contain."""
@@ -43,6 +48,7 @@ def _pair(low: int, high: int) -> NDArray[np.uint64]:
 _MULTIPLIERS = _pair(*MULTIPLIERS)
 _MASK, _SHIFT = _constant(0xFFFFFFFF), _constant(32)
 _CHUNK = 1024  # images drawn at once: the working arrays fit into the processor's cache
+_CHUNK_BLOCKS = 2**14  # most blocks of Philox at once: long z come in fewer images
 
 
 def latents(
@@ -65,16 +71,14 @@ def latents(
     """
     count, seed, start = check_range(count, seed=seed, start=start)
     z = np.empty((count, latent_dim), np.float32) if out is None else out
-    draw = partial(_draw_chunk, z, seed, start)
-    chunks = range(0, count, _CHUNK)
+    rows = _rows(-(-latent_dim // 8))
+    draw = partial(_draw_chunk, z, seed, start, rows)
+    chunks = range(0, count, rows)
     if min(threads, len(chunks)) <= 1:
         for first in chunks:
             draw(first)
     else:
-        from concurrent.futures import ThreadPoolExecutor  # most hosts never need it
-
-        with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
-            deque(pool.map(draw, chunks), maxlen=0)
+        deque(_pool(threads, os.getpid()).map(draw, chunks), maxlen=0)
     return z
 
 
@@ -123,6 +127,14 @@ def check_range(count: int, *, seed: int, start: int) -> tuple[int, int, int]:
 
 
 @cache
+def _pool(threads: int, process: int) -> "ThreadPoolExecutor":
+    """Threads that are used again; a forked process has none of its parent's."""
+    from concurrent.futures import ThreadPoolExecutor  # most hosts never ask
+
+    return ThreadPoolExecutor(threads, thread_name_prefix=__name__)
+
+
+@cache
 def normal_quantiles() -> NDArray[np.float32]:
     """The table T[k] = Φ⁻¹((k + ½) / 65536), float32 (65536,), read-only."""
     upper = np.fromfile(Path(__file__).with_name("normal_quantiles.f32"), "<f4")
@@ -150,9 +162,14 @@ _free: list[_Scratch] = []
 _MOST_FREE = 16
 
 
-def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, first: int) -> None:
-    """Fill one chunk of the rows of z, (count, latent_dim), from row `first` on."""
-    rows = z[first : first + _CHUNK]
+def _rows(blocks: int) -> int:
+    """Number of images in a chunk, for a number of blocks per image."""
+    return max(1, min(_CHUNK, _CHUNK_BLOCKS // blocks))
+
+
+def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, most: int, first: int) -> None:
+    """Fill at most `most` rows of z, (count, latent_dim), from `first` on."""
+    rows = z[first : first + most]
     count, latent_dim = rows.shape
     blocks = -(-latent_dim // 8)  # a block has four words, a word has two values
     scratch = _scratch(count, blocks, latent_dim)
@@ -161,19 +178,19 @@ def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, first: int) -> No
     np.copyto(indices, words.view("<u2")[:, :latent_dim])
     # No index is out of range, so `clip` changes nothing; it is faster than checking.
     np.take(normal_quantiles(), indices, out=rows, mode="clip")
-    if len(_free) < _MOST_FREE and scratch.size[0] == _CHUNK:
+    if len(_free) < _MOST_FREE and scratch.size[0] == most:
         _free.append(scratch)
 
 
 def _scratch(count: int, blocks: int, columns: int) -> _Scratch:
     """Working arrays for so many images; of a whole chunk if they are many."""
-    if count < _CHUNK // 8:
+    size = _rows(blocks), blocks, columns
+    if count < size[0] // 8:
         return _Scratch(count, blocks, columns)
     try:
         scratch = _free.pop()  # one step, so that threads and signal handlers may come between
     except IndexError:
-        return _Scratch(_CHUNK, blocks, columns)
-    size = _CHUNK, blocks, columns
+        return _Scratch(*size)
     return scratch if scratch.size == size else _Scratch(*size)
 
 

@@ -59,21 +59,26 @@ class TileNoise:
 class PerThread(threading.local):
     """Buffers for each thread.
 
-    A signal handler may draw while its thread is drawing. It gets other buffers then.
+    A signal handler may draw while its thread is drawing. It gets other buffers then, which draw
+    without further threads: the interrupted code may hold the lock that starting threads needs.
     """
 
-    def __init__(self, make: Callable[[], TileNoise]) -> None:
-        self._make = make
-        self._free: list[TileNoise] = []
+    def __init__(self, make: Callable[[int], TileNoise], threads: int) -> None:
+        """make: from a number of threads that draw the noise."""
+        self._make, self._threads = make, threads
+        self._free: TileNoise | None = None
+        self._calls = 0
 
     @contextmanager
     def taken(self) -> Iterator[TileNoise]:
         """Lend this thread's buffers for the duration of a `with` block."""
+        self._calls += 1
         try:
-            buffers = self._free.pop()
-        except IndexError:
-            buffers = self._make()
-        try:
-            yield buffers
+            if self._calls > 1:
+                yield self._make(1)
+                return
+            if self._free is None:
+                self._free = self._make(self._threads)
+            yield self._free
         finally:
-            self._free[:] = [buffers]
+            self._calls -= 1

@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=1, metavar="N", help="processor threads; 0 for all cores")
     add("--tf32", action="store_true", help="let CUDA round to 10 bits: faster, less exact")
+    _add_foreign(made)
     add = made.add_argument_group("about the artifact").add_argument
     add("--info", action="store_true", help="print its contract as JSON, without drawing")
     add("--check", action="store_true", help="draw its golden images again, and compare")
@@ -113,6 +114,31 @@ def _add_images(made: argparse.ArgumentParser) -> None:
     )
     add("--steps", type=int, default=16, metavar="N", help="frames of a walk between two images")
     add("--fps", type=float, default=20, metavar="X", help="frames of a walk in a second")
+
+
+def _add_foreign(made: argparse.ArgumentParser) -> None:
+    add = made.add_argument_group("ONNX files of other programs").add_argument
+    add(
+        "--allow-foreign",
+        action="store_true",
+        help="accept ONNX generators of other programs, and artifacts that were changed after "
+        "their export; only files that you trust",
+    )
+    add("--latent-dim", type=int, metavar="N", help="length of z, if the graph does not say it")
+    add(
+        "--image-shape",
+        type=int,
+        nargs=3,
+        metavar=("C", "H", "W"),
+        help="shape of an image, if the graph does not say it",
+    )
+    add(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("BLACK", "WHITE"),
+        help="values of black and white, if the graph does not say them",
+    )
 
 
 def _add_output(made: argparse.ArgumentParser) -> None:

@@ -35,6 +35,11 @@ class Pool(Generic[Kept]):
         """Whether this thread is in more than one call."""
         return self._thread.calls > 1
 
+    @property
+    def in_use(self) -> bool:
+        """Whether this thread is in a call."""
+        return self._thread.calls > 0
+
     @contextmanager
     def one(self) -> Iterator[Kept]:
         """Take a thing; wait while other threads use all of them."""

@@ -68,7 +68,9 @@ class Painter:
     def drawn(self, seed: int, start: int, label: int | None) -> Noise:
         """A source of the noise of `seed` from image `start` on; `label` for all or random."""
         if self._kernels is None:
-            return HostNoise(self._metadata, seed, start, label, self._threads)
+            # In a signal handler, the thread may be in the middle of asking for threads.
+            threads = 1 if self._calls.in_use else self._threads
+            return HostNoise(self._metadata, seed, start, label, threads)
         return DeviceNoise(self._kernels, self._metadata, seed, start, label)
 
     def given(self, z: NDArray[np.floating], labels: NDArray[np.int64] | None) -> Noise:

@@ -106,9 +106,12 @@ assert (sampler.sample(600) == expected).all()
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer")
-@pytest.mark.parametrize("count", [1, 100, 1500])
-def test_a_signal_handler_may_draw_while_its_thread_draws(sampler: Sampler, count: int) -> None:
-    expected = sampler.sample(4000, seed=8)
+@pytest.mark.parametrize(("count", "threads"), [(1, 1), (100, 1), (3500, 1), (3500, 3)])
+def test_a_signal_handler_may_draw_while_its_thread_draws(
+    tiny_artifact: Path, count: int, threads: int
+) -> None:
+    sampler = Sampler(tiny_artifact, provider="cpu", threads=threads)
+    expected = sampler.sample(6000, seed=8)
     drawn: list[tuple[int, np.ndarray[Any, Any]]] = []
 
     def handler(number: int, frame: Any) -> None:
