@@ -1,4 +1,4 @@
-"""Compiles a function of tensors, once: the next process finds it in a cache."""
+"""Compile a function of tensors once; later processes find the result in a cache."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from training.engine.side_by_side import Compiled, side_by_side
 
 
 class Compilation:
-    """A function of tensors that is traced, and may be compiled."""
+    """A traced function of tensors, which may be compiled."""
 
     def __init__(
         self,
@@ -26,15 +26,14 @@ class Compilation:
         options: Mapping[str, Any],
         apart: Callable[..., list[Tensor]] | None = None,
     ) -> None:
-        """Traces `function`, which may change its tensors in place: it is called once or twice.
+        """Trace `function`, which may change its tensors in place; it is called once or twice.
 
-        Down to the operations of both passes: `torch.compile` alone cannot differentiate twice, as
-        penalties need.
+        The trace holds the operations of the forward and backward passes, because `torch.compile`
+        alone cannot differentiate twice, which the penalties need.
 
-        example: arguments like all later ones, of which only the tensors may change.
-        options: settings of the compiler, as torch._inductor.config names them.
-        apart: which of the tensors that the function changes are to be computed in a CUDA stream of
-            their own, given its arguments.
+        example: example arguments; later calls may differ only in the tensors.
+        options: settings of the compiler, by their names in torch._inductor.config.
+        apart: given the arguments, the changed tensors to compute in a CUDA stream of their own.
         """
         leaves, structure = pytree.tree_flatten(example)
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
@@ -53,7 +52,7 @@ class Compilation:
         self._options = dict(options)
         self._tensors = [leaves[place] for place in places]
         self.graph = make_fx(of_tensors)(*self._tensors)
-        """Its operations."""
+        """The operations of the trace."""
         self._results = structures[0]
         self._apart: list[bool] | None = None
         if apart is not None:
@@ -61,18 +60,18 @@ class Compilation:
             self._apart = [id(tensor) in chosen for tensor in self._tensors]
 
     def is_known(self) -> bool:
-        """Whether this machine has compiled the same before, and finds it in its cache."""
+        """Whether this machine has the compiled function in its cache."""
         return self._note().exists()
 
     def compile(self) -> Callable[..., Any]:
-        """The compiled function; it takes what the function took."""
+        """The compiled function, with the arguments of the original."""
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder() / "inductor"))
         if self._apart is None:
             whole = self._part(self.graph, self._tensors)
         else:
             whole = side_by_side(self.graph, self._tensors, self._apart, self._part)
         with torch.no_grad():
-            whole(*self._tensors)  # the rest of it is compiled now
+            whole(*self._tensors)  # the first call compiles the rest
         self._take_note()
 
         def run(*arguments: Any) -> Any:
@@ -97,12 +96,12 @@ class Compilation:
         return _cache_folder() / self._key()
 
     def _take_note(self) -> None:
-        with suppress(OSError):  # without a folder to write to, nothing is known the next time
+        with suppress(OSError):  # without a writable folder, the next process compiles again
             _cache_folder().mkdir(parents=True, exist_ok=True)
             self._note().touch()
 
     def _key(self) -> str:
-        """What the compiled code depends on."""
+        """A key of everything that the compiled code depends on."""
         device = self._tensors[0].device
         parts = [
             self.graph.code,
@@ -121,6 +120,6 @@ class Compilation:
 
 
 def _cache_folder() -> Path:
-    """Where compiled code is kept: it is run as it is, so in a folder of the user alone."""
+    """The folder for compiled code. It must belong to the user alone, because the code is run."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "ganpack"
