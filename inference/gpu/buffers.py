@@ -11,7 +11,7 @@ from ..runtime.device import Context, DeviceMemory
 Kept = TypeVar("Kept")
 
 _KEPT_BYTES = 2**27
-"""Of results that were dropped, for later ones."""
+"""Most bytes of dropped results that are kept for later ones."""
 
 
 class Pool(Generic[Kept]):
@@ -68,7 +68,7 @@ class Pool(Generic[Kept]):
 
 
 class _Depth(threading.local):
-    """Of each thread: the calls that it is in."""
+    """Number of calls that each thread is in."""
 
     calls = 0
 

@@ -17,12 +17,12 @@ _PINNED_BYTES = 2**17
 
 
 class Output(NamedTuple):
-    """What the network gives: images as float32, or their pixels."""
+    """The network's output: images in float32, or their pixels."""
 
     name: str
     kind: type[Any]
     shape: tuple[int, ...]
-    """Of one image."""
+    """Shape of one image."""
 
 
 class Workspace:
@@ -93,7 +93,7 @@ class Segment:
         self._drawn: list[Event] = []
 
     def drawn(self, number: int) -> Event:
-        """Of a tile, by its number."""
+        """Event that tells when a tile is drawn, by the tile's number."""
         while len(self._drawn) <= number:
             self._drawn.append(Event(self._context))
         return self._drawn[number]
