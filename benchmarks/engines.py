@@ -23,7 +23,9 @@ from benchmarks.figures import Deadline, device_named, write_figures
 from training.config import RECIPES, DataConfig, NetworkConfig, RecipeConfig, TrainConfig
 from training.data.batches import Batches
 from training.data.datasets import load_images
-from training.engine.engine import Engine, Kind
+from training.engine.choice import create_engine
+from training.engine.engine import Engine
+from training.engine.ways import Kind
 from training.gan.state import TrainState
 from training.run_folder.origin import describe_machine
 
@@ -72,7 +74,7 @@ def make_engine(settings: TrainConfig, device: torch.device) -> Engine:
         settings.network, settings.recipe, images.image_shape, device, settings.seed
     )
     batches = Batches(images, settings.recipe.batch_size, settings.seed)
-    return Engine.create(state, batches, settings, total=0)
+    return create_engine(state, batches, settings, total=0)
 
 
 def measure(config: EnginesConfig) -> dict[str, Any]:

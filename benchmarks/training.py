@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks.engines import TINY, engines_of, make_engine
 from benchmarks.figures import device_named, write_figures
 from benchmarks.textbook import textbook_networks, train_textbook
 from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
-from training.engine.engine import Engine, Kind
+from training.engine.engine import Engine
+from training.engine.ways import Kind
 from training.run_folder.origin import describe_machine
 
 Precision = Literal["highest", "high", "medium"]
@@ -156,10 +156,9 @@ def _engine(
 
 def products(engine: Engine) -> list[tuple[Any, Any]]:
     """Shape, strides and type of both factors of each matrix product in a step."""
-    traced = make_fx(engine.gradients)(*engine.example())
     return [
         tuple(node.meta["tensor_meta"] for node in product.all_input_nodes[-2:])
-        for product in traced.graph.nodes
+        for product in engine.traced().graph.graph.nodes
         if product.op == "call_function" and product.target in _PRODUCTS
     ]
 

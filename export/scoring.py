@@ -28,8 +28,8 @@ class RealImages:
     """The real images that generators are compared with."""
 
     data: DataConfig | None = None
-    """A data set and how to read it, by default the generator's training data. Image size and
-    channels are always the generator's."""
+    """The data set and how to read it, by default the generator's. Size and channels of the images
+    are always the generator's."""
     data_dir: Path = Path("data")
     split: Literal["train", "test"] = "train"
 
@@ -78,10 +78,10 @@ def score(target: Path, real: RealImages, seed: int | None = None) -> Iterator[S
 
 
 def trained_on(target: Path, name: str) -> DataConfig:
-    """The data set of that name; for a folder of images, as the run around `target` read it.
+    """The data set of that name; for a folder of images, its path from the run around `target`.
 
     Raises:
-        ConfigError: if no run around `target` knows the folder.
+        ConfigError: if no run knows the path.
     """
     if name in DATASETS:
         return DataConfig(name)

@@ -165,9 +165,20 @@ def verify_seal(file: bytes) -> None:
     actual.update(tail)
     if actual.hexdigest().encode() != digest:
         raise ArtifactError(
-            "damaged: its content does not match its seal. Copy the file again from its source, "
-            "or export it again"
+            "damaged, or changed since it was sealed: its content does not match its seal. Copy "
+            "the file again from its source, or export it again. If it was changed on purpose "
+            "(simplified, quantised, another opset, …) and you trust it, allow_foreign=True draws "
+            "from it"
         )
+
+
+def is_sealed(file: bytes) -> bool:
+    """Whether an ONNX file is as ganpack sealed it."""
+    try:
+        verify_seal(file)
+    except ArtifactError:
+        return False
+    return True
 
 
 def _split_at_seal(file: bytes) -> tuple[memoryview, bytes, memoryview]:

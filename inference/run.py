@@ -170,6 +170,10 @@ def _sampler(options: argparse.Namespace) -> Sampler:
         provider=options.provider,
         threads=options.threads,
         tf32=options.tf32,
+        allow_foreign=options.allow_foreign,
+        latent_dim=options.latent_dim,
+        image_shape=options.image_shape and tuple(options.image_shape),
+        value_range=options.value_range and tuple(options.value_range),
     )
 
 

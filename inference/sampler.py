@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import images_and_pixels, require_z, shape_of
-from .artifact import SEAL_MARKER, ArtifactError, Metadata
+from .artifact import ArtifactError, Metadata, is_sealed
 from .label import Label, number_of, numbers_of
 from .model_files.artifact_files import generator_file
 from .model_files.own import LoadedGenerator, OwnGenerator
@@ -68,8 +68,9 @@ class Sampler:
             cannot run our kernel for the noise.
         spinning: let idle threads spin: faster, but they use the processor all the time.
         tf32: let CUDA round factors to 10 bits: faster; images may differ by one grey level.
-        allow_foreign: accept another program's ONNX generator too, with z as input and one image
-            tensor as output. Use it only for files that you trust: they cannot be verified.
+        allow_foreign: accept other ONNX generators too: those of other programs, with z as input
+            and one image tensor as output, and artifacts that were changed after their export. Use
+            it only for files that you trust: they cannot be verified.
         latent_dim, image_shape (C, H, W), value_range (black, white): facts about a foreign
             generator that its graph does not contain.
 
@@ -85,7 +86,7 @@ class Sampler:
         path = None if isinstance(artifact, bytes) else generator_file(Path(artifact))
         try:
             model = artifact if isinstance(artifact, bytes) else read_file(Path(path or ""))
-            if allow_foreign and SEAL_MARKER not in model:
+            if allow_foreign and not is_sealed(model):
                 from .model_files.foreign import ForeignGenerator, ForeignOptions
 
                 options = ForeignOptions(*foreign)

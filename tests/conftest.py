@@ -90,3 +90,12 @@ def golden_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("golden") / "artifact"
     export(CHECKPOINT, folder)
     return folder
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are traced and run as they are traced: compiling takes seconds."""
+    from training.engine.compiled import Compilation
+
+    monkeypatch.setattr(Compilation, "_part", lambda self, traced, tensors: traced)
+    monkeypatch.setattr(Compilation, "_take_note", lambda self: None)

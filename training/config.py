@@ -1,9 +1,9 @@
 """Every setting of a training run, as frozen dataclasses. Does not import torch."""
 
 from dataclasses import dataclass, field, is_dataclass
-from math import cos, pi
+from math import cos, pi, sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from zipfile import is_zipfile
 
 from inference.errors import GanpackError
@@ -106,6 +106,26 @@ class NetworkConfig:
         return (2 * width, width, max(1, width // 4)), (width, 2 * width, 4 * width)
 
 
+Number = TypeVar("Number")
+
+
+class StepNumbers(NamedTuple, Generic[Number]):
+    """The numbers in which one step of a run differs from the next."""
+
+    lr: Number
+    """Learning rate of Adam."""
+    gamma: Number
+    """Weight of the gradient penalties R1 and R2."""
+    ema_share: Number
+    """How far the moving average moves towards the generator, 0 … 1."""
+    updates: Number
+    """Adam's updates, this step's included: its bias corrections depend on them."""
+    step_size: Number
+    """`lr` over the bias correction of the first moments."""
+    root: Number
+    """Square root of the bias correction of the second moments."""
+
+
 @dataclass(frozen=True)
 class RecipeConfig:
     """Loss, penalties and optimizer."""
@@ -160,13 +180,28 @@ class RecipeConfig:
         """Whether gradient penalties are used at any step."""
         return self.gamma > 0 or (self.burn_in > 0 and self.gamma_end > 0)
 
-    def gamma_at(self, images: int) -> float:
-        """The weight of the penalties after so many images."""
-        return self._falling(self.gamma, self.gamma_end, images)
+    def at(self, step: int) -> StepNumbers[float]:
+        """The numbers of the step that is taken after `step` others.
 
-    def lr_at(self, images: int) -> float:
-        """The learning rate after so many images."""
-        return self._falling(self.lr, self.lr_end or self.lr, images)
+        The average's half-life is at most a twentieth of the images seen, so that the average does
+        not remember the first weights (the ramp-up of Karras et al. 2020, arXiv 2006.06676).
+        """
+        images, updates = step * self.batch_size, step + 1
+        half_life = min(self.ema_half_life, updates * self.batch_size / 20)
+        return self.numbers(
+            lr=self._falling(self.lr, self.lr_end or self.lr, images),
+            gamma=self._falling(self.gamma, self.gamma_end, images),
+            ema_share=1 - 0.5 ** (self.batch_size / half_life) if half_life > 0 else 1.0,
+            updates=updates,
+        )
+
+    def numbers(
+        self, *, lr: float, gamma: float, ema_share: float, updates: int
+    ) -> StepNumbers[float]:
+        """These numbers, with Adam's bias corrections (Kingma and Ba 2015, arXiv 1412.6980)."""
+        step_size = lr / (1 - self.betas[0] ** updates)
+        root = sqrt(1 - self.betas[1] ** updates)
+        return StepNumbers(lr, gamma, ema_share, updates, step_size, root)
 
     def _falling(self, start: float, end: float, images: int) -> float:
         share = min(images / self.burn_in, 1.0) if self.burn_in else 0.0
@@ -198,12 +233,12 @@ class TrainConfig:
     """auto: CUDA if there is a GPU, else the CPU."""
     matmul_precision: Literal["highest", "high", "medium"] = "medium"
     """Precision of matrix products in training, as in torch.set_float32_matmul_precision. medium
-    also runs layers in bfloat16 on a CPU with bfloat16 instructions. Weights, gradients and updates
-    stay float32."""
+    also runs layers in bfloat16 on a CPU or GPU with bfloat16 instructions. Weights, gradients and
+    updates stay float32."""
     engine: Literal["auto", "plain", "compiled", "graph"] = "auto"
-    """How steps are run. plain: one operation at a time. compiled: by torch.compile, which needs a
-    C++ compiler and 15 seconds. graph: in CUDA graphs. auto: graph on CUDA; on the CPU compiled for
-    10,000 iterations or more of --network mlp, else plain."""
+    """How steps are run. plain: one operation at a time. compiled: as one compiled function; on a
+    CPU this needs a C++ compiler, and up to 30 seconds the first time. graph: in CUDA graphs. auto
+    measures the engines that can pay in a run of this length, and takes the fastest."""
     deterministic: bool = False
     """Use only deterministic CUDA operations, so that a resumed run gives the same bits; slower. On
     a CPU every operation is deterministic."""

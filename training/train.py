@@ -14,8 +14,8 @@ from training.config import TrainConfig
 from training.data.batches import Batches
 from training.data.datasets import load_images
 from training.data.images import Images
+from training.engine.choice import create_engine
 from training.engine.distributed import ALONE, RankLostError, Ranks
-from training.engine.engine import Engine
 from training.engine.precision import known_settings
 from training.gan.state import Snapshot, TrainState
 from training.interruption import Interruption
@@ -23,7 +23,7 @@ from training.records.phases import PhaseTimer
 from training.records.samples import save_real_images
 from training.run_folder.config_file import add_facts, read_seconds, write_config
 from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_used
-from training.run_folder.origin import describe, describe_machine
+from training.run_folder.origin import core_count, describe, describe_machine
 from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import extractor_for
 from training.scoring.reference import reference_for
@@ -51,6 +51,7 @@ class Start(NamedTuple):
     total: int
     images: Images
     state: Snapshot
+    threads: int
 
 
 def train(
@@ -122,9 +123,12 @@ def _train(
         with timer.phase("reference"):  # before anything is written: it may refuse the images
             extractor = extractor_for(images, cache, device)
             reference = reference_for(extractor, images, test=None)
-        start = Start(config, device.type, total, images.to(CPU), state.snapshot(CPU))
+        if device.type == "cpu":
+            _continue_with(saves.threads)
+        threads = torch.get_num_threads()
+        start = Start(config, device.type, total, images.to(CPU), state.snapshot(CPU), threads)
         with timer.phase("engine"), ranks.order(start):
-            engine = Engine.create(state, batches, config, total, ranks)
+            engine = create_engine(state, batches, config, total, ranks)
         machine = describe_machine(device)
         if ranks.count == 1:
             config = replace(config, engine=engine.kind)  # a resumed run uses the same engine
@@ -163,10 +167,11 @@ def follow(ranks: Ranks) -> None:
     with known_settings(deterministic=deterministic), Interruption(quiet=True) as interruption:
         for order in ranks.orders(interruption):
             if isinstance(order, Start):
+                torch.set_num_threads(order.threads)
                 images = order.images.to(_device(order.device, ranks))
                 state, batches = _beginning(order.config, images)
                 state.restore(order.state)
-                engine = Engine.create(state, batches, order.config, order.total, ranks)
+                engine = create_engine(state, batches, order.config, order.total, ranks)
             elif isinstance(order, Snapshot):
                 state.restore(order)
             elif isinstance(order, int):
@@ -183,6 +188,22 @@ def _beginning(config: TrainConfig, images: Images) -> tuple[TrainState, Batches
     )
     conditional = config.network.conditional
     return state, Batches(images, config.recipe.batch_size, config.seed, conditional=conditional)
+
+
+def _continue_with(threads: int | None) -> None:
+    """Use as many threads as before, which sums on a CPU depend on to the last bit."""
+    now, cores = torch.get_num_threads(), core_count()
+    if threads is None or threads == now:
+        return
+    if threads <= cores:
+        torch.set_num_threads(threads)
+        _log.info("going on with %d threads, as before; %d would give other bits", threads, now)
+    else:
+        _log.warning(
+            "the run has had %d threads and goes on with %d, as there are %d cores: the result is "
+            "the same but for rounding",
+            threads, now, cores,
+        )  # fmt: skip
 
 
 def _refuse_uneven(batch_size: int, count: int) -> None:

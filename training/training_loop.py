@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,19 +16,18 @@ from training.config import TrainConfig, options
 from training.data.batches import Batches
 from training.divergence import Diverged, check_classes, check_losses, check_weights
 from training.engine.distributed import Ranks
-from training.engine.engine import Engine
+from training.engine.engine import Engine, Stretch
 from training.gan.average import averaged
-from training.gan.networks import Generator
 from training.gan.state import TrainState
 from training.interruption import Interrupted, Interruption
+from training.keeping import Keeper, Weights
 from training.records.metrics import Records
 from training.records.phases import PhaseTimer
 from training.records.progress import ProgressBar
 from training.records.samples import grid_steps
-from training.run_folder.checkpoint import save_checkpoint
 from training.run_folder.config_file import add_facts
 from training.run_folder.folder import RunFolder
-from training.run_folder.history import History
+from training.run_folder.history import EpochRecord, History
 from training.run_folder.resume import Saves, what_is_saved
 from training.run_folder.scores import Scores
 from training.scoring.reference import SELECTION_SEED, Reference
@@ -57,6 +58,17 @@ DEFAULT_PACE = Pace()
 
 
 @dataclass
+class Flight:
+    """Steps that have been launched, and what is to be done once their losses are known."""
+
+    stretch: Stretch
+    began: float
+    epoch: int
+    ended: Callable[[], Weights] | None
+    """Gives the weights of an epoch that ends with these steps, and is not scored."""
+
+
+@dataclass
 class Run:
     """A run with all its parts, ready to train from its present state."""
 
@@ -73,10 +85,17 @@ class Run:
     timer: PhaseTimer
     pace: Pace
     _records: Records = field(init=False)
+    _keeper: Keeper = field(init=False)
+    _bar: ProgressBar = field(init=False)
+    _flight: Flight | None = None
     _saved_at: float = field(default_factory=time.monotonic)
     _checked_at: float = field(default_factory=time.monotonic)
+    _landed_at: float = 0.0
     _steps_a_look: int = 10
     _last_losses: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
+
+    def __post_init__(self) -> None:
+        self._keeper = Keeper(self._folder, self.provenance)
 
     @property
     def _folder(self) -> RunFolder:
@@ -111,102 +130,121 @@ class Run:
             self._write_best()
         else:
             self._folder.best.unlink(missing_ok=True)
+        self._keeper.begin(self.history.epochs)
         if self.state.step == 0:
             self.saves.write(self.state, self.history, checked=True)
 
     def _train(self, total: int) -> None:
         grids = grid_steps(total)
-        with ProgressBar(self.state.step, total) as bar:
+        with ProgressBar(self.state.step, total) as self._bar:
             while self.state.step < total:
                 self._stop_if_asked()
                 epoch = self.batches.epochs(self.state.step) + 1
                 epoch_end = self.batches.epoch_end(epoch)
-                loss_g, loss_d = self._advance({epoch_end, total} | grids)
-                bar.update(self.state.step, epoch, loss_g, loss_d)
-                self._after_steps(epoch, epoch_end, total, grids)
+                self._launch(epoch, epoch_end, total, grids)
+                step, ends = self.state.step, self.state.step in {epoch_end, total}
+                scored = ends and self._is_scored(epoch, last=step == total)
+                if scored or step in grids:
+                    self._show(epoch, scored, step in grids, finished=step == epoch_end)
+                since = self._checked_at if scored else self._saved_at
+                if step == total or time.monotonic() - since > self.pace.save_seconds:
+                    self._save(checked=scored)
             self._stop_if_asked()
 
-    def _after_steps(self, epoch: int, epoch_end: int, total: int, grids: set[int]) -> None:
-        """Do what is due at this step: a sample grid, the end of an epoch, a save."""
-        step = self.state.step
-        epoch_ends = step in {epoch_end, total}
-        scores: Scores | None = None
-        if epoch_ends or step in grids:
-            generator = self._averaged()
-            if step in grids:
-                with self.timer.phase("samples"):
-                    self._records.samples(step, generator)
-            if epoch_ends:
-                scores = self._scores(generator, epoch - 1, last=step == total)
-                self._end_epoch(epoch, generator, scores, step == epoch_end)
-        now = time.monotonic()
-        since = self._checked_at if scores else self._saved_at
-        if step == total or now - since > self.pace.save_seconds:
-            with self.timer.phase("saves"):
-                self._save(checked=bool(scores))
-            self._note_time()
-
-    def _averaged(self) -> Generator:
-        """The generator to show, score and keep."""
-        check_weights(self.state)  # an average of weights that are not finite is useless
-        with self.timer.phase("average"):
-            return averaged(self.state)
-
-    def _advance(self, stops: set[int]) -> tuple[float, float]:
-        """Train up to the next of `stops` at most; return the last losses of both networks."""
-        start, first = time.monotonic(), self.state.step
+    def _launch(self, epoch: int, epoch_end: int, total: int, grids: set[int]) -> None:
+        """Start the next steps, and deal with those before them while the device is at work."""
+        first = self.state.step
         every = self.pace.record_steps
         looks = {first + self._steps_a_look, (first // every + 1) * every}
-        count = min(stop for stop in stops | looks if stop > first) - first
+        count = min(stop for stop in {epoch_end, total} | grids | looks if stop > first) - first
+        began = time.monotonic()
         with self.timer.phase("steps"), self.ranks.order(count, self.interruption):
-            losses = self.engine.run(count)
-        known = np.concatenate([self._last_losses, losses])
-        check_losses(known, self.state.step - len(known) + 1)
+            stretch = self.engine.launch(count)
+        ended: Callable[[], Weights] | None = None
+        if self.state.step == epoch_end and not self._is_scored(epoch, self.state.step == total):
+            # Steps that are still under way do not change a copy that is asked for after them.
+            now = partial(Weights.of, self.state)
+            copy = None if stretch.is_done() else now()
+            ended = now if copy is None else lambda: copy
+        before, self._flight = self._flight, Flight(stretch, began, epoch, ended)
+        if before is not None:
+            self._land(before)
+        if stretch.is_done():
+            self._wait()
+
+    def _wait(self) -> None:
+        """Deal with all steps that have been launched."""
+        if self._flight is not None:
+            flight, self._flight = self._flight, None
+            self._land(flight)
+
+    def _land(self, flight: Flight) -> None:
+        """Check and record what steps have measured."""
+        with self.timer.phase("steps"):
+            losses = flight.stretch.losses()
+        known, step = np.concatenate([self._last_losses, losses]), flight.stretch.last_step
+        check_losses(known, step - len(known) + 1)
         self._last_losses = losses[-1:]
-        seconds = time.monotonic() - start
+        now = time.monotonic()
+        seconds, self._landed_at = now - max(flight.began, self._landed_at), now
         self._steps_a_look = max(1, int(self.pace.look_seconds * len(losses) / seconds))
         with self.timer.phase("records"):
             self.history.add(losses, seconds)
-            speed = len(losses) * self.batches.batch_size / seconds
-            self._records.iterations(self.state.step, losses, speed)
-        return float(losses[-1, 0]), float(losses[-1, 1])
+            self._records.iterations(step, losses, len(losses) * self.batches.batch_size / seconds)
+            self._bar.update(step, flight.epoch, float(losses[-1, 0]), float(losses[-1, 1]))
+            if flight.ended is not None:
+                record = self._record_epoch(flight.epoch, step, None, finished=True)
+                self._keeper.hold(record, flight.ended)
 
-    def _scores(self, generator: Generator, epochs_before: int, *, last: bool) -> Scores | None:
-        """Score the generator at the end of an epoch, if it is the first, the last or due."""
-        every, before = self.config.score_every, self.batches.epoch_end(epochs_before)
-        if not last and epochs_before > 0 and before // every == self.state.step // every:
-            return None
-        with self.timer.phase("scores"):
-            return self.reference.score(Subject.of(generator), SELECTION_SEED)
-
-    def _end_epoch(
-        self, epoch: int, generator: Generator, scores: Scores | None, finished: bool
-    ) -> None:
-        state, batch_size = self.state, self.batches.batch_size
-        record = self.history.record_epoch(epoch, state.step, batch_size, scores, finished=finished)
-        if scores:
+    def _show(self, epoch: int, scored: bool, grid: bool, *, finished: bool) -> None:
+        """Draw and score the average at this step, and keep it where it is scored."""
+        self._wait()
+        check_weights(self.state)  # or what is shown and kept would not be finite either
+        with self.timer.phase("average"):
+            average = averaged(self.state.ema)
+        if grid:
+            with self.timer.phase("samples"):
+                self._records.samples(self.state.step, average)
+        if scored:
+            with self.timer.phase("scores"):
+                scores = self.reference.score(Subject.of(average), SELECTION_SEED)
+            record = self._record_epoch(epoch, self.state.step, scores, finished=finished)
             check_classes(self.history.epochs)
+            with self.timer.phase("checkpoints"):
+                self._keeper.write(record, Weights.of(self.state), average)
+            if finished:
+                self._keeper.note(record)
+
+    def _is_scored(self, epoch: int, last: bool) -> bool:
+        """Whether the end of an epoch is scored: of the first, the last, and every so often."""
+        every, before = self.config.score_every, self.batches.epoch_end(epoch - 1)
+        return last or epoch == 1 or before // every != self.state.step // every
+
+    def _record_epoch(
+        self, epoch: int, step: int, scores: Scores | None, *, finished: bool
+    ) -> EpochRecord:
+        size = self.batches.batch_size
+        record = self.history.record_epoch(epoch, step, size, scores, finished=finished)
         with self.timer.phase("records"):
             self._records.epoch(record)
-        kept = {"loss_g": record.loss_g, **(scores.to_dict() if scores else {})}
-        with self.timer.phase("checkpoints"):
-            save_checkpoint(self._folder, state, generator, kept, self.provenance)
+        return record
 
     def _save(self, *, checked: bool) -> None:
-        """Save the training state.  checked: whether this very step was scored, and is sound."""
+        """checked: whether the scores are of this very step, and sound."""
+        self._wait()
         check_weights(self.state)
-        self._records.sync()  # records must reach the disk before the save that follows them
-        self.saves.write(self.state, self.history, checked=checked)
-        self._saved_at = time.monotonic()
-        if checked:
-            self._checked_at = self._saved_at
-        if self.history.epochs:
-            self._write_best()
-            # Only after the save: until then, a resume may need the old snapshots. A resume from
-            # previous.pt needs those that were best then.
-            prune(self._folder, self.history.epochs, self.saves.previous_epochs)
-
-    def _note_time(self) -> None:
+        with self.timer.phase("checkpoints"):
+            self._keeper.write_held()
+        with self.timer.phase("saves"):
+            self._records.sync()  # no gap in them before the step of the save
+            self.saves.write(self.state, self.history, checked=checked)
+            self._saved_at = time.monotonic()
+            if checked:
+                self._checked_at = self._saved_at
+            if self.history.epochs:
+                self._write_best()
+                # After the save, which may need them. A resume from previous.pt needs its own.
+                prune(self._folder, self.history.epochs, self.saves.previous_epochs)
         add_facts(self._folder, seconds=self.timer.seconds())
 
     def _write_best(self) -> None:
@@ -216,9 +254,7 @@ class Run:
     def _stop_if_asked(self) -> None:
         if self.interruption.number is not None:
             if self.saves.last_step != self.state.step:
-                with self.timer.phase("saves"):
-                    self._save(checked=False)
-            self._note_time()
+                self._save(checked=False)
             raise Interrupted(self._folder.path, self.state.step, self.interruption.number)
 
     def _go_back(self, evidence: str) -> None:
@@ -231,7 +267,7 @@ class Run:
                 f"the run has diverged {tries} times ({found}); {what_is_saved(self._folder)}, "
                 f"with a lower --lr and --override lr"
             )
-        self._last_losses = self._last_losses[:0]
+        self._flight, self._last_losses = None, self._last_losses[:0]
         self.history = self.saves.go_back(self.state, self.config.seed, divergences)
         with self.ranks.order(self.state.snapshot(torch.device("cpu")), self.interruption):
             pass  # the other ranks take over this state

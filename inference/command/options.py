@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog=command,
         usage=f"{command} [ARTIFACT] [OPTIONS]",
         description=(
-            f"Draw images from an exported generator.\n\n"
+            f"Generate images with an exported generator.\n\n"
             f"{command} runs/NAME/artifact -n 64 --output samples.png\n"
             f"{command} runs/NAME/artifact -n 1000000 --seed 7 --output images.npy"
         ),
@@ -34,48 +34,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="ARTIFACT",
         help=f"artifact folder or its {GENERATOR_FILE} (default: the newest under runs/)",
     )
-    add = made.add_argument_group("which images").add_argument
-    add(
-        "-n",
-        "--count",
-        type=int,
-        metavar="N",
-        help=f"number of images (default: {_DEFAULT_COUNT}; with --per-class of each: "
-        f"{_DEFAULT_ROW})",
-    )
-    add("--seed", type=int, default=0, metavar="N", help="which stream of images, 0 to 2^63 - 1")
-    add(
-        "--start",
-        type=int,
-        default=0,
-        metavar="N",
-        help="index of the first image, 0 to 2^63 - COUNT; also to go on with a stopped job",
-    )
-    add(
-        "--label",
-        metavar="NAME|NUMBER",
-        help="the class of all of them (default: drawn for each image; for a walk, for its first)",
-    )
-    add("--per-class", action="store_true", help="a grid with a row of images for each class")
-    add(
-        "--walk",
-        type=int,
-        metavar="N",
-        help="a loop through latent space by way of N images, 2 or more "
-        f"(default: {_DEFAULT_WALK} for .gif and .webp, else none)",
-    )
-    add("--steps", type=int, default=16, metavar="N", help="frames of a walk between two images")
-    add("--fps", type=float, default=20, metavar="X", help="frames of a walk in a second")
+    _add_images(made)
     _add_output(made)
     add = made.add_argument_group("how it runs").add_argument
     add("--provider", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=1, metavar="N", help="processor threads; 0 for all cores")
-    add("--tf32", action="store_true", help="let CUDA round to 10 bits: faster, a level apart")
+    add("--tf32", action="store_true", help="let CUDA round to 10 bits: faster, less exact")
+    _add_foreign(made)
     add = made.add_argument_group("about the artifact").add_argument
-    add("--info", action="store_true", help="print its contract as JSON, and draw nothing")
-    add("--check", action="store_true", help="draw its golden images again and compare")
-    add("--doctor", action="store_true", help="say what this machine draws on, and why")
-    add("--json", action="store_true", help="with --doctor: as JSON, for a bug report")
+    add("--info", action="store_true", help="print its contract as JSON, without drawing")
+    add("--check", action="store_true", help="draw its golden images again, and compare")
+    add("--doctor", action="store_true", help="report provider, libraries and devices")
+    add("--json", action="store_true", help="with --doctor: print JSON, for a bug report")
     return made
 
 
@@ -110,6 +80,67 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
         return super()._get_help_string(action)
 
 
+def _add_images(made: argparse.ArgumentParser) -> None:
+    add = made.add_argument_group("which images").add_argument
+    add(
+        "-n",
+        "--count",
+        type=int,
+        metavar="N",
+        help=f"number of images (default: {_DEFAULT_COUNT}; with --per-class {_DEFAULT_ROW} of "
+        "each class)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of the images, 0 to 2^63 - 1")
+    add(
+        "--start",
+        type=int,
+        default=0,
+        metavar="N",
+        help="index of the first image, 0 to 2^63 - COUNT; also continues a stopped job",
+    )
+    add(
+        "--label",
+        metavar="NAME|NUMBER",
+        help="class of all images (default: a random class for each image; a walk keeps that of "
+        "its first image)",
+    )
+    add("--per-class", action="store_true", help="a grid with a row of images for each class")
+    add(
+        "--walk",
+        type=int,
+        metavar="N",
+        help="a loop through latent space by way of N images, at least 2 "
+        f"(default: {_DEFAULT_WALK} for .gif and .webp, else none)",
+    )
+    add("--steps", type=int, default=16, metavar="N", help="frames of a walk between two images")
+    add("--fps", type=float, default=20, metavar="X", help="frames of a walk in a second")
+
+
+def _add_foreign(made: argparse.ArgumentParser) -> None:
+    add = made.add_argument_group("ONNX files of other programs").add_argument
+    add(
+        "--allow-foreign",
+        action="store_true",
+        help="accept ONNX generators of other programs, and artifacts that were changed after "
+        "their export; only files that you trust",
+    )
+    add("--latent-dim", type=int, metavar="N", help="length of z, if the graph does not say it")
+    add(
+        "--image-shape",
+        type=int,
+        nargs=3,
+        metavar=("C", "H", "W"),
+        help="shape of an image, if the graph does not say it",
+    )
+    add(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("BLACK", "WHITE"),
+        help="values of black and white, if the graph does not say them",
+    )
+
+
 def _add_output(made: argparse.ArgumentParser) -> None:
     add = made.add_argument_group("where to").add_argument
     add(
@@ -118,13 +149,13 @@ def _add_output(made: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"{KINDS}; .gif, .webp or, with --walk, .png for an animation",
     )
-    add("--force", action="store_true", help="write over what is there")
-    add("--captions", action="store_true", help="write seed/index below the images of a grid")
+    add("--force", action="store_true", help="overwrite existing files")
+    add("--captions", action="store_true", help="write seed/index below each image of a grid")
     add(
         "--scale",
         type=int,
         default=1,
         metavar="N",
-        help="pixels of a picture's side for each of an image",
+        help="enlarge each pixel to a square of N pixels",
     )
     made.add_argument("--version", action="version", version=__version__)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact import ArtifactError, Metadata
+from ..artifact import PIXEL_TOLERANCE, SEAL_MARKER, ArtifactError, Metadata
 from ..noise import NOISE, latents
-from ..runtime.session import SessionSettings
+from ..runtime.session import SessionSettings, say
 from ..runtime.shared_session import Session
 from .onnx_file import ModelFile, read_model
 from .reading import looks_like
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..gpu.painter import Painter
 
 _TILE = 64
+_TRIED = 8  # images that are drawn twice to see whether they depend on chance
 _RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
 _MOVE_VALUES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Cast"}
 
@@ -51,17 +52,21 @@ class ForeignGenerator:
             file = read_model(model)
         except ArtifactError:
             raise ArtifactError(looks_like(model)) from None
+        if SEAL_MARKER in model:
+            say("drawing from a file that was changed since ganpack sealed it")
         external = has_weights_beside(file, path)
         source: bytes | Path = path if external and path else model
         self.session = Session(source, settings, convolutions=file.has_convolutions)
         inputs, outputs = self.session.raw.get_inputs(), self.session.raw.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
+        names = [value.name for value in outputs]
+        if {"images", "pixels"} <= set(names):  # ours, changed after its export
+            names = ["pixels"]
+        if len(inputs) != 1 or len(names) != 1 or inputs[0].type != "tensor(float)":
             raise ArtifactError(
                 f"a generator has one float32 input and one output, this has "
-                f"{[(value.name, value.type) for value in inputs]} and "
-                f"{[value.name for value in outputs]}"
+                f"{[(value.name, value.type) for value in inputs]} and {names}"
             )
-        self._input, self._output = inputs[0].name, outputs[0].name
+        self._input, self._output = inputs[0].name, names[0]
         batch, latent_dim, self._ones = _latent_shape(inputs[0].shape, options.latent_dim)
         self.tile = batch or _TILE
         self.painter: Painter | None = None  # what comes of the images, the host does
@@ -76,6 +81,7 @@ class ForeignGenerator:
             role="generator", image_shape=shape, latent_dim=latent_dim, noise=NOISE,
             dataset="unknown", recipe="unknown", step=0, weights_sha256="unknown",
         )  # fmt: skip
+        self._require_independent()
 
     def draw(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
@@ -90,6 +96,26 @@ class ForeignGenerator:
         low, high = self._range
         levels = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
         out[...] = np.nan_to_num(levels.round()).clip(0, 255)
+
+    def _require_independent(self) -> None:
+        """Raise ArtifactError if an image depends on its batch or on chance.
+
+        BatchNorm in training mode and random nodes make such images.
+        """
+        channels, height, width = self._shape
+        z = latents(min(self.tile, _TRIED), self.metadata.latent_dim, seed=1)
+        drawn = []
+        for count in (1, len(z), len(z)):
+            out = np.empty((count, height, width, channels), np.uint8)
+            self.draw(z[:count], None, out)
+            drawn.append(out[0].astype(int))
+        apart = max(int(np.abs(other - drawn[0]).max()) for other in drawn[1:])
+        if apart > PIXEL_TOLERANCE:
+            raise ArtifactError(
+                f"it draws one image of one z in several ways, {apart} grey levels apart: they "
+                f"depend on the other images of a call, or on chance (BatchNorm or Dropout in "
+                f"training mode, random nodes). Export it in inference mode"
+            )
 
     def _images(self, z: NDArray[np.float32]) -> NDArray[Any]:
         """The output of the graph, (n, ...). A fixed batch is filled up with zeros."""

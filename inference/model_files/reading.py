@@ -71,7 +71,10 @@ def _without_seal(file: bytes) -> str:
     except ArtifactError:
         return "not written by ganpack: it looks like no ONNX file"
     if CONTRACT_KEY in model.metadata:
-        return "damaged: it has a contract and no seal"
+        return (
+            "changed since it was exported: it has a contract and no seal. Copy or export it "
+            "again; if you trust it, allow_foreign=True draws from it"
+        )
     outside = any(tensor.external for tensor in model.tensors)
     return (
         "not written by ganpack: it looks like another program's ONNX model, without a contract"

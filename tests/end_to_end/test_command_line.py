@@ -62,7 +62,10 @@ def test_settings_are_in_groups_and_in_units() -> None:
     assert "pixels" in groups["data options"]
     assert "(default: runs/DATASET-DATE-TIME)" in groups["options"]
     # A paragraph flows: it does not break where the source does.
-    assert "or a folder of images, whose subfolders are the classes." in groups["data options"]
+    assert (
+        "a folder or a zip archive of images, whose subfolders are the classes."
+        in groups["data options"]
+    )
     broken = [line for line in text.splitlines() if re.fullmatch(r"│ {23}\S.{1,30}[a-z,] +│", line)]
     assert broken == []
 

@@ -59,9 +59,8 @@ def test_a_save_of_format_1_goes_on(tmp_path: Path) -> None:
     assert (history.steps, history.divergences) == (3, ["iteration 5: loss_g nan"])
     assert [(record.epoch, record.scores) for record in history.epochs] == [(1, Scores(fcd=12.0))]
     assert history.to_dict()["epochs"][0]["scores"] == {"fcd": 12.0}
-    moments = state.optimizer.state[next(state.discriminator.parameters())]
-    assert float(moments["step"]) == 7
-    assert float(moments["exp_avg"].abs().sum()) == pytest.approx(0.047086331993341446)
+    moment = state.tensors()["discriminator.layers.1.weight.exp_avg"]
+    assert float(moment.abs().sum()) == pytest.approx(0.047086331993341446)
     # The noise goes on where it was.
     np.testing.assert_allclose(state.draw_z(1).flatten(), [-0.8646363, 0.2568098], rtol=1e-5)
 

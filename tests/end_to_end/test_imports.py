@@ -18,7 +18,7 @@ ORDER = {
         "run",
         "report compare train",
         "training_loop",
-        "pages scoring divergence",
+        "pages scoring divergence keeping",
         "records",
         "engine run_folder",
         "gan data",

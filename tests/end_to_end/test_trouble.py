@@ -66,14 +66,14 @@ def whole_files(run_dir: Path) -> None:
 
 
 def at(step: int, action: Callable[[], Any]) -> Callable[[Engine, int], Any]:
-    """An `Engine.run` that does something once the step is reached."""
-    run = Engine.run
+    """An `Engine.launch` that does something once the step is reached."""
+    launch = Engine.launch
 
     def acting(self: Engine, count: int) -> Any:
-        losses = run(self, count)
-        if self._state.step >= step:
+        launched = launch(self, count)
+        if self.state.step >= step:
             action()
-        return losses
+        return launched
 
     return acting
 
@@ -94,7 +94,7 @@ def test_a_full_disk_ends_a_run_with_what_was_saved(
             fill(disk, leave)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "run", at(20, fill_once))
+        patch.setattr(Engine, "launch", at(20, fill_once))
         arguments = [*ARGUMENTS, "--epochs", "12", "--score-every", "10"]
         assert main([*arguments, "--run-dir", str(run_dir)], pace=SAVE_OFTEN) == 1
     error = capsys.readouterr().err.splitlines()[-1]
@@ -139,7 +139,8 @@ def test_a_folder_deleted_under_the_run_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "run"
-    monkeypatch.setattr(Engine, "run", at(20, lambda: shutil.rmtree(run_dir, ignore_errors=True)))
+    remove = at(20, lambda: shutil.rmtree(run_dir, ignore_errors=True))
+    monkeypatch.setattr(Engine, "launch", remove)
     assert main([*ARGUMENTS, "--epochs", "12", "--run-dir", str(run_dir)], pace=SAVE_OFTEN) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "No such file or directory" in error
@@ -172,7 +173,7 @@ def test_out_of_gpu_memory_is_one_line(
             "\nSee documentation"
         )
 
-    monkeypatch.setattr(Engine, "run", run)
+    monkeypatch.setattr(Engine, "launch", run)
     assert main([*ARGUMENTS, "--run-dir", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -188,20 +189,20 @@ def nan_at(
     wrong: Callable[[TrainState], None] | None,
 ) -> None:
     """Make the weights, or without `wrong` a loss, wrong at a step, so many times."""
-    run, left = Engine.run, [times]
+    launch, left = Engine.launch, [times]
 
     def broken(self: Engine, count: int) -> Any:
-        first = self._state.step
-        losses = run(self, count)
-        if first < step <= self._state.step and left[0]:
+        first = self.state.step
+        launched = launch(self, count)
+        if first < step <= self.state.step and left[0]:
             left[0] -= 1
             if wrong is None:
-                losses[step - first - 1 :, 0] = np.nan
+                launched.losses()[step - first - 1 :, 0] = np.nan
             else:
-                wrong(self._state)
-        return losses
+                wrong(self.state)
+        return launched
 
-    monkeypatch.setattr(Engine, "run", broken)
+    monkeypatch.setattr(Engine, "launch", broken)
 
 
 def spoil(state: TrainState) -> None:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from inference import ArtifactError, Sampler
+from inference.artifact import SEAL_MARKER
 from training.gan.networks import to_pixels
 
 
@@ -171,9 +172,7 @@ def test_weights_out_of_the_folder_are_not_read(
 def test_our_own_files_stay_our_own(tiny_artifact: Path) -> None:
     sampler = Sampler(tiny_artifact, allow_foreign=True)
     assert sampler.metadata.dataset == "digits"
-    file = (tiny_artifact / "generator.onnx").read_bytes()
-    with pytest.raises(ArtifactError, match="damaged"):
-        Sampler(file[:999] + b"x" + file[1000:], allow_foreign=True)
+    assert sampler.check().passed
     with pytest.raises(ValueError, match="go with allow_foreign"):
         Sampler(tiny_artifact, latent_dim=10)
 
@@ -182,3 +181,97 @@ def test_there_is_nothing_to_check_in_them() -> None:
     sampler = drawn(model(("Tanh", {}), ("Reshape", {"with": "nchw"})))
     with pytest.raises(ArtifactError, match="no golden images"):
         sampler.check()
+
+
+def with_a_key(model: onnx.ModelProto) -> None:
+    model.metadata_props.add(key="author", value="me")
+
+
+def with_rounded_weights(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 2:
+            values = numpy_helper.to_array(tensor).round(2)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def without_seal(model: onnx.ModelProto) -> None:
+    kept = [prop for prop in model.metadata_props if prop.key != "ganpack.sha256"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+
+
+def without_metadata(model: onnx.ModelProto) -> None:
+    del model.metadata_props[:]
+
+
+def of_another_opset(model: onnx.ModelProto) -> None:
+    from onnx import version_converter
+
+    model.CopyFrom(version_converter.convert_version(model, 20))
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "levels"),
+    [
+        (with_a_key, "damaged, or changed since it was sealed.*allow_foreign=True", 0),
+        (with_rounded_weights, "damaged, or changed since it was sealed.*allow_foreign=True", 20),
+        (of_another_opset, "allow_foreign=True", 0),
+        (without_seal, "changed since it was exported.*allow_foreign=True", 0),
+        (without_metadata, "another program's ONNX model.*allow_foreign=True", 0),
+    ],
+)
+def test_an_artifact_that_was_changed_on_purpose_is_drawn_from_if_it_is_trusted(
+    change: Any, message: str, levels: int, tiny_artifact: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level("INFO", "inference")
+    model = onnx.load(tiny_artifact / "generator.onnx")
+    change(model)
+    changed = model.SerializeToString()
+    with pytest.raises(ArtifactError, match=message):
+        Sampler(changed, provider="cpu")
+    expected = Sampler(tiny_artifact, provider="cpu").sample(40, seed=3)
+    images = Sampler(changed, provider="cpu", allow_foreign=True).sample(40, seed=3)
+    assert ("changed since ganpack sealed it" in caplog.text) == (SEAL_MARKER in changed)
+    assert images.shape == expected.shape
+    assert np.abs(images.astype(int) - expected).max() <= levels
+
+
+def test_images_that_depend_on_their_neighbours_or_on_chance_are_refused() -> None:
+    def batch_norm(training: int) -> onnx.ModelProto:
+        made = model(("Tanh", {}), ("Reshape", {"with": "nchw"}))
+        made.graph.initializer.extend(
+            numpy_helper.from_array(values, name)
+            for name, values in (
+                ("scale", np.ones(12, np.float32)), ("bias", np.zeros(12, np.float32)),
+                ("mean", np.zeros(12, np.float32)), ("var", np.ones(12, np.float32)),
+            )
+        )  # fmt: skip
+        outputs = ["normal", "m", "v"] if training else ["normal"]
+        inputs = ["0", "scale", "bias", "mean", "var"]
+        node = helper.make_node("BatchNormalization", inputs, outputs, training_mode=training)
+        made.graph.node.insert(1, node)
+        made.graph.node[2].input[0] = "normal"
+        return made
+
+    def random() -> onnx.ModelProto:
+        made = model(("RandomNormalLike", {}), ("Tanh", {}), ("Reshape", {"with": "nchw"}))
+        assert made.graph.node[1].op_type == "RandomNormalLike"
+        return made
+
+    assert drawn(batch_norm(0)).sample(3).shape == (3, 2, 2, 3)
+    for graph in (batch_norm(1), random()):
+        with pytest.raises(ArtifactError, match="depend on the other images of a call, or on ch"):
+            drawn(graph)
+
+
+def test_the_command_line_takes_what_the_graph_leaves_open(tmp_path: Path) -> None:
+    from inference.run import main
+
+    (tmp_path / "a.onnx").write_bytes(model(z=("n", "k")).SerializeToString())
+    output = tmp_path / "a.npy"
+    facts = ["--latent-dim", "6", "--image-shape", "3", "2", "2", "--value-range", "-3", "3"]
+    arguments = [str(tmp_path / "a.onnx"), "--provider", "cpu", "-n", "4", "--output", str(output)]
+    assert main([*arguments, "--allow-foreign", *facts]) == 0
+    assert np.load(output).shape == (4, 2, 2, 3)
+    assert main(arguments) == 1

@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,15 +44,15 @@ def run_slowly(run_dir: Path, arguments: list[str], save_seconds: float) -> None
 
     from training.engine.engine import Engine
 
-    quick = Engine.run
+    quick = Engine.launch
 
     def slow(self: Engine, count: int) -> Any:
-        if self._state.step > 20:
+        if self.state.step > 20:
             run_dir.with_suffix(".slow").touch()
             time.sleep(300)
         return quick(self, count)
 
-    Engine.run = slow  # type: ignore[method-assign]
+    Engine.launch = slow  # type: ignore[method-assign]
     run(run_dir, arguments, save_seconds)
 
 
@@ -92,22 +91,23 @@ def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | No
     broken: the rank on which nothing can be compiled.
     """
     import torch
-    from torch.fx.experimental.proxy_tensor import make_fx
 
     from tests.support.engines import tiny
-    from training.engine import engine
+    from training.engine.choice import create_engine
+    from training.engine.compiled import Compilation
     from training.engine.distributed import joined
     from training.interruption import Interruption
 
     with joined() as ranks:
         # Traced and run as traced: compiling takes seconds.
-        def compiled(function: Callable[..., Any], example: tuple[Any, ...]) -> Any:
+        def as_traced(self: Compilation, traced: Any, tensors: Any) -> Any:
             assert ranks.rank != broken
-            return make_fx(partial(function))(*example)
+            return traced
 
-        engine.compiled = compiled  # type: ignore[attr-defined]
+        Compilation._part = as_traced  # type: ignore[method-assign]
+        Compilation._take_note = lambda self: None  # type: ignore[method-assign]
         state, batches, _ = tiny(config)
-        fast = engine.Engine.create(state, batches, config, count, ranks)
+        fast = create_engine(state, batches, config, count, ranks)
         seen = []
         for _ in range(count):
             losses = torch.from_numpy(fast.run(1))
@@ -119,7 +119,7 @@ def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | No
 
 def run_with_nan(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
     """`run`, where the ninth gradients of rank 1, and of no other, are not finite."""
-    from training.engine import engine
+    from training.gan import step
     from training.gan.step import adversarial_gradients
 
     calls = 0
@@ -132,5 +132,5 @@ def run_with_nan(run_dir: Path, arguments: list[str], save_seconds: float) -> No
             found = found._replace(losses=found.losses * float("nan"))
         return found
 
-    engine.adversarial_gradients = spoiled  # type: ignore[attr-defined]
+    step.adversarial_gradients = spoiled
     run(run_dir, arguments, save_seconds)

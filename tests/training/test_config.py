@@ -36,12 +36,31 @@ def test_the_defaults_are_the_exercise() -> None:
 
 
 def test_gamma_and_the_learning_rate_fall_until_the_burn_in_ends() -> None:
-    recipe = RecipeConfig(lr=0.8, lr_end=0.2, gamma=2, gamma_end=0.5, burn_in=1000)
-    assert [recipe.lr_at(n) for n in (0, 500, 1000, 5000)] == pytest.approx([0.8, 0.5, 0.2, 0.2])
-    assert RecipeConfig(lr=0.8, burn_in=1000).lr_at(10**9) == 0.8
-    assert [recipe.gamma_at(n) for n in (0, 500, 1000, 5000)] == [2, 1.25, 0.5, 0.5]
-    assert recipe.gamma_at(100) > 1.9  # slowly at first
-    assert RecipeConfig(gamma=2, burn_in=0).gamma_at(10**9) == 2
+    recipe = RecipeConfig(lr=0.8, lr_end=0.2, gamma=2, gamma_end=0.5, burn_in=1000, batch_size=10)
+    steps = (0, 50, 100, 500)
+    assert [recipe.at(n).lr for n in steps] == pytest.approx([0.8, 0.5, 0.2, 0.2])
+    assert [recipe.at(n).gamma for n in steps] == [2, 1.25, 0.5, 0.5]
+    assert recipe.at(10).gamma > 1.9  # slowly at first
+    assert RecipeConfig(lr=0.8, burn_in=1000).at(10**7).lr == 0.8
+    assert RecipeConfig(gamma=2, burn_in=0).at(10**7).gamma == 2
+
+
+def test_the_average_moves_by_a_share_that_falls_to_that_of_its_half_life() -> None:
+    recipe = RecipeConfig(batch_size=100, ema_half_life=1000)
+    for step in (0, 1, 10, 99):  # a twentieth of the images seen, this step's included
+        assert recipe.at(step).ema_share == pytest.approx(1 - 0.5 ** (20 / (step + 1)))
+    late = [recipe.at(step).ema_share for step in (199, 10**6)]
+    assert late == pytest.approx([1 - 0.5**0.1] * 2)  # 1000 images are ten steps
+    assert RecipeConfig(ema_half_life=0).at(5).ema_share == 1
+
+
+def test_the_numbers_of_a_step_have_bias_corrections_of_adam() -> None:
+    recipe = RecipeConfig(lr=0.3, betas=(0.5, 0.75))
+    first, third = recipe.at(0), recipe.at(2)
+    assert (first.updates, third.updates) == (1, 3)
+    assert (first.step_size, first.root) == (0.3 / 0.5, 0.5)
+    assert third.step_size == pytest.approx(0.3 / 0.875)
+    assert third.root == pytest.approx((1 - 0.75**3) ** 0.5)
 
 
 def test_settings_of_another_version_are_refused() -> None:

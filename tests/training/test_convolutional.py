@@ -1,6 +1,6 @@
 """`--network conv`, from training to the sampler."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx import helper
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from export.artifact_folder import best_checkpoint, export
 from export.generator_files import export_graph, onnx_file
@@ -23,9 +24,9 @@ from tests.support.forging import Change, add_weights, resealed
 from tests.support.runs import CONV, TINY
 from training.config import ConfigError, DataConfig, NetworkConfig, TrainConfig
 from training.gan.average import averaged
+from training.gan.layers import HalvingFunction
 from training.gan.networks import Discriminator, Generator
 from training.gan.state import TrainState
-from training.gan.step import Gradients, apply_gradients
 from training.run_folder.checkpoint import load_generator
 from training.run_folder.config_file import from_dict, to_dict
 from training.run_folder.sealed_file import load
@@ -128,7 +129,7 @@ def test_the_average_has_the_statistics_of_its_own_activations() -> None:
     with torch.no_grad():
         for parameter in state.ema.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    generator = averaged(state)
+    generator = averaged(state.ema)
     norms = [layer for layer in generator.layers if isinstance(layer, nn.BatchNorm2d)]
     assert len(norms) == 2
     seen: list[Tensor] = []
@@ -141,25 +142,6 @@ def test_the_average_has_the_statistics_of_its_own_activations() -> None:
         normalised = ((output - shift) / scale).transpose(0, 1).flatten(1)
         assert normalised.mean(1).abs().max() < 0.1
         assert (normalised.std(1) - 1).abs().max() < 0.1
-
-
-def test_adam_moves_each_weight_by_its_own_gradient() -> None:
-    """Convolutions may give gradients that lie in memory in another order than the weights."""
-    config = replace(CONV, network=USUAL)
-
-    def moved(permuted: bool) -> list[Tensor]:
-        state = TrainState.create(config.network, config.recipe, (1, 28, 28), CPU, 0)
-        torch.manual_seed(1)
-        values = []
-        for parameter in state.optimizer.param_groups[0]["params"]:
-            value = torch.randn_like(parameter)
-            values.append(value.mT.contiguous().mT if permuted and value.ndim > 1 else value)
-        count = len(list(state.generator.parameters()))
-        found = Gradients(tuple(values[:count]), tuple(values[count:]), torch.zeros(4))
-        apply_gradients(state, found)
-        return [p.detach() for n in (state.generator, state.discriminator) for p in n.parameters()]
-
-    torch.testing.assert_close(moved(True), moved(False), rtol=0, atol=0)
 
 
 def test_a_checkpoint_says_what_it_is(conv_run: Path) -> None:
@@ -273,3 +255,23 @@ def test_the_widest_step_counts(conv_artifact: Path, monkeypatch: pytest.MonkeyP
         (conv_artifact / "generator.onnx").read_bytes(), SessionSettings("cpu")
     )
     assert generator.tile == 100
+
+
+@pytest.mark.parametrize("size", [7, 14])
+def test_the_gradients_of_halving_convolutions_are_those_of_pytorch(size: int) -> None:
+    """Once and twice, in the way that CUDA takes."""
+    torch.manual_seed(0)
+    images = torch.randn(3, 2, size, size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+
+    def gradients(function: Callable[..., Tensor]) -> list[Tensor]:
+        output = function(images, weight)
+        assert output.shape == (3, 5, size // 2, size // 2)
+        slopes, of_weight = torch.autograd.grad(
+            output.square().sum(), (images, weight), create_graph=True
+        )
+        (twice,) = torch.autograd.grad(slopes.square().sum(), weight)
+        return [output, slopes, of_weight, twice]
+
+    expected = gradients(lambda x, w: F.conv2d(x, w, None, 2, 1))
+    torch.testing.assert_close(gradients(HalvingFunction.apply), expected)

@@ -10,12 +10,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.support.engines import CPU, R3GAN, tiny
+from tests.support.engines import R3GAN, tiny
 from tests.support.runs import CONDITIONAL, CONV, TINY
 from training.config import RECIPES, NetworkConfig, TrainConfig
-from training.engine import compiled, engine
-from training.engine.engine import Engine, resolve
+from training.engine import choice, engine
+from training.engine.choice import create_engine
+from training.engine.engine import Engine
 from training.engine.precision import float32_products
+from training.gan import step
+from training.gan.state import Snapshot, TrainState
 from training.gan.step import adversarial_gradients
 
 HINGE = replace(RECIPES["hinge"], batch_size=64)  # no penalties
@@ -39,7 +42,7 @@ def test_the_matmul_precision_is_that_of_the_steps_alone(
             raise KeyboardInterrupt
         return adversarial_gradients(*arguments, **options)
 
-    monkeypatch.setattr(engine, "adversarial_gradients", observed)
+    monkeypatch.setattr(step, "adversarial_gradients", observed)
     with float32_products():
         with pytest.raises(KeyboardInterrupt):
             losses_of(replace(TINY, matmul_precision=precision), 3)
@@ -57,7 +60,7 @@ def test_steps_alone_are_held_to_deterministic_algorithms(
         seen.append(torch.are_deterministic_algorithms_enabled())
         return adversarial_gradients(*arguments, **options)
 
-    monkeypatch.setattr(engine, "adversarial_gradients", observed)
+    monkeypatch.setattr(step, "adversarial_gradients", observed)
     losses = losses_of(replace(TINY, deterministic=asked), 2)
     assert seen == [asked, asked]
     assert not torch.are_deterministic_algorithms_enabled()
@@ -66,7 +69,7 @@ def test_steps_alone_are_held_to_deterministic_algorithms(
 
 @pytest.mark.parametrize("recipe", [HINGE, R3GAN])
 def test_less_precision_trains_alike(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_cpu_has_bfloat16", lambda device: device.type == "cpu")
+    monkeypatch.setattr(engine, "multiplies_bfloat16", lambda device: device.type == "cpu")
     exact = replace(TINY, recipe=recipe, matmul_precision="highest")
     rounded = replace(exact, matmul_precision="medium")
     assert Engine(*tiny(rounded)).bfloat16
@@ -75,41 +78,50 @@ def test_less_precision_trains_alike(recipe: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def test_bfloat16_leaves_weights_and_gradients_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_cpu_has_bfloat16", lambda device: True)
+    monkeypatch.setattr(engine, "multiplies_bfloat16", lambda device: True)
     state, batches, config = tiny()
     Engine(state, batches, config).run(1)
     assert {tensor.dtype for tensor in state.tensors().values()} == {torch.float32, torch.int64}
-    assert {p.grad.dtype for p in state.generator.parameters() if p.grad is not None} == {
-        torch.float32
-    }
-
-
-def test_each_step_has_its_own_learning_rate() -> None:
-    state, batches, config = tiny(replace(TINY, recipe=replace(R3GAN, lr=0.5, lr_end=1e-3)))
-    Engine(state, batches, config).run(1)
-    assert state.optimizer.param_groups[0]["lr"] == 0.5
-    Engine(state, batches, config).run(10)
-    assert state.optimizer.param_groups[0]["lr"] == 1e-3
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "total", "expected"),
-    [
-        ("auto", "cpu", 9_999, "plain"),
-        ("auto", "cpu", 10_000, "compiled"),
-        ("auto", "cuda", 10, "graph"),
-        ("plain", "cuda", 10**6, "plain"),
-        ("compiled", "cpu", 1, "compiled"),
-    ],
+    ("seconds", "total", "tried"), [(0.001, 1_000, []), (0.01, 10_000, ["compiled"])]
 )
-def test_auto_takes_what_pays(asked: Any, device: str, total: int, expected: str) -> None:
-    assert resolve(replace(TINY, engine=asked), torch.device(device), total) == expected
+def test_auto_tries_what_can_pay(
+    seconds: float, total: int, tried: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes `seconds` a step is only made faster where that may save more than it costs."""
+    seen = []
+    monkeypatch.setattr(choice, "_rate", lambda engine: 1 / seconds)
+    monkeypatch.setattr(choice, "_is_sound", lambda engine, *_: seen.append(engine.kind))
+    created = create_engine(*tiny(replace(TINY, engine="auto")), total=total)
+    assert created.kind == "plain"
+    assert seen == tried
 
 
-def test_auto_takes_convolutions_as_they_are() -> None:
-    assert resolve(replace(CONV, engine="auto"), CPU, 10**6) == "plain"
-    assert resolve(replace(CONV, engine="auto"), torch.device("cuda"), 10**6) == "graph"
-    assert resolve(replace(CONV, engine="compiled"), CPU, 1) == "compiled"
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("faster", ["plain", "compiled"])
+def test_auto_takes_the_fastest_and_says_so(
+    faster: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rates = {"plain": 100.0, "compiled": 50.0} | {faster: 200.0}
+    monkeypatch.setattr(choice, "_rate", lambda engine: rates[engine.kind])
+    state, batches, config = tiny(replace(TINY, engine="auto"))
+    before = state.snapshot()
+    with caplog.at_level(logging.INFO):
+        created = create_engine(state, batches, config, total=10**6)
+    assert created.kind == faster
+    figures = f"iterations/s: plain {rates['plain']:.0f}, compiled {rates['compiled']:.0f}"
+    assert f"engine: {faster}, of these the fastest ({figures})" in caplog.text
+    assert_unchanged(state, before)
+
+
+def assert_unchanged(state: TrainState, before: Snapshot) -> None:
+    now = state.snapshot()
+    assert now.step == before.step
+    assert torch.equal(now.noise, before.noise)
+    for name, tensor in now.tensors.items():
+        assert torch.equal(tensor, before.tensors[name])
 
 
 @pytest.mark.slow
@@ -129,62 +141,44 @@ def test_the_compiled_engine_trains_as_the_plain_one(
     state, batches, _ = tiny(config)
     before = state.snapshot()
     with caplog.at_level(logging.INFO):
-        fast = Engine.create(state, batches, config, total=20)
+        fast = create_engine(state, batches, config, total=20)
     assert fast.kind == "compiled"
     assert "compared with the plain one" in caplog.text
-    # The comparison has left no trace.
-    for name, tensor in state.tensors().items():
-        assert torch.equal(tensor, before.tensors.get(name, torch.zeros_like(tensor)))
-    assert state.step == 0
+    assert_unchanged(state, before)  # the comparison has left no trace
     fast_losses, plain_losses = fast.run(20), losses_of(replace(config, engine="plain"), 20)
     rtol, atol = (0.05, 0.02) if fast.bfloat16 else (1e-3, 1e-4)
     np.testing.assert_allclose(fast_losses, plain_losses, rtol=rtol, atol=atol)
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (
-            lambda real, z: (-real, z),
-            "compiled engine cannot be used.*the discriminator moved by",
-        ),
-        (lambda real, z: 1 / 0, "cannot be used.*ZeroDivisionError: division by zero"),
+        (lambda losses: -losses, "cannot be used.*loss_g is .* off where steps differ by"),
+        (lambda losses: 1 / 0, "cannot be used.*ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_fast_engine_that_goes_wrong_is_not_used(
     broken: Any, message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def other(step: Any, example: Any) -> Any:
-        return lambda weights, real, z, *others: step(weights, *broken(real, z), *others)
+    usual = Engine.prepare
 
-    monkeypatch.setattr(compiled, "compiled", other)
+    def prepare(self: Engine) -> None:
+        usual(self)
+        run = self.run
+        self.run = lambda count: broken(run(count))  # type: ignore[method-assign]
+
+    monkeypatch.setattr(Engine, "prepare", prepare)
     state, batches, config = tiny(replace(TINY, engine="compiled"))
-    created = Engine.create(state, batches, config, total=20)
+    before = state.snapshot()
+    created = create_engine(state, batches, config, total=20)
     assert created.kind == "plain"
-    assert caplog.messages
     assert re.search(message, caplog.text)
-    np.testing.assert_array_equal(created.run(5), losses_of(TINY, 5))
-
-
-def test_a_step_that_does_not_move_the_generator_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its losses hardly differ in the first steps."""
-
-    def other(step: Any, example: Any) -> Any:
-        def frozen(weights: Any, *others: Any) -> Any:
-            return step(({k: v.clone() for k, v in weights[0].items()}, weights[1]), *others)
-
-        return frozen
-
-    monkeypatch.setattr(compiled, "compiled", other)
-    created = Engine.create(*tiny(replace(TINY, engine="compiled")), total=20)
-    assert created.kind == "plain"
-    assert "the generator moved by" in caplog.text
+    assert_unchanged(state, before)
 
 
 def test_graphs_without_a_gpu_are_said_not_to_be(caplog: pytest.LogCaptureFixture) -> None:
-    created = Engine.create(*tiny(replace(TINY, engine="graph")), total=20)
+    created = create_engine(*tiny(replace(TINY, engine="graph")), total=20)
     assert created.kind == "plain"
     assert "the graph engine cannot be used, the plain one runs: RuntimeError" in caplog.text
 
@@ -198,7 +192,7 @@ def test_a_cuda_graph_trains_as_the_plain_engine(usual: Any, recipe: Any, kind: 
     cuda = torch.device("cuda")
     config = replace(usual, recipe=recipe, engine=kind, device="cuda", matmul_precision="highest")
     state, batches, _ = tiny(config, cuda)
-    fast = Engine.create(state, batches, config, total=33)
+    fast = create_engine(state, batches, config, total=33)
     assert fast.kind == kind
     losses = [fast.run(23), fast.run(10)]
     expected = Engine(*tiny(config, cuda)).run(33)

@@ -75,7 +75,7 @@ def test_charts_have_titles_axes_units_and_the_choices_of_both_rules(
         ["Losses of both networks", ">iteration<", ">loss (nats)<", *rules],
         ["Distance from real images", ">iteration<", ">FCD (squared feature distance)<", *rules],
         ["What the discriminator believes", ">iteration<", ">mean probability<"],
-        ["Does it draw all classes alike?", ">share of the images (%)<", ">9<"],
+        ["Are all classes equally frequent?", ">share of the images (%)<", ">9<"],
     ]
     assert len(charts) == 2 * len(expected)  # for a desk, for a phone
     for i, parts in enumerate(expected):
@@ -146,15 +146,15 @@ def test_it_can_be_made_while_the_run_goes_on(
     text = text_of(run_dir / "report.html")
     assert "Not finished" in text
     assert "iteration 22 (of 12 epochs, 5 done)" in text
-    assert "There is no checkpoint yet" in text
+    assert "There is no snapshot yet" in text
     best = json.loads((tiny_run / "best.json").read_text())
     del best["final"], best["nearest"]
     (run_dir / "best.json").write_text(json.dumps(best))
     write_report(run_dir)  # a choice of an epoch that is not on record
-    assert "There is no checkpoint yet" in text_of(run_dir / "report.html")
+    assert "There is no snapshot yet" in text_of(run_dir / "report.html")
     (run_dir / "metrics.jsonl").write_text("".join(lines))
     write_report(run_dir)
-    assert "of the noise that checkpoints are chosen by" in text_of(run_dir / "report.html")
+    assert "of the noise that snapshots are chosen by" in text_of(run_dir / "report.html")
     (run_dir / "metrics.jsonl").write_text("")
     assert main([str(run_dir)]) == 2
     assert "no iteration yet" in capsys.readouterr().err

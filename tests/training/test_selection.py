@@ -8,6 +8,7 @@ import pytest
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
 from training.run_folder.scores import Scores
+from training.scoring import selection
 from training.scoring.selection import RULES, choose, prune, write_best
 
 
@@ -59,20 +60,23 @@ def test_where_all_look_collapsed_the_lowest_is_taken_and_it_is_said() -> None:
     assert choice.why.endswith("though each has poor coverage or class shares")
 
 
-def test_the_best_by_each_rule_the_last_and_every_tenth_are_kept(tmp_path: Path) -> None:
+def test_the_best_by_each_rule_the_last_and_some_between_are_kept(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    epochs = [epoch(i, 2.0, fcd=5.0) for i in range(1, 24)]
+    epochs = [epoch(i, 2.0, fcd=5.0) for i in range(1, 24)]  # every fourth, as twelve were many
     epochs[6] = epoch(7, 1.0, fcd=5.0)
     epochs[12] = epoch(13, 2.0, fcd=1.0)
     for record in epochs:
         (tmp_path / "checkpoints" / f"step-{record.step:07d}.pt").touch()
     prune(RunFolder(tmp_path), epochs)
     kept = sorted(int(path.stem[5:]) for path in (tmp_path / "checkpoints").iterdir())
-    assert kept == [70, 100, 130, 200, 230]
+    assert kept == [40, 70, 80, 120, 130, 160, 200, 230]
 
 
-def test_what_may_come_to_be_the_best_is_kept(tmp_path: Path) -> None:
+def test_what_may_come_to_be_the_best_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the last epoch is opened again, and as a better coverage makes the best one look poor."""
+    monkeypatch.setattr(selection, "_MOST_MILESTONES", 0)
     (tmp_path / "checkpoints").mkdir()
 
     def left_of(epochs: list[EpochRecord]) -> set[str]:

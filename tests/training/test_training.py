@@ -19,6 +19,7 @@ from inference.writing.pictures import grid
 from tests.support.comparing import assert_same_state, events, read_lines, without_timing
 from tests.support.runs import TINY
 from training.config import TrainConfig
+from training.engine.engine import Engine
 from training.records.progress import ProgressBar
 from training.records.samples import grid_steps
 from training.run import main
@@ -300,3 +301,49 @@ def test_progress_on_a_terminal_is_a_bar(
     shown = capsys.readouterr().err
     for part in ("epoch 2", "20/20", "loss_g 0.500", "loss_d 0.250", "it/s"):
         assert part in shown
+
+
+def test_the_checkpoint_of_the_lowest_loss_is_of_its_epoch(tmp_path: Path) -> None:
+    """It is written when the run is saved, long after its epoch."""
+    rising = replace(TINY, recipe=replace(TINY.recipe, lr=0.01), epochs=9, score_every=1000)
+    train(rising, tmp_path / "run")
+    choice = json.loads((tmp_path / "run/best.json").read_text())["choices"]["g-loss"]
+    assert choice["step"] == 8
+    names = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert names == ["step-0000004.pt", "step-0000008.pt", "step-0000032.pt"]
+    train(replace(rising, iterations=8), tmp_path / "short")
+    found, expected = (load(tmp_path / run / choice["checkpoint"]) for run in ("run", "short"))
+    for part in ("generator", "ema"):
+        assert all(torch.equal(found[part][name], t) for name, t in expected[part].items())
+    assert found["scores"] == {"loss_g": choice["score"]}
+
+
+def test_a_resume_has_the_threads_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sums on a CPU depend on them to the last bit."""
+    seen: list[int] = []
+    launch = Engine.launch
+
+    def observed(self: Engine, count: int) -> Any:
+        with self.setting():
+            seen.append(torch.get_num_threads())
+        return launch(self, count)
+
+    monkeypatch.setattr(Engine, "launch", observed)
+    usual = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        train(replace(TINY, iterations=10), tmp_path / "run")
+        torch.set_num_threads(2)
+        with caplog.at_level("INFO"):
+            train(replace(TINY, iterations=20), tmp_path / "run", resume=True)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr("training.train.core_count", lambda: 0)
+        train(replace(TINY, iterations=22), tmp_path / "run", resume=True)
+        assert set(seen) == {1, 2}
+    finally:
+        torch.set_num_threads(usual)
+    assert "going on with 1 threads, as before" in caplog.text
+    assert "the run has had 1 threads and goes on with 2, as there are 0 cores" in caplog.text

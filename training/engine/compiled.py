@@ -1,118 +1,126 @@
-"""A whole training step as one compiled function of tensors: gradients, Adam and the average."""
+"""Compiles a function of tensors, once: the next process finds it in a cache."""
 
-from collections.abc import Callable
-from functools import partial
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
 
-from training.config import RecipeConfig
-from training.data.batches import Batches
-from training.gan.average import ema_share
-from training.gan.state import TrainState
-from training.gan.step import Gradients
+from training.engine.side_by_side import Compiled, side_by_side
 
 
-class CompiledStep:
-    """A step on the CPU that reads and writes each weight once.
-
-    Each gradient goes into Adam's moments, the weight and its average as soon as it is there, while
-    one operation after the other would fetch all of them from memory for each.
-    """
+class Compilation:
+    """A function of tensors that is traced, and may be compiled."""
 
     def __init__(
         self,
-        batches: Batches,
-        state: TrainState,
-        recipe: RecipeConfig,
-        gradients: Callable[..., Gradients],
-        weights: tuple[dict[str, Tensor], dict[str, Tensor]],
+        function: Callable[..., Any],
+        example: tuple[Any, ...],
+        options: Mapping[str, Any],
+        apart: Callable[..., list[Tensor]] | None = None,
     ) -> None:
-        """Compiles. state: of which Adam has taken a step, for it to have its moments."""
-        self._state = state
-        self._recipe = recipe
-        self._gradients = gradients
-        self._weights = weights
-        (self._adam,) = state.optimizer.param_groups
-        self._moments = [state.optimizer.state[parameter] for parameter in self._adam["params"]]
-        self._names = [
-            (i, name)
-            for i, network in enumerate((state.generator, state.discriminator))
-            for name, _ in network.named_parameters()
-        ]
-        z = torch.zeros(recipe.batch_size, state.generator.latent_dim)
-        example = batches[0], z, batches.labels_at(0)
-        self._compiled = compiled(self._step, self._inputs(*example))
-        self(*example)  # this is when it is compiled
+        """Traces `function`, which may change its tensors in place: it is called once or twice.
 
-    def __call__(self, real: Tensor, z: Tensor, labels: Tensor | None) -> Tensor:
-        """The next step, of `real`, `z` and labels if there are; its losses, (4,)."""
-        losses: Tensor = self._compiled(*self._inputs(real, z, labels))
-        self._state.step += 1
-        return losses
+        Down to the operations of both passes: `torch.compile` alone cannot differentiate twice, as
+        penalties need.
 
-    def settle(self) -> None:
-        """Tell Adam how many steps there have been: after any number of them."""
-        for moments in self._moments:
-            moments["step"].fill_(self._state.step)
-
-    def _inputs(self, real: Tensor, z: Tensor, labels: Tensor | None) -> tuple[Any, ...]:
-        recipe, step = self._recipe, self._state.step
-        images, (beta1, beta2) = step * recipe.batch_size, self._adam["betas"]
-        numbers = torch.tensor(
-            [
-                recipe.lr_at(images) / (1 - beta1 ** (step + 1)),
-                (1 - beta2 ** (step + 1)) ** 0.5,
-                recipe.gamma_at(images),
-                ema_share(step + 1, recipe.batch_size, recipe.ema_half_life),
-            ]
-        )
-        first = [moments["exp_avg"] for moments in self._moments]
-        second = [moments["exp_avg_sq"] for moments in self._moments]
-        averages = list(self._state.ema.parameters())
-        return self._weights, real, z, labels, numbers, first, second, averages
-
-    def _step(
-        self,
-        weights: tuple[dict[str, Tensor], dict[str, Tensor]],
-        real: Tensor,
-        z: Tensor,
-        labels: Tensor | None,
-        numbers: Tensor,
-        first: list[Tensor],
-        second: list[Tensor],
-        averages: list[Tensor],
-    ) -> Tensor:
-        """As `adversarial_gradients`, `Adam.step` and `update_ema` one after the other.
-
-        numbers: learning rate over the correction of the first moments, the root of that of the
-        second, gamma, share of the average. Kingma and Ba 2015, arXiv 1412.6980, algorithm 1.
+        example: arguments like all later ones, of which only the tensors may change.
+        options: settings of the compiler, as torch._inductor.config names them.
+        apart: which of the tensors that the function changes are to be computed in a CUDA stream of
+            their own, given its arguments.
         """
-        rate, correction, gamma, share = numbers.unbind()
-        weight = gamma if self._recipe.penalised else 0.0
-        found = self._gradients(weights, real, z, weight, labels)
-        beta1, beta2 = self._adam["betas"]
-        values = found.generator + found.discriminator
-        for i, ((network, name), gradient) in enumerate(zip(self._names, values, strict=True)):
-            weight = weights[network][name]
-            m = torch.lerp(first[i], gradient, 1 - beta1)
-            v = second[i] * beta2 + gradient.square() * (1 - beta2)
-            moved = weight - rate * m / (v.sqrt() / correction + self._adam["eps"])
-            first[i].copy_(m)
-            second[i].copy_(v)
-            weight.copy_(moved)
-            if network == 0:
-                averages[i].copy_(averages[i] + share * (moved - averages[i]))
-        return found.losses
+        leaves, structure = pytree.tree_flatten(example)
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        structures = []
+
+        def of_tensors(*tensors: Tensor) -> list[Any]:
+            whole = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                whole[place] = tensor
+            results, of_results = pytree.tree_flatten(
+                function(*pytree.tree_unflatten(whole, structure))
+            )
+            structures.append(of_results)
+            return results
+
+        self._options = dict(options)
+        self._tensors = [leaves[place] for place in places]
+        self.graph = make_fx(of_tensors)(*self._tensors)
+        """Its operations."""
+        self._results = structures[0]
+        self._apart: list[bool] | None = None
+        if apart is not None:
+            chosen = {id(tensor) for tensor in apart(*example)}
+            self._apart = [id(tensor) in chosen for tensor in self._tensors]
+
+    def is_known(self) -> bool:
+        """Whether this machine has compiled the same before, and finds it in its cache."""
+        return self._note().exists()
+
+    def compile(self) -> Callable[..., Any]:
+        """The compiled function; it takes what the function took."""
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder() / "inductor"))
+        if self._apart is None:
+            whole = self._part(self.graph, self._tensors)
+        else:
+            whole = side_by_side(self.graph, self._tensors, self._apart, self._part)
+        with torch.no_grad():
+            whole(*self._tensors)  # the rest of it is compiled now
+        self._take_note()
+
+        def run(*arguments: Any) -> Any:
+            given = [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, Tensor)]
+            with torch.no_grad():
+                results = whole(*given)
+            return pytree.tree_unflatten(results, self._results)
+
+        return run
+
+    def _part(self, traced: GraphModule, tensors: list[Tensor]) -> Compiled:
+        with torch.no_grad():
+            function: Compiled = torch._inductor.standalone_compile(
+                traced,
+                [*tensors],
+                dynamic_shapes="from_example_inputs",
+                options={"config_patches": self._options},
+            )
+        return function
+
+    def _note(self) -> Path:
+        return _cache_folder() / self._key()
+
+    def _take_note(self) -> None:
+        with suppress(OSError):  # without a folder to write to, nothing is known the next time
+            _cache_folder().mkdir(parents=True, exist_ok=True)
+            self._note().touch()
+
+    def _key(self) -> str:
+        """What the compiled code depends on."""
+        device = self._tensors[0].device
+        parts = [
+            self.graph.code,
+            [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in self._tensors],
+            sorted(self._options.items()),
+            self._apart,
+            torch.__version__,
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_num_threads(),
+            torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else sorted(torch.cpu.get_capabilities().items()),
+        ]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def compiled(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[..., Any]:
-    """`function` as one compiled function of tensors.
-
-    Traced first, down to the operations of both passes: `torch.compile` alone cannot differentiate
-    twice, as penalties need.
-    """
-    traced = make_fx(partial(function))(*example)  # as a partial: it miscounts methods' arguments
-    return torch.compile(traced, dynamic=False, fullgraph=True)
+def _cache_folder() -> Path:
+    """Where compiled code is kept: it is run as it is, so in a folder of the user alone."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "ganpack"

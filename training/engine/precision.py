@@ -28,6 +28,8 @@ def float32_products(precision: str = "highest") -> Iterator[None]:
 def known_settings(*, deterministic: bool = False) -> Iterator[None]:
     """Run a block under PyTorch's initial global settings, whatever the host program has set.
 
+    What the block sets itself is undone, the number of threads too.
+
     New tensors are float32 and on the CPU, there is no autocast, cuDNN is on and does not search
     for the fastest kernels, and the factors of float32 products and convolutions are not rounded.
     TorchScript keeps cuDNN's settings in each `aten::_convolution`, an ONNX graph or a compiled
@@ -37,6 +39,7 @@ def known_settings(*, deterministic: bool = False) -> Iterator[None]:
     """
     cudnn = torch.backends.cudnn
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         if (device := torch.get_default_device()).type != "cpu":
@@ -56,3 +59,11 @@ def known_settings(*, deterministic: bool = False) -> Iterator[None]:
         )
         stack.enter_context(float32_products())
         yield
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

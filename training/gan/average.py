@@ -1,5 +1,6 @@
 """The moving average of the generator, which is what is scored, shown and exported."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -7,7 +8,6 @@ from torch import Tensor, nn
 
 from inference.noise import LIMIT
 from training.gan.networks import Generator
-from training.gan.state import TrainState
 
 # BatchNorm statistics of the moving average are taken over this many images of a seed that no
 # picture and no score uses.
@@ -15,39 +15,49 @@ _CALIBRATION_IMAGES = 4096
 _CALIBRATION_SEED = LIMIT - 1
 
 
-def ema_share(step: int, batch_size: int, half_life: float) -> float:
-    """How far the average moves towards the generator after `step` steps, 0 … 1.
-
-    half_life: images; at most a twentieth of the images seen counts, so that the average does not
-    remember the first weights (the ramp-up of Karras et al. 2020, arXiv 2006.06676).
-    """
-    half_life = min(half_life, step * batch_size / 20)
-    return 1 - 0.5 ** (batch_size / half_life) if half_life > 0 else 1.0
-
-
 @torch.no_grad()
-def update_ema(state: TrainState, share: float | Tensor) -> None:
-    """Move the average towards the generator by `share`, a number or a 0-d tensor."""
-    averages: list[Tensor] = list(state.ema.parameters())
-    weights: list[Tensor] = list(state.generator.parameters())
-    if isinstance(share, Tensor):
-        way = list(torch._foreach_sub(weights, averages))
-        torch._foreach_mul_(way, share)
-        torch._foreach_add_(averages, way)
-    else:
-        torch._foreach_lerp_(averages, weights, share)
-
-
-@torch.no_grad()
-def averaged(state: TrainState) -> Generator:
-    """The generator to score, show and export: the average, in eval mode, on its device.
+def averaged(ema: Generator) -> Generator:
+    """The generator to score, show and export: a copy of the average, in eval mode, on its device.
 
     Its BatchNorm statistics are those of its own activations, taken anew: averaged weights do not
-    have the averaged statistics. The state is left as it was.
+    have the averaged statistics. Layer after layer, as those of one need the ones before it, and in
+    parts, so that memory is bounded whatever the size of the images.
     """
-    generator = deepcopy(state.ema)
-    for module in generator.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.momentum = 1.0  # running statistics become those of the one batch below
-    generator.train()(*generator.drawn(_CALIBRATION_IMAGES, seed=_CALIBRATION_SEED))
-    return generator.eval()
+    generator = deepcopy(ema).eval()
+    inputs = generator.drawn(_CALIBRATION_IMAGES, seed=_CALIBRATION_SEED)
+    layers = list(generator.layers)
+    count = generator.images_at_once()
+    corrections = []
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            values, mean, variance = _statistics(generator, layers[:i], inputs, count)
+            buffers = dict(layer.named_buffers())
+            buffers["running_mean"].copy_(mean)
+            buffers["running_var"].copy_(variance)
+            buffers["num_batches_tracked"].fill_(1)
+            corrections.append((buffers["running_var"], values / (values - 1)))
+    # BatchNorm normalises a batch with its own variance, and keeps the unbiased one for later.
+    for variance, correction in corrections:
+        variance.mul_(correction)
+    return generator
+
+
+def _statistics(
+    generator: Generator, layers: Sequence[nn.Module], inputs: tuple[Tensor, ...], part: int
+) -> tuple[int, Tensor, Tensor]:
+    """How many values each channel has of what `layers` make of the inputs, mean and variance (C,).
+
+    part: inputs at a time; what is found for each is joined as Chan et al. 1979 do it.
+    """
+    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    for some in zip(*(tensor.split(part) for tensor in inputs), strict=True):
+        values = generator.joined(*some)
+        for layer in layers:
+            values = layer(values)
+        values = values.transpose(0, 1).flatten(1)  # (B, C[, H, W]) -> (C, B*H*W)
+        more, (variance, own) = values.shape[1], torch.var_mean(values, 1, correction=0)
+        off, total = own.double() - mean.to(own), count + more
+        squares = squares.to(own) + variance.double() * more + off.square() * count * more / total
+        mean = mean.to(own) + off * more / total
+        count = total
+    return count, mean, squares / count

@@ -8,6 +8,8 @@ from inference.noise import labels as drawn_labels
 from inference.noise import latents
 from training.gan.layers import DISCRIMINATORS, GENERATORS
 
+_VALUES_AT_ONCE = 2**24
+
 
 class Conditional(nn.Module):
     """A network that takes the labels of images, if there are classes."""
@@ -46,11 +48,24 @@ class Generator(Conditional):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """z: (B, latent_dim).  labels: int64 (B,), for a conditional generator."""
-        if labels is not None:
-            z = torch.cat([z, F.embedding(labels, self.one_hot)], 1)  # (B, latent_dim + classes)
-        x: Tensor = self.layers(z).tanh()  # (B, C*H*W)
+        x: Tensor = self.layers(self.joined(z, labels)).tanh()  # (B, C*H*W)
         images: Tensor = x.unflatten(1, self.image_shape)  # (B, C, H, W)
         return images
+
+    def joined(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What the first layer takes: z with a vector of each label beside it."""
+        if labels is None:
+            return z
+        return torch.cat([z, F.embedding(labels, self.one_hot)], 1)  # (B, latent_dim + classes)
+
+    def images_at_once(self) -> int:
+        """How many images may be made at once in bounded memory: 64 MiB for a layer's values."""
+        values = self.joined(*self.drawn(1))
+        most = values.numel()
+        for layer in self.layers:
+            values = layer(values)
+            most = max(most, values.numel())
+        return max(1, _VALUES_AT_ONCE // most)
 
     def drawn(self, count: int, *, seed: int = 0, start: int = 0) -> tuple[Tensor, ...]:
         """Its inputs for some images of a seed, as the sampler has them, on its device."""

@@ -6,13 +6,18 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from training.config import NetworkConfig, RecipeConfig
 from training.gan.networks import Discriminator, Generator
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What Adam keeps of a parameter, as the last parts of names."""
+
+class Moments(NamedTuple):
+    """Adam's moving averages, by the parameters of the generator, then of the discriminator."""
+
+    exp_avg: list[Tensor]
+    """Averages of the gradients."""
+    exp_avg_sq: list[Tensor]
+    """Averages of the squared gradients."""
 
 
 class Snapshot(NamedTuple):
@@ -31,8 +36,7 @@ class TrainState:
     discriminator: Discriminator
     ema: Generator
     """Moving average of the generator's weights; `averaged` makes it ready for use."""
-    optimizer: Adam
-    """Of both networks: they share its settings, and one call is cheaper than two."""
+    moments: Moments
     noise: torch.Generator
     step: int = 0
     """Updates of both networks so far."""
@@ -57,35 +61,41 @@ class TrainState:
             kind, (of_g, of_d) = network.network, network.dims
             generator = Generator(network.latent_dim, of_g, image_shape, classes, kind)
             discriminator = Discriminator(of_d, image_shape, len(classes), kind)
-        generator.to(device)
-        discriminator.to(device)
+        # cuDNN's fast convolutions take channels last, and would rearrange each input otherwise.
+        last = network.network == "conv" and device.type == "cuda"
+        for each in (generator, discriminator):
+            each.to(device)
+            if last:
+                each.to(memory_format=torch.channels_last)
 
-        # On CUDA all that changes from step to step lives on the device, for a CUDA graph.
-        cuda = device.type == "cuda"
-        optimizer = Adam(
-            [*generator.parameters(), *discriminator.parameters()],
-            lr=torch.tensor(recipe.lr, device=device) if cuda else recipe.lr,
-            betas=(float(recipe.betas[0]), float(recipe.betas[1])),  # PyTorch refuses (0, 0.99)
-            fused=True,
-            capturable=cuda,
-        )
+        parameters = [*generator.parameters(), *discriminator.parameters()]
+        zeros = [[torch.zeros_like(each.detach()) for each in parameters] for _ in range(2)]
         return cls(
             generator=generator,
             discriminator=discriminator,
             ema=deepcopy(generator).requires_grad_(False),
-            optimizer=optimizer,
+            moments=Moments(*zeros),
             noise=torch.Generator(device).manual_seed(seed),
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that a step changes, itself, by name; moments once they exist."""
+        """Every tensor that a step changes, itself, by name."""
         found = {f"ema.{key}": tensor for key, tensor in self.ema.state_dict().items()}
+        moments = zip(*self.moments, strict=True)
         for name, network in self._networks():
             found |= {f"{name}.{key}": tensor for key, tensor in network.state_dict().items()}
-            for parameter_name, parameter in network.named_parameters():
-                for key, moment in self.optimizer.state[parameter].items():
+            for parameter_name, _ in network.named_parameters():
+                for key, moment in zip(Moments._fields, next(moments), strict=True):
                     found[f"{name}.{parameter_name}.{key}"] = moment
         return found
+
+    def update_counts(self) -> dict[str, Tensor]:
+        """Adam's count of updates of each parameter, by name: last.pt has them."""
+        return {
+            f"{name}.{parameter_name}.step": torch.tensor(float(self.step))
+            for name, network in self._networks()
+            for parameter_name, _ in network.named_parameters()
+        }
 
     def snapshot(self, device: torch.device | None = None) -> "Snapshot":
         """A copy to `restore` from, on `device`, by default where the state is."""
@@ -97,18 +107,9 @@ class TrainState:
 
     @torch.no_grad()
     def restore(self, snapshot: "Snapshot") -> None:
-        """Put every tensor back in place.
-
-        Moments that only the snapshot has are made, those that only this state has become zero.
-        """
+        """Put every tensor back in place; moments that the snapshot does not have become zero."""
         self.step = snapshot.step
         self.noise.set_state(snapshot.noise)
-        for name, network in self._networks():
-            for parameter_name, parameter in network.named_parameters():
-                for key in MOMENTS:
-                    saved = snapshot.tensors.get(f"{name}.{parameter_name}.{key}")
-                    if saved is not None and key not in self.optimizer.state[parameter]:
-                        self.optimizer.state[parameter][key] = saved.to(parameter.device, copy=True)
         for name, tensor in self.tensors().items():
             saved = snapshot.tensors.get(name)
             tensor.zero_() if saved is None else tensor.copy_(saved)

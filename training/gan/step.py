@@ -1,13 +1,18 @@
 """One adversarial step: the mathematics, nothing else."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from training.gan.losses import AdversarialLoss
+from training.config import RecipeConfig, StepNumbers
+from training.gan.losses import LOSSES, AdversarialLoss
 from training.gan.state import TrainState
+
+_EPS = 1e-8  # of Adam
 
 
 class Losses(NamedTuple):
@@ -22,12 +27,107 @@ class Losses(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of both losses, by the parameters in their order, and what was measured on the way."""
+    """Gradients of both losses, by the parameters in their order, and the step's metrics."""
 
     generator: tuple[Tensor, ...]
     discriminator: tuple[Tensor, ...]
     losses: Tensor
     """(4,), in the order of `Losses`."""
+
+
+class StepTensors(NamedTuple):
+    """The tensors that a step reads and changes in place; they share the state's memory."""
+
+    generator: dict[str, Tensor]
+    """Parameters and buffers by name."""
+    discriminator: dict[str, Tensor]
+    exp_avg: list[Tensor]
+    """Adam's first moments, by the parameters of G, then of D."""
+    exp_avg_sq: list[Tensor]
+    """Adam's second moments."""
+    average: list[Tensor]
+    """The moving average of G's parameters."""
+
+    @classmethod
+    def of(cls, state: TrainState) -> "StepTensors":
+        """The tensors of a state."""
+        average = [parameter.detach() for parameter in state.ema.parameters()]
+        weights = weights_of(state.generator), weights_of(state.discriminator)
+        return cls(*weights, *state.moments, average)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update of both networks, of Adam's moments and of the moving average.
+
+    A function of tensors, and the only place where a step is put together: it is run as it is
+    written, compiled, or recorded in a CUDA graph.
+    """
+
+    networks: tuple[nn.Module, nn.Module]
+    """G and D: their structure; the weights are those that a call is given."""
+    recipe: RecipeConfig
+    bfloat16: bool = False
+    """Whether layers compute in bfloat16; weights, gradients and losses stay as they are."""
+    adam: Callable[..., None] | None = None
+    """`fused_adam`, the default, or `written_adam`."""
+    compiled_gradients: Callable[..., Gradients] | None = None
+    """`gradients`, compiled, where a whole step cannot be."""
+    shared: Callable[[Gradients], Gradients] | None = None
+    """Averages gradients over the processes that train together."""
+
+    def __call__(
+        self, tensors: StepTensors, real: Tensor, z: Tensor, labels: Tensor | None, numbers: Tensor
+    ) -> Tensor:
+        """Take the step; the losses, (4,), in the order of `Losses`.
+
+        numbers: (6,), of this step, in the order of `StepNumbers`. Others as `gradients` has them.
+        """
+        now = StepNumbers(*numbers.unbind())
+        gradients = self.compiled_gradients or self.gradients
+        found = gradients(tensors, real, z, labels, now.gamma)
+        if self.shared is not None:
+            found = self.shared(found)
+        parameters = [
+            [weights[name] for name, _ in network.named_parameters()]
+            for network, weights in zip(self.networks, tensors[:2], strict=True)
+        ]
+        (self.adam or fused_adam)(
+            parameters[0] + parameters[1],
+            found.generator + found.discriminator,
+            tensors.exp_avg,
+            tensors.exp_avg_sq,
+            now,
+            self.recipe.betas,
+        )
+        for average, weight in zip(tensors.average, parameters[0], strict=True):
+            average.lerp_(weight, now.ema_share.to(weight.dtype))
+        return found.losses
+
+    def gradients(
+        self,
+        tensors: StepTensors,
+        real: Tensor,
+        z: Tensor,
+        labels: Tensor | None,
+        gamma: Tensor,
+    ) -> Gradients:
+        """The gradients of both networks, of G by the D that has not changed yet.
+
+        real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  labels: int64 (B,), of the
+        real images, where the networks are conditional; the generated ones are given the same.
+        gamma: weight of R1 and R2.  BatchNorm statistics among `tensors` are updated.
+        """
+        return adversarial_gradients(
+            self.networks,
+            LOSSES[self.recipe.recipe],
+            tensors[:2],
+            real,
+            z,
+            gamma.to(real.dtype) if self.recipe.penalised else None,
+            labels,
+            bfloat16=self.bfloat16,
+        )
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
@@ -41,19 +141,12 @@ def adversarial_gradients(
     weights: tuple[dict[str, Tensor], dict[str, Tensor]],
     real: Tensor,
     z: Tensor,
-    gamma: Tensor | float,
-    labels: Tensor | None = None,
+    gamma: Tensor | None,
+    labels: Tensor | None,
     *,
-    bfloat16: bool = False,
+    bfloat16: bool,
 ) -> Gradients:
-    """The gradients of both networks, of G by the D that has not changed yet.
-
-    networks, weights: G's and D's; `weights_of`, of which BatchNorm statistics are updated.
-    real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  gamma: weight of R1 and R2, 0.0
-    for none.  labels: int64 (B,), of the real images, where the networks are conditional; the
-    generated ones are given the same.  bfloat16: whether layers compute in it; weights, gradients
-    and losses stay as they are.  A function of tensors alone, so that the engine can trace it.
-    """
+    """As `Step.gradients` has it; gamma: None for no penalties."""
     g, d = (
         {name: weights[i][name].detach().requires_grad_() for name, _ in network.named_parameters()}
         for i, network in enumerate(networks)
@@ -66,8 +159,7 @@ def adversarial_gradients(
         images = torch.cat([real, fake.detach().to(real)]).requires_grad_()
         both = None if labels is None else torch.cat([labels, labels])
         logits: Tensor = functional_call(networks[1], weights[1] | d, (images, both))
-    penalised = isinstance(gamma, Tensor) or gamma > 0
-    slopes = image_gradients(images, logits, create_graph=penalised)
+    slopes = image_gradients(images, logits, create_graph=gamma is not None)
     real_logits, fake_logits = logits.to(real).chunk(2)
 
     leaf = fake_logits.detach().requires_grad_()
@@ -77,56 +169,11 @@ def adversarial_gradients(
     gradients_g = torch.autograd.grad(fake, tuple(g.values()), onward.to(fake))
 
     loss_d = loss.discriminator(real_logits, fake_logits)
-    penalty = gamma * gradient_penalty(slopes) if penalised else 0.0
+    penalty = 0.0 if gamma is None else gamma * gradient_penalty(slopes)
     gradients_d = torch.autograd.grad(loss_d + penalty, tuple(d.values()))
     probabilities = logits.detach().to(real).sigmoid().view(2, -1).mean(1)
     losses = torch.cat([torch.stack([loss_g.detach(), loss_d.detach()]), probabilities])
     return Gradients(gradients_g, gradients_d, losses)
-
-
-def set_lr(state: TrainState, lr: float | Tensor) -> None:
-    """Of Adam; on CUDA its own tensor, which a graph may change, takes the value."""
-    (group,) = state.optimizer.param_groups
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(lr)
-    else:
-        group["lr"] = lr
-
-
-def apply_gradients(state: TrainState, gradients: Gradients) -> None:
-    """Update both networks."""
-    (group,) = state.optimizer.param_groups
-    values = gradients.generator + gradients.discriminator
-    for parameter, value in zip(group["params"], values, strict=True):
-        # Fused Adam takes elements as they lie in memory (on CUDA it refuses other strides than the
-        # weights'), and a convolution's gradient may lie there in another order than its weights.
-        alike = value.stride() == parameter.stride()
-        parameter.grad = value if alike else torch.empty_like(parameter).copy_(value)
-    state.optimizer.step()
-    state.step += 1
-
-
-def adversarial_step(
-    state: TrainState,
-    real: Tensor,
-    z: Tensor,
-    loss: AdversarialLoss,
-    gamma: Tensor | float,
-    labels: Tensor | None = None,
-    *,
-    bfloat16: bool = False,
-) -> Losses:
-    """One update of G, then one of D on the same fakes; arguments as `adversarial_gradients`.
-
-    Returns tensors on the device; the caller decides when to pay for `.item()`.
-    """
-    networks = state.generator, state.discriminator
-    weights = weights_of(networks[0]), weights_of(networks[1])
-    gradients = adversarial_gradients(
-        networks, loss, weights, real, z, gamma, labels, bfloat16=bfloat16
-    )
-    apply_gradients(state, gradients)
-    return Losses(*gradients.losses)
 
 
 def image_gradients(images: Tensor, logits: Tensor, *, create_graph: bool) -> Tensor:
@@ -147,3 +194,51 @@ def gradient_penalty(slopes: Tensor) -> Tensor:
     Mescheder et al. 2018, arXiv 1801.04406, equations 9 and 10.
     """
     return slopes.square().sum() / len(slopes)  # the two means, halved, are the mean of all
+
+
+def fused_adam(
+    weights: list[Tensor],
+    gradients: tuple[Tensor, ...],
+    exp_avg: list[Tensor],
+    exp_avg_sq: list[Tensor],
+    now: StepNumbers[Tensor],
+    betas: tuple[float, float],
+) -> None:
+    """Adam by the one kernel of PyTorch that reads and writes everything once."""
+    # The kernel takes elements as they lie in memory (on CUDA it refuses other strides than the
+    # weights'), and a convolution's gradient may lie there in another order than its weights.
+    alike = [
+        gradient
+        if gradient.stride() == weight.stride()
+        else torch.empty_like(weight).copy_(gradient)
+        for weight, gradient in zip(weights, gradients, strict=True)
+    ]
+    torch._fused_adam_(
+        weights, alike, exp_avg, exp_avg_sq, [], [now.updates] * len(alike),
+        lr=now.lr, beta1=float(betas[0]), beta2=float(betas[1]), eps=_EPS,
+        weight_decay=0.0, amsgrad=False, maximize=False,
+    )  # fmt: skip
+
+
+def written_adam(
+    weights: list[Tensor],
+    gradients: tuple[Tensor, ...],
+    exp_avg: list[Tensor],
+    exp_avg_sq: list[Tensor],
+    now: StepNumbers[Tensor],
+    betas: tuple[float, float],
+) -> None:
+    """Adam as formulas, which a compiler joins with what comes before and after.
+
+    Kingma and Ba 2015, arXiv 1412.6980, algorithm 1, with the order of operations that the end of
+    its section 2 gives.
+    """
+    beta1, beta2 = betas
+    for weight, gradient, m, v in zip(weights, gradients, exp_avg, exp_avg_sq, strict=True):
+        # lerp would read m even where beta1 is 0.
+        first = torch.lerp(m, gradient, 1 - beta1) if beta1 else gradient
+        second = v * beta2 + gradient.square() * (1 - beta2)
+        size, root = now.step_size.to(weight.dtype), now.root.to(weight.dtype)
+        weight.sub_(size * first / (second.sqrt() / root + _EPS))
+        m.copy_(first)
+        v.copy_(second)

@@ -50,7 +50,9 @@ def sample_images(generator: Generator, count: int, label: int | None = None) ->
     inputs = generator.drawn(count)
     if label is not None:
         inputs = inputs[0], torch.full_like(inputs[1], label)
-    return as_pictures(to_pixels(generator(*inputs)).permute(0, 3, 1, 2))
+    parts = zip(*(tensor.split(generator.images_at_once()) for tensor in inputs), strict=True)
+    images = torch.cat([to_pixels(generator(*part)) for part in parts])
+    return as_pictures(images.permute(0, 3, 1, 2))
 
 
 def as_pictures(pixels: Tensor) -> NDArray[np.uint8]:

@@ -4,19 +4,19 @@ import hashlib
 from typing import Any
 
 from training.gan.networks import Generator
-from training.gan.state import TrainState
 from training.run_folder.folder import RunFolder
 from training.run_folder.sealed_file import FORMAT_VERSION, CheckpointError, save
 
 
 def save_checkpoint(
     folder: RunFolder,
-    state: TrainState,
+    step: int,
+    generator: Generator,
     averaged: Generator,
-    scores: dict[str, float],
+    scores: dict[str, Any],
     provenance: dict[str, Any],
 ) -> None:
-    """Write the snapshot of this step: the generator's raw weights, and their average."""
+    """Write the snapshot of a step: the generator's raw weights, and their average."""
     network = {
         "latent_dim": averaged.latent_dim,
         "hidden_dims": list(averaged.hidden_dims),
@@ -26,14 +26,14 @@ def save_checkpoint(
     }
     content = {
         "format_version": FORMAT_VERSION,
-        "step": state.step,
+        "step": step,
         "network": network,
-        "generator": state.generator.state_dict(),
+        "generator": generator.state_dict(),
         "ema": averaged.state_dict(),
         "scores": scores,
         **provenance,
     }
-    save(content, folder.checkpoint(state.step))
+    save(content, folder.checkpoint(step))
 
 
 def load_generator(content: dict[str, Any]) -> Generator:

@@ -1,7 +1,7 @@
 """What a run has measured so far: means of past epochs, and sums of the present one."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
@@ -53,8 +53,8 @@ class History:
     def add(self, losses: NDArray[np.float32], seconds: float) -> None:
         """Add the losses of some steps, (steps, 4), to the present epoch."""
         # One by one in float64, so that the sums do not depend on how many steps are added at once.
-        for row in losses.tolist():
-            self.sums = [total + value for total, value in zip(self.sums, row, strict=True)]
+        rows = np.vstack([self.sums, losses.astype(np.float64)])
+        self.sums = np.add.accumulate(rows)[-1].tolist()
         self.steps += len(losses)
         self.seconds += seconds
 
@@ -80,7 +80,7 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self) | {"epochs": [record.to_dict() for record in self.epochs]}
+        return vars(self) | {"epochs": [record.to_dict() for record in self.epochs]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -57,13 +57,18 @@ def _git_commit() -> str | None:
     return commit or None
 
 
+def core_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe_machine(device: torch.device) -> dict[str, str]:
     """Name and version of what the run computes with: processor, cores, GPU, libraries."""
     description = {
         "processor": _processor(),
-        "cores": str(
-            os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
-        ),
+        "cores": str(core_count()),
         "threads": str(torch.get_num_threads()),
         "python": platform.python_version(),
         "torch": str(torch.__version__),

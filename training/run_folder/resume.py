@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from training.gan.state import MOMENTS, Snapshot, TrainState
+from training.gan.state import Moments, Snapshot, TrainState
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import History
 from training.run_folder.sealed_file import (
@@ -41,6 +42,8 @@ class Saves:
     """Step of last.pt."""
     previous_epochs: int = 0
     """Number of epochs in the history in previous.pt."""
+    threads: int | None = None
+    """Threads of the process that wrote the save from which the run continues, if known."""
 
     def write(self, state: TrainState, history: History, *, checked: bool) -> None:
         """Write last.pt."""
@@ -51,11 +54,12 @@ class Saves:
             "step": state.step,
             "device": state.noise.device.type,
             "noise": state.noise.get_state(),
-            "tensors": state.tensors(),
+            "tensors": state.tensors() | state.update_counts(),
             "history": history.to_dict(),
             "data_sha256": self.data_sha256,
             "checked": checked,
             "previous_epochs": self.previous_epochs,
+            "threads": torch.get_num_threads(),
         }
         previous = self.folder.previous if self.last_checked else None
         save(content, self.folder.last, keep_as=previous)
@@ -130,7 +134,9 @@ class Saves:
             )
         own, saved = state.tensors(), content["tensors"]
         if wrong := [n for n, t in own.items() if n in saved and saved[n].shape != t.shape] or [
-            name for name in own if name not in saved and name.rpartition(".")[2] not in MOMENTS
+            name
+            for name in own
+            if name not in saved and name.rpartition(".")[2] not in Moments._fields
         ]:
             raise CheckpointError(
                 f"{path} belongs to other networks than config.json, see {wrong[0]}"
@@ -144,6 +150,7 @@ class Saves:
                 )
             noise = state.noise.manual_seed(_other_seed(seed, content["step"])).get_state()
         state.restore(Snapshot(content["step"], noise, saved))
+        self.threads = content.get("threads")  # the first saves of this format had none
         return History.from_dict(content["history"])
 
 

@@ -37,7 +37,7 @@ def load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     damaged = f"{path} cannot be read, it is damaged or not ours"
-    content, mark, digest = file[:-_SEAL], file[-_SEAL:-64], file[-64:]
+    content, mark, digest = memoryview(file)[:-_SEAL], file[-_SEAL:-64], file[-64:]
     if mark != _MARK:
         raise DamagedError(f"{damaged}: it has no checksum at its end")
     if hashlib.sha256(content).hexdigest().encode() != digest:
@@ -65,10 +65,10 @@ def save(content: dict[str, Any], path: Path, *, keep_as: Path | None = None) ->
     """
     buffer = BytesIO()
     torch.save(content, buffer)
-    archive = buffer.getvalue()
-    assert archive[-22:-18] == b"PK\5\6"  # a zip archive ends with this record, and
-    assert archive[-2:] == b"\0\0"  # the record with the length of the comment
-    archive = archive[:-2] + _SEAL.to_bytes(2, "little")
+    archive = buffer.getbuffer()  # not a copy: a state may be large
+    assert bytes(archive[-22:-18]) == b"PK\5\6"  # a zip archive ends with this record, and
+    assert bytes(archive[-2:]) == b"\0\0"  # the record with the length of the comment
+    archive[-2:] = _SEAL.to_bytes(2, "little")
     with atomic_write(path, keep_as=keep_as) as file:
         file.write(archive)
         file.write(_MARK + hashlib.sha256(archive).hexdigest().encode())

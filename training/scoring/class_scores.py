@@ -46,7 +46,7 @@ def score_classes(reference: Reference, subject: Subject, seed: int) -> list[Cla
         count = min(len(mine), len(theirs))
         if count < _FEWEST:
             continue
-        fake, fake_predicted = reference.extractor(subject.images_of(label, count, seed))
+        fake, fake_predicted = reference.extractor.of_parts(subject.images_of(label, count, seed))
         statistics = mean_and_covariance(real.features[mine[:count]])
         others_of_it = mean_and_covariance(others.features[theirs[:count]])
         floor = frechet_distance(others_of_it, statistics)

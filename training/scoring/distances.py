@@ -5,6 +5,7 @@ from torch import Tensor
 
 NEIGHBOURS = 5  # k of the nearest neighbours; 5 as in Naeem et al. 2020
 ROWS = 2500  # rows of a distance matrix that are computed at once
+_VALUES = 2**24  # pixels that are converted to float32 at once
 
 
 def nearest(pixels: Tensor, others: Tensor, *, skip: int = 0) -> tuple[Tensor, Tensor]:
@@ -14,7 +15,8 @@ def nearest(pixels: Tensor, others: Tensor, *, skip: int = 0) -> tuple[Tensor, T
     the pixels.  skip: number of nearer images to ignore.
     """
     flat = pixels.flatten(1).float()
-    distances = [torch.cdist(flat, part.flatten(1).float()) for part in others.split(ROWS)]
+    rows = min(ROWS, max(1, _VALUES // flat.shape[1]))
+    distances = [torch.cdist(flat, part.flatten(1).float()) for part in others.split(rows)]
     found = torch.cat(distances, dim=1).topk(skip + 1, largest=False)
     return found.values[:, -1] / flat.shape[1] ** 0.5, found.indices[:, -1]
 

@@ -8,6 +8,7 @@ can tell distributions apart too (Naeem et al., ICML 2020, arXiv 2002.09797).
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from training.data.images import DataError, Images, normalised
 from training.engine.precision import float32_products
 
 FEATURES = 128
+_FIRST_CHANNELS = 32
 _MOST_BLUR = 0.5  # largest weight of the image blurred by (1, 2, 1) / 4 both ways
 _MOST_NOISE = 0.15  # largest standard deviation, for pixels in [-1, 1]
 _CHUNK = 250  # images at once: their activations fit into the processor's cache
+_CHUNK_VALUES = 2**21  # activations of the first layer at once: fewer images where these are large
 _SHIPPED = Path(__file__).with_name("extractors")
 _SHIPPED_FOR = {
     "d18cfd466eb1": "mnist",
@@ -41,8 +44,8 @@ class Classifier(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *_convolution(channels, 32, 5, stride=2),
-            *_convolution(32, 48, 3),
+            *_convolution(channels, _FIRST_CHANNELS, 5, stride=2),
+            *_convolution(_FIRST_CHANNELS, 48, 3),
             nn.MaxPool2d(2),
             *_convolution(48, 64, 3),
             nn.AdaptiveMaxPool2d(3),
@@ -69,13 +72,23 @@ class Extractor:
     sha256: str
     """The sha256 of its file. Scores in different features cannot be compared."""
 
-    @float32_products()  # or scores of one image would differ between programs
-    @torch.no_grad()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, 128) and predicted classes (N,) of uint8 pixels (N, C, H, W)."""
-        parts = [self.network(normalised(chunk)) for chunk in pixels.split(_CHUNK)]
-        features = torch.cat([features for features, _ in parts])
-        return features, torch.cat([logits.argmax(1) for _, logits in parts])
+        return self.of_parts([pixels])
+
+    @float32_products()  # or scores of one image would differ between programs
+    @torch.no_grad()
+    def of_parts(self, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """The same of images that come in parts."""
+        features, predicted = [], []
+        for pixels in parts:
+            *_, height, width = pixels.shape
+            values = _FIRST_CHANNELS * -(-height // 2) * -(-width // 2)
+            for chunk in pixels.split(min(_CHUNK, max(1, _CHUNK_VALUES // values))):
+                found, logits = self.network(normalised(chunk))
+                features.append(found)
+                predicted.append(logits.argmax(1))
+        return torch.cat(features), torch.cat(predicted)
 
 
 def extractor_for(

@@ -66,7 +66,7 @@ class Reference:
 
     def score(self, subject: Subject, seed: int) -> Scores:
         """The scores of images 0 to `count` of a seed."""
-        fake, predicted = self.extractor(subject.images(self.count, seed))
+        fake, predicted = self.extractor.of_parts(subject.images(self.count, seed))
         fcd = frechet_distance(mean_and_covariance(fake), self._statistics)
         precision, recall, coverage = self._manifolds(fake)
         counts = predicted.bincount(minlength=len(self._classes))

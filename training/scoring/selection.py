@@ -17,7 +17,7 @@ RULES = ("fcd", "g-loss")
 _LEAST_COVERAGE = 0.5  # as a share of the best coverage in the run
 _MOST_CLASS_TV = 0.3
 
-_KEEP_EVERY = 10  # epochs
+_MOST_MILESTONES = 6  # 12 MB each, in the default settings
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def write_best(
 
 
 def prune(folder: RunFolder, epochs: Sequence[EpochRecord], earlier: int = 0) -> None:
-    """Remove snapshots except the best by each rule, the last, and every tenth epoch's.
+    """Remove snapshots except the best by each rule, the last, and a few at even distances.
 
     earlier: also keep those that were best after this number of epochs.
     """
-    keep = {record.step for record in epochs if record.epoch % _KEEP_EVERY == 0}
+    keep = _milestones(epochs)
     keep |= {known[-1].step for known in (epochs, epochs[:earlier]) if known}
     # A resume may reopen the last epoch, and then chooses among the epochs before it.
     for known in (epochs, epochs[:-1], epochs[:earlier]):
@@ -84,6 +84,15 @@ def prune(folder: RunFolder, epochs: Sequence[EpochRecord], earlier: int = 0) ->
     for step, path in folder.checkpoints_by_step().items():
         if step not in keep:
             path.unlink()
+
+
+def _milestones(epochs: Sequence[EpochRecord]) -> set[int]:
+    """Steps of scored epochs, at even distances: every first, second, fourth, … of them."""
+    scored = [record.step for record, _ in _scored(epochs)]
+    every = 1
+    while len(scored[every - 1 :: every]) > _MOST_MILESTONES:
+        every *= 2
+    return set(scored[every - 1 :: every])
 
 
 def _best_yet_to_be(epochs: Sequence[EpochRecord]) -> set[int]:

@@ -1,6 +1,6 @@
 """The generator that is scored: its inputs, and how it makes images of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,23 +30,28 @@ class Subject:
     def of(cls, generator: Generator) -> Self:
         """A PyTorch generator, on the device of its weights."""
         device = next(generator.parameters()).device
+        with torch.no_grad():
+            at_once = generator.images_at_once()
 
         @torch.no_grad()
         def generate(*inputs: Tensor) -> Tensor:
-            images = generator(*(tensor.to(device) for tensor in inputs))
-            return to_pixels(images).permute(0, 3, 1, 2)
+            parts = zip(*(tensor.to(device).split(at_once) for tensor in inputs), strict=True)
+            return torch.cat([to_pixels(generator(*part)) for part in parts]).permute(0, 3, 1, 2)
 
         return cls(generate, generator.latent_dim, generator.classes)
 
-    def images(self, count: int, seed: int) -> Tensor:
-        """Images 0 to `count` of a seed, with random labels if conditional: uint8 (n, C, H, W)."""
+    def images(self, count: int, seed: int) -> Iterator[Tensor]:
+        """Images 0 to `count` of a seed, with random labels if conditional: uint8 (n, C, H, W).
+
+        They come in parts, so that not all of them are in memory at once.
+        """
         return self._generated(*drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed))
 
-    def images_of(self, label: int, count: int, seed: int) -> Tensor:
-        """Images 0 to `count` of a seed, all of one label: uint8 (n, C, H, W)."""
+    def images_of(self, label: int, count: int, seed: int) -> Iterator[Tensor]:
+        """Images 0 to `count` of a seed, all of one label, in parts."""
         z = torch.from_numpy(latents(count, self.latent_dim, seed=seed))
         return self._generated(z, torch.full((count,), label))
 
-    def _generated(self, *inputs: Tensor) -> Tensor:
-        parts = zip(*(tensor.split(_PART) for tensor in inputs), strict=True)
-        return torch.cat([self.generate(*part) for part in parts])
+    def _generated(self, *inputs: Tensor) -> Iterator[Tensor]:
+        for part in zip(*(tensor.split(_PART) for tensor in inputs), strict=True):
+            yield self.generate(*part)

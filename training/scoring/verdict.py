@@ -88,7 +88,7 @@ def judge(
         for rule, generator in generators.items()
     }
     best = generators[config.select]
-    samples = Subject.of(best).images(_NEAREST_IMAGES, _FRESH_SEED)
+    samples = torch.cat([*Subject.of(best).images(_NEAREST_IMAGES, _FRESH_SEED)])
     verdict = Verdict(
         rule=config.select,
         choices=choices,

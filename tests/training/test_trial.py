@@ -1,0 +1,91 @@
+"""Whatever a step or an engine does wrong, the trial finds it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.broken_steps import ALL, break_engine
+from tests.support.engines import CPU, tiny
+from tests.support.runs import CONDITIONAL, CONV, TINY
+from tests.support.textbook_steps import TextbookSteps
+from training.config import RECIPES, TrainConfig
+from training.engine.engine import Engine
+from training.engine.trial import FLOAT32, TakesSteps, difference
+from training.engine.ways import PLAIN, Way, ways
+
+CUDA = torch.device("cuda")
+SMALL = {name: replace(recipe, batch_size=32) for name, recipe in RECIPES.items()}
+EXACT = replace(CONDITIONAL, matmul_precision="highest", recipe=SMALL["bce"])
+
+
+def trial(
+    config: TrainConfig,
+    way: Way,
+    device: torch.device = CPU,
+    breaking: Callable[[Engine], None] = lambda engine: None,
+    expected: Callable[..., TakesSteps] = Engine,
+) -> str | None:
+    state, batches, _ = tiny(config, device)
+    before = state.snapshot()
+    engine = Engine(state, batches, config, way=way)
+    breaking(engine)
+    engine.prepare()
+    state.restore(before)
+    wanted = expected(state, batches, config)
+    return difference(wanted, engine, state, config.recipe, engine.trial_counts, FLOAT32)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("usual", [TINY, CONDITIONAL, CONV])
+def test_the_plain_engine_takes_textbook_steps(usual: TrainConfig, recipe: str) -> None:
+    config = replace(usual, recipe=SMALL[recipe], matmul_precision="highest")
+    assert trial(config, PLAIN, expected=TextbookSteps) is None
+
+
+@pytest.mark.parametrize("broken", ALL)
+def test_the_plain_engine_broken_is_not_the_textbook(broken: str) -> None:
+    found = trial(EXACT, PLAIN, CPU, lambda e: break_engine(e, broken), TextbookSteps)
+    assert found is not None
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_traced_steps_are_the_plain_ones(recipe: str) -> None:
+    assert trial(replace(EXACT, recipe=SMALL[recipe]), Way("compiled")) is None
+    side_by_side = Way("compiled", side_by_side=True)
+    assert trial(replace(EXACT, recipe=SMALL[recipe]), side_by_side) is None
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("broken", ALL)
+def test_the_compiled_engine_broken_is_found_out(broken: str) -> None:
+    found = trial(EXACT, Way("compiled"), CPU, lambda e: break_engine(e, broken))
+    assert found is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("broken", [None, *ALL])
+@pytest.mark.parametrize("kind", ["graph", "compiled"])
+def test_engines_with_cuda_graphs_broken_are_found_out(kind: str, broken: str | None) -> None:
+    (way,) = (way for way in ways(CUDA) if way.kind == kind)
+
+    def breaking(engine: Engine) -> None:
+        if broken:
+            break_engine(engine, broken)
+
+    found = trial(EXACT, way, CUDA, breaking)
+    assert (found is not None) == bool(broken)
+
+
+def test_the_trial_leaves_the_schedule_alone() -> None:
+    state, batches, config = tiny(EXACT)
+    engines: list[Any] = [Engine(state, batches, config) for _ in range(2)]
+    usual = [engine.schedule for engine in engines]
+    expected, tried = engines
+    assert difference(expected, tried, state, config.recipe, (1, 2), FLOAT32) is None
+    assert [engine.schedule for engine in engines] == usual

@@ -1,0 +1,146 @@
+"""Which engine a run takes: the one that is asked for, or the fastest of those that are tried."""
+
+import logging
+import statistics
+import time
+from collections.abc import Callable
+
+from training.config import TrainConfig
+from training.data.batches import Batches
+from training.engine.distributed import ALONE, RankLostError, Ranks
+from training.engine.engine import Engine
+from training.engine.trial import BFLOAT16, FLOAT32, difference
+from training.engine.ways import Kind, Way, ways
+from training.gan.state import Snapshot, TrainState
+
+# Seconds that a way needs to get ready, as far as it is known before it is tried: where this
+# machine has compiled the same step before, and where it has not.
+_SECONDS_FOUND = 5.0
+_SECONDS_NEW: dict[Kind, float] = {"compiled": 30.0, "graph": 3.0}
+_MOST_GAIN = {"cpu": 3.0, "cuda": 20.0}
+"""How many times as fast as the plain way another may be."""
+_WARM_UP_STEPS = 3
+_ROUNDS = 3
+_ROUND_SECONDS = 0.3
+_CLEAR = 1.3
+"""Where one way is so many times as fast as another, it is not measured again."""
+_log = logging.getLogger(__name__)
+
+
+def create_engine(
+    state: TrainState, batches: Batches, config: TrainConfig, total: int, ranks: Ranks = ALONE
+) -> Engine:
+    """The engine that `config` asks for, or for "auto" the fastest for a run of `total` steps.
+
+    Any but the plain one is compared with that first. Where it cannot be had, or does something
+    else, that is logged, and the plain one runs, on all ranks. The state is left as it was.
+    """
+    kind: Kind = "plain" if config.engine == "auto" else config.engine
+    device = state.noise.device
+    plain = Engine(state, batches, config, ranks)
+    if config.engine == "auto" and ranks.count == 1:
+        others = [Engine(state, batches, config, ranks, way) for way in ways(device)]
+        return _fastest(plain, others, total - state.step)
+    if kind == "plain":  # on several ranks "auto", too: no collective has been seen in a graph here
+        return plain
+    way = next((way for way in ways(device) if way.kind == kind), Way(kind, (1,)))
+    engine, start = Engine(state, batches, config, ranks, way), time.monotonic()
+    if not _is_sound(engine, plain, ranks):
+        return plain
+    seconds = time.monotonic() - start
+    _log.info("engine: %s, ready and compared with the plain one in %.0f s", kind, seconds)
+    return engine
+
+
+def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
+    """The engine that takes so many steps in the least time.
+
+    One is tried only where the time it needs to get ready can be won back.
+    """
+    state, device = plain.state, plain.state.noise.device.type
+    before = state.snapshot()
+    rates = {plain.kind: _rate(plain)}
+    state.restore(before)
+    best, tried = plain, {}
+    for engine in others:
+        most_saved = steps / rates[best.kind] * (1 - 1 / _MOST_GAIN[device])
+        if most_saved < _SECONDS_FOUND or most_saved < _expected_seconds(engine, before):
+            continue
+        start = time.monotonic()
+        if not _is_sound(engine, plain, ALONE):
+            continue
+        tried[engine.kind] = time.monotonic() - start
+        rates |= _rates(best, rates[best.kind], engine)
+        state.restore(before)
+        if rates[engine.kind] > rates[best.kind]:
+            best = engine
+    if tried:
+        others_said = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in rates.items())
+        _log.info(
+            "engine: %s, of these the fastest (iterations/s: %s); ready and compared in %.0f s",
+            best.kind, others_said, sum(tried.values()),
+        )  # fmt: skip
+    return best
+
+
+def _expected_seconds(engine: Engine, before: Snapshot) -> float:
+    known = engine.is_known()
+    engine.state.restore(before)
+    return _SECONDS_FOUND if known else _SECONDS_NEW[engine.kind]
+
+
+def _rates(best: Engine, known: float, other: Engine) -> dict[Kind, float]:
+    """Steps per second of two engines, of the first of which something is known.
+
+    Where they are close, in turns: what else the machine does slows both alike.
+    """
+    found = _rate(other)
+    if not 1 / _CLEAR < found / known < _CLEAR:
+        return {other.kind: found}
+    rates: dict[Kind, list[float]] = {best.kind: [], other.kind: []}
+    for _ in range(_ROUNDS):
+        for engine in (best, other):
+            rates[engine.kind].append(_rate(engine))
+    return {kind: statistics.median(values) for kind, values in rates.items()}
+
+
+def _rate(engine: Engine) -> float:
+    """Steps per second, measured for a fraction of a second."""
+    engine.run(_WARM_UP_STEPS)
+    count, seconds = 1, 0.0
+    while seconds < _ROUND_SECONDS / 2:
+        count *= 2
+        start = time.monotonic()
+        engine.run(count)
+        seconds = time.monotonic() - start
+    return count / seconds
+
+
+def _is_sound(engine: Engine, plain: Engine, ranks: Ranks) -> bool:
+    """Get an engine ready, and compare it with the plain one; say what is wrong with it."""
+    state, before = plain.state, plain.state.snapshot()
+    reason = ranks.first_of(_failure(engine.prepare))
+    state.restore(before)
+    if not reason:
+        reason = ranks.first_of(_failure(lambda: _difference(plain, engine)))
+        state.restore(before)
+    if reason:
+        _log.warning("the %s engine cannot be used, the plain one runs: %s", engine.kind, reason)
+    return not reason
+
+
+def _difference(plain: Engine, engine: Engine) -> str | None:
+    coarse = engine.bfloat16 or plain.bfloat16
+    tolerance = BFLOAT16 if coarse else FLOAT32
+    return difference(plain, engine, plain.state, plain.recipe, engine.trial_counts, tolerance)
+
+
+def _failure(trial: Callable[[], str | None]) -> str | None:
+    """What is wrong by the trial's own account, or the error that it ends in."""
+    try:
+        return trial()
+    except RankLostError:
+        raise
+    except Exception as error:  # of whatever type: compilers and drivers have many
+        lines = str(error).split("\n\n")[0].split()
+        return f"{type(error).__name__}: {' '.join(lines)}"
