@@ -27,6 +27,7 @@ from .workspace import Output, Segment, Workspace
 SIZES = (1, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Images in a run of the network. A smaller batch takes the next size and drops the rest."""
 _SEGMENT = 2  # of the largest tiles: those are put on the stream before any is copied
+_LARGEST_COPY = 8192  # images of a tile that comes to the host: copies shall begin early
 _SMALLEST_TILE = 1024  # quick to copy, when the network has no more work meanwhile
 _CALLS = 4  # that have memory of their own; more of them wait
 _WARM_UP = 2  # runs until onnxruntime has all the memory that it wants
@@ -178,14 +179,15 @@ class Painter:
     def _tiles(self, part: slice, *, ends_small: bool) -> list[slice]:
         """Tiles of a part of the images, in sizes that the network runs in.
 
-        ends_small: whether they become smaller: the last has nothing to hide its copy behind.
+        ends_small: whether they become smaller, for copies that run beside the network: nothing is
+        left to run beside the last one.
         """
         tiles, first = [], part.start
         while first < part.stop:
             rest = part.stop - first
             size = min(rest, self._tile)
             if rest > _SMALLEST_TILE:
-                most = max(rest // 2, _SMALLEST_TILE) if ends_small else rest
+                most = max(min(rest // 2, _LARGEST_COPY), _SMALLEST_TILE) if ends_small else rest
                 size = max(size for size in self._sizes if size <= most)
             tiles.append(slice(first, first + size))
             first += size
@@ -209,7 +211,7 @@ def _fetch(
 ) -> None:
     """Copy the images of a segment to where they belong, each tile as soon as it is drawn.
 
-    The driver copies to ordinary memory through pinned memory of its own, piece by piece.
+    The driver copies to ordinary memory through pinned memory of its own, in small pieces.
     """
     image, begin, end = workspace.image, part.start, 0
     for place in places:
@@ -217,7 +219,8 @@ def _fetch(
         for number, tile in enumerate(tiles):
             first, last = max(start, tile.start), min(end, tile.stop)
             if first < last:
-                workspace.copies.wait_for(segment.drawn(number))
+                # In the copy itself, the driver would wait with a lock that other threads need.
+                segment.drawn(number).wait()
                 source = segment.pixels.handle + (first - begin) * image
                 target = place.ctypes.data + (first - start) * image
                 workspace.copies.to_host(source, target, (last - first) * image)
