@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from inference import ProviderError, Sampler
 from inference.gpu import device_images, painter
 from tests.support.fake_cuda import FakeDriver, FakeRuntime
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.fixture
