@@ -27,6 +27,7 @@ from .workspace import Output, Segment, Workspace
 SIZES = (1, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Batch sizes of the network. A smaller batch uses the next size and drops the rest."""
 _SEGMENT = 2  # largest tiles that are put on the stream before the first is copied
+_LARGEST_COPY = 8192  # largest tile that is copied to the host, so that copies begin early
 _SMALLEST_TILE = 1024  # the last tiles are small, because no work hides their copies
 _CALLS = 4  # calls with memory of their own; further calls wait
 _WARM_UP = 2  # runs after which onnxruntime allocates no more memory
@@ -187,7 +188,7 @@ class Painter:
             rest = part.stop - first
             size = min(rest, self._tile)
             if rest > _SMALLEST_TILE:
-                most = max(rest // 2, _SMALLEST_TILE) if ends_small else rest
+                most = max(min(rest // 2, _LARGEST_COPY), _SMALLEST_TILE) if ends_small else rest
                 size = max(size for size in self._sizes if size <= most)
             tiles.append(slice(first, first + size))
             first += size
@@ -219,7 +220,8 @@ def _fetch(
         for number, tile in enumerate(tiles):
             first, last = max(start, tile.start), min(end, tile.stop)
             if first < last:
-                workspace.copies.wait_for(segment.drawn(number))
+                # In the copy itself, the driver would wait with a lock that other threads need.
+                segment.drawn(number).wait()
                 source = segment.pixels.handle + (first - begin) * image
                 target = place.ctypes.data + (first - start) * image
                 workspace.copies.to_host(source, target, (last - first) * image)

@@ -22,7 +22,7 @@ class Output(NamedTuple):
     name: str
     kind: type[Any]
     shape: tuple[int, ...]
-    """Bytes of one image."""
+    """Shape of one image."""
 
 
 class Workspace:
