@@ -15,6 +15,8 @@ from torch.utils import _pytree as pytree
 
 from training.engine.side_by_side import Compiled, side_by_side
 
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"  # read by the compiler, when it is imported
+
 
 class Compilation:
     """A function of tensors that is traced, and may be compiled."""
@@ -36,6 +38,7 @@ class Compilation:
         apart: which of the tensors that the function changes are to be computed in a CUDA stream of
             their own, given its arguments.
         """
+        _set_cache_folder()
         leaves, structure = pytree.tree_flatten(example)
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         structures = []
@@ -66,7 +69,6 @@ class Compilation:
 
     def compile(self) -> Callable[..., Any]:
         """The compiled function; it takes what the function took."""
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder() / "inductor"))
         if self._apart is None:
             whole = self._part(self.graph, self._tensors)
         else:
@@ -94,11 +96,11 @@ class Compilation:
         return function
 
     def _note(self) -> Path:
-        return _cache_folder() / self._key()
+        return Path(os.environ.get(_CACHE, "")) / "ganpack" / self._key()
 
     def _take_note(self) -> None:
-        with suppress(OSError):  # without a folder to write to, nothing is known the next time
-            _cache_folder().mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # then nothing is known the next time
+            self._note().parent.mkdir(exist_ok=True)
             self._note().touch()
 
     def _key(self) -> str:
@@ -120,7 +122,14 @@ class Compilation:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _cache_folder() -> Path:
-    """Where compiled code is kept: it is run as it is, so in a folder of the user alone."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "ganpack"
+def _set_cache_folder() -> None:
+    """Let the compiler keep what it makes where it outlasts a restart of the machine.
+
+    It is run as it is found there, so it lies in a folder of the user's own.
+    """
+    if _CACHE not in os.environ:
+        root = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(root) if root else Path.home() / ".cache") / "ganpack" / "compiled"
+        with suppress(OSError):  # without a place to write to, the compiler has one
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ[_CACHE] = str(folder)
