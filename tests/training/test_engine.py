@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.support.engines import R3GAN, tiny
+from tests.support.files import ROOT
 from tests.support.runs import CONDITIONAL, CONV, TINY
 from training.config import RECIPES, NetworkConfig, TrainConfig
 from training.engine import choice, engine
