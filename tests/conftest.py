@@ -1,12 +1,17 @@
 """Fixtures: tiny trained runs and their artifacts, each made once."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.files import ROOT
 from tests.support.runs import COLOUR, CONDITIONAL, CONV, TINY, exported, trained
+
+# What is compiled is found again the next time.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
 
 # The most seconds of a test, with the fixtures that it is the first to need: by its marker.
 _LIMITS = {"torture": 3600, "full": 1800, "slow": 300}

@@ -1,8 +1,12 @@
 """Many steps at once, by each engine."""
 
 import logging
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.support.engines import R3GAN, tiny
+from tests.support.files import ROOT
 from tests.support.runs import CONDITIONAL, CONV, TINY
 from training.config import RECIPES, NetworkConfig, TrainConfig
 from training.engine import choice, engine
@@ -188,13 +193,39 @@ def test_graphs_without_a_gpu_are_said_not_to_be(caplog: pytest.LogCaptureFixtur
 @pytest.mark.parametrize("kind", ["graph", "compiled"])
 @pytest.mark.parametrize("recipe", [HINGE, R3GAN])
 @pytest.mark.parametrize("usual", [TINY, CONDITIONAL, CONV])
-def test_a_cuda_graph_trains_as_the_plain_engine(usual: Any, recipe: Any, kind: Any) -> None:
+def test_a_cuda_graph_trains_as_the_plain_engine(
+    usual: Any, recipe: Any, kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     cuda = torch.device("cuda")
     config = replace(usual, recipe=recipe, engine=kind, device="cuda", matmul_precision="highest")
     state, batches, _ = tiny(config, cuda)
     fast = create_engine(state, batches, config, total=33)
-    assert fast.kind == kind
+    assert fast.kind == kind, caplog.text
     losses = [fast.run(23), fast.run(10)]
     expected = Engine(*tiny(config, cuda)).run(33)
     np.testing.assert_allclose(np.concatenate(losses), expected, rtol=1e-2, atol=1e-3)
     assert state.step == 33
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_found_by_the_next_process(tmp_path: Path) -> None:
+    code = """
+import torch
+from torch._dynamo.utils import counters
+from training.engine.compiled import Compilation
+compilation = Compilation(lambda x: (x.sin() + 1).exp(), (torch.ones(70),), {})
+known = compilation.is_known()
+assert torch.equal(compilation.compile()(torch.zeros(70)), torch.ones(70).exp())
+print(known, counters["inductor"]["fxgraph_cache_hit"])
+"""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+        ).stdout.strip()
+        for _ in range(2)
+    ]  # fmt: skip
+    assert said == ["False 0", "True 1"]
+    assert list((tmp_path / "ganpack" / "compiled" / "ganpack").iterdir())

@@ -43,13 +43,14 @@ def create_engine(
         return _fastest(plain, others, total - state.step)
     if kind == "plain":  # "auto" on several ranks too: collectives in a graph are untested here
         return plain
-    way = next((way for way in ways(device) if way.kind == kind), Way(kind, (1,)))
-    engine, start = Engine(state, batches, config, ranks, way), time.monotonic()
-    if not _is_sound(engine, plain, ranks):
-        return plain
-    seconds = time.monotonic() - start
-    _log.info("engine: %s, ready and compared with the plain one in %.0f s", kind, seconds)
-    return engine
+    start = time.monotonic()
+    for way in [way for way in ways(device) if way.kind == kind] or [Way(kind, (1,))]:
+        engine = Engine(state, batches, config, ranks, way)
+        if _is_sound(engine, plain, ranks):
+            seconds = time.monotonic() - start
+            _log.info("engine: %s, ready and compared with the plain one in %.0f s", kind, seconds)
+            return engine
+    return plain
 
 
 def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
@@ -63,6 +64,8 @@ def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
     state.restore(before)
     best, tried = plain, {}
     for engine in others:
+        if engine.kind in tried:
+            continue
         most_saved = steps / rates[best.kind] * (1 - 1 / _MOST_GAIN[device])
         if most_saved < _SECONDS_FOUND or most_saved < _expected_seconds(engine, before):
             continue

@@ -15,6 +15,8 @@ from torch.utils import _pytree as pytree
 
 from training.engine.side_by_side import Compiled, side_by_side
 
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"  # read by the compiler, when it is imported
+
 
 class Compilation:
     """A traced function of tensors, which may be compiled."""
@@ -35,6 +37,7 @@ class Compilation:
         options: settings of the compiler, by their names in torch._inductor.config.
         apart: given the arguments, the changed tensors to compute in a CUDA stream of their own.
         """
+        _set_cache_folder()
         leaves, structure = pytree.tree_flatten(example)
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         structures = []
@@ -61,11 +64,11 @@ class Compilation:
 
     def is_known(self) -> bool:
         """Whether this machine has the compiled function in its cache."""
-        return self._note().exists()
+        note = self._note()
+        return note is not None and note.exists()
 
     def compile(self) -> Callable[..., Any]:
         """The compiled function, with the arguments of the original."""
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder() / "inductor"))
         if self._apart is None:
             whole = self._part(self.graph, self._tensors)
         else:
@@ -92,13 +95,15 @@ class Compilation:
             )
         return function
 
-    def _note(self) -> Path:
-        return _cache_folder() / self._key()
+    def _note(self) -> Path | None:
+        folder = os.environ.get(_CACHE)
+        return Path(folder) / "ganpack" / self._key() if folder else None
 
     def _take_note(self) -> None:
-        with suppress(OSError):  # without a writable folder, the next process compiles again
-            _cache_folder().mkdir(parents=True, exist_ok=True)
-            self._note().touch()
+        if note := self._note():
+            with suppress(OSError):  # without a writable folder, the next process compiles again
+                note.parent.mkdir(exist_ok=True)
+                note.touch()
 
     def _key(self) -> str:
         """A key of everything that the compiled code depends on."""
@@ -119,7 +124,14 @@ class Compilation:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _cache_folder() -> Path:
-    """The folder for compiled code. It must belong to the user alone, because the code is run."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "ganpack"
+def _set_cache_folder() -> None:
+    """Let the compiler keep its results where they outlast a restart of the machine.
+
+    The compiled code is run as it is found there, so the folder must belong to the user alone.
+    """
+    if _CACHE not in os.environ:
+        root = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(root) if root else Path.home() / ".cache") / "ganpack" / "compiled"
+        with suppress(OSError):  # without a writable folder, the compiler uses its own
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ[_CACHE] = str(folder)

@@ -56,7 +56,8 @@ def _statistics(
             values = layer(values)
         values = values.transpose(0, 1).flatten(1)  # (B, C[, H, W]) -> (C, B*H*W)
         more, (variance, own) = values.shape[1], torch.var_mean(values, 1, correction=0)
-        off, total = own.double() - mean.to(own), count + more
+        own, total = own.double(), count + more
+        off = own - mean.to(own)
         squares = squares.to(own) + variance.double() * more + off.square() * count * more / total
         mean = mean.to(own) + off * more / total
         count = total

@@ -1,0 +1,91 @@
+"""What a run spends besides its steps, on folders of few and of many images: time, and files.
+
+python -m benchmarks.frugality
+
+python -m benchmarks.frugality --images 20 60000 --iterations 20000
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from benchmarks.figures import write_figures
+from inference.writing.pictures import save_png
+from training.config import DataConfig, RecipeConfig, TrainConfig
+from training.data.datasets import load_images
+from training.records.phases import PhaseTimer
+from training.run_folder.folder import RunFolder
+
+_FILES = ("average", "samples", "checkpoints")  # phases that make pictures and snapshots
+
+
+@dataclass(frozen=True)
+class FrugalityConfig:
+    """Which runs to measure."""
+
+    images: tuple[int, ...] = (20, 200, 2_000, 60_000)
+    """Sizes of the folders: the first images of MNIST, as PNG files without labels."""
+    iterations: int = 2_000
+    """The most iterations of a run; the default settings would take 200 epochs."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    data_dir: Path = Path("data")
+    json: Path | None = None
+    """File to write the figures to."""
+
+
+def measure(config: FrugalityConfig, count: int, folder: Path) -> dict[str, Any]:
+    """The seconds and megabytes of one run, as JSON values."""
+    from training.train import train
+
+    images, run_dir = folder / "images", folder / "run"
+    images.mkdir(parents=True)
+    pixels = load_images(DataConfig("mnist", config.data_dir)).pixels[:count, 0].numpy()
+    for i, each in enumerate(pixels):
+        save_png(each, images / f"{i:05d}.png")
+    batch_size = min(RecipeConfig().batch_size, count)
+    settings = TrainConfig(
+        data=DataConfig(str(images), config.data_dir),
+        recipe=RecipeConfig(batch_size=batch_size),
+        iterations=min(config.iterations, 200 * count // batch_size),
+        device=config.device,
+    )
+    timer = PhaseTimer()
+    train(settings, run_dir, timer=timer)
+    seconds, found = timer.seconds(), RunFolder(run_dir)
+    kept = [*found.checkpoints.iterdir(), *found.samples.iterdir()]
+    return {
+        "images": count,
+        "iterations": settings.iterations,
+        "seconds": seconds,
+        "share": sum(seconds.get(name, 0.0) for name in _FILES) / sum(seconds.values()),  # type: ignore[call-overload]
+        "megabytes_of_snapshots_and_grids": sum(path.stat().st_size for path in kept) / 1e6,
+        "megabytes": sum(p.stat().st_size for p in run_dir.rglob("*") if p.is_file()) / 1e6,
+    }
+
+
+def line(figures: dict[str, Any]) -> str:
+    """The figures of a run for a person."""
+    return (
+        f"{figures['images']:6} images, {figures['iterations']:6} iterations: "
+        f"{figures['share']:5.1%} of {sum(figures['seconds'].values()):.0f} s for averages, grids "
+        f"and snapshots; {figures['megabytes_of_snapshots_and_grids']:.0f} MB of these, "
+        f"{figures['megabytes']:.0f} MB in all"
+    )
+
+
+def main() -> None:
+    """Measure and print; write JSON if asked."""
+    config = tyro.cli(FrugalityConfig, prog="python -m benchmarks.frugality", description=__doc__)
+    runs = []
+    for count in config.images:
+        with tempfile.TemporaryDirectory() as folder:
+            runs.append(measure(config, count, Path(folder)))
+        print(line(runs[-1]), flush=True)
+        write_figures(config.json, {"runs": runs})
+
+
+if __name__ == "__main__":
+    main()
