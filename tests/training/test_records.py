@@ -1,6 +1,7 @@
 """Records of many steps at once are those of one after the other."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from training.config import TrainConfig, options
 from training.records.event_file import EventFile
 from training.records.event_rows import EventRows
 from training.records.metrics import Records
+from training.run_folder.folder import RunFolder
 
 TAGS = ("loss/generator", "x" * 200, "D(x), of real images")
 
@@ -48,7 +50,7 @@ def test_a_table_in_an_event_file_is_read_by_tensorboard(tmp_path: Path) -> None
 
 def test_lines_are_those_of_json(tmp_path: Path) -> None:
     losses = np.array([[0.1, 1e-30, 1, 3.4e38], [-0.0, 2.5, 1e22, 0.30000001]], np.float32)
-    with Records(tmp_path, 4, 0, options(TrainConfig())) as records:
+    with Records(RunFolder(tmp_path), 4, 0, options(TrainConfig())) as records:
         records.iterations(6, losses, 100.0)
         with pytest.raises(ValueError, match="no NaN"):
             records.iterations(7, losses[:1] * np.float32("nan"), 100.0)
@@ -58,3 +60,27 @@ def test_lines_are_those_of_json(tmp_path: Path) -> None:
         for step, row in zip((5, 6), losses.tolist(), strict=True)
     ]
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace(b'"step"', b'"stdp"'),
+        lambda line: line.replace(b'"step": ', b'"step":"'),
+        lambda line: b"\xff" + line[1:],
+        lambda line: b"null\n",
+        lambda line: b'{"step": {}}\n',
+    ],
+)
+def test_damaged_records_are_dropped_and_counted(
+    damage: Callable[[bytes], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = RunFolder(tmp_path)
+    with Records(folder, 0, 0, options(TrainConfig())) as records:
+        records.iterations(5, np.ones((5, 4), np.float32), 100.0)
+    lines = folder.metrics.read_bytes().splitlines(keepends=True)
+    folder.metrics.write_bytes(b"".join([*lines[:2], damage(lines[2]), *lines[3:], lines[0][:9]]))
+    with Records(folder, 4, 0, options(TrainConfig())):
+        pass
+    assert folder.metrics.read_bytes() == b"".join([*lines[:2], lines[3]])
+    assert "metrics.jsonl: 1 damaged lines are dropped" in caplog.text

@@ -1,6 +1,7 @@
 """metrics.jsonl and TensorBoard: the measurements of a run while it trains."""
 
 import json
+import logging
 import os
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from inference.writing.pictures import grid, save_png
 from training.gan.networks import Generator
 from training.records.event_file import EventFile
 from training.records.samples import GRID_IMAGES, sample_images
+from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
 from training.run_folder.scores import SCORES
 
@@ -47,6 +49,7 @@ _EPOCH = {
     "d_fake": ("epoch/probability_generated", "probability/generated, mean of the epoch."),
     "images_per_second": ("epoch/images_per_second", "speed/images_per_second, of the epoch."),
 }
+_log = logging.getLogger(__name__)
 _SAMPLES_TAG = "samples/seed_0"
 _SCORES = {score.tag: score.description for score in SCORES}
 
@@ -60,28 +63,23 @@ class Records:
 
     def __init__(
         self,
-        run_dir: Path,
+        folder: RunFolder,
         step: int,
         epoch: int,
         settings: dict[str, str | int | float | bool | None],
     ) -> None:
         """settings: TensorBoard shows them under HPARAMS, where it sorts runs by them."""
-        self._samples = run_dir / "samples"
-        self._samples.mkdir(exist_ok=True)
-        metrics = run_dir / "metrics.jsonl"
-        _cut_back(metrics, step, epoch)
-        board = run_dir / "tensorboard"
+        self._folder = folder
+        folder.samples.mkdir(exist_ok=True)
+        _cut_back(folder.metrics, step, epoch)
         with ExitStack() as stack:
-            self._metrics = stack.enter_context(metrics.open("a", encoding="utf-8"))
+            self._metrics = stack.enter_context(folder.metrics.open("a", encoding="utf-8"))
+            tags = dict([*_STEP.values(), _SPEED]) | _SCORES
             self._iterations = stack.enter_context(
-                closing(
-                    EventFile(
-                        board / "iterations", step + 1, dict([*_STEP.values(), _SPEED]) | _SCORES
-                    )
-                )
+                closing(EventFile(folder.tensorboard / "iterations", step + 1, tags))
             )
             self._epochs = stack.enter_context(
-                closing(EventFile(board / "epochs", epoch + 1, dict(_EPOCH.values())))
+                closing(EventFile(folder.tensorboard / "epochs", epoch + 1, dict(_EPOCH.values())))
             )
             self._open = stack.pop_all()
         # The metrics in the table of HPARAMS, beside the settings.
@@ -123,7 +121,7 @@ class Records:
     def samples(self, step: int, generator: Generator) -> None:
         """Record the sample grid of a step: images 0 to 63 of seed 0, as the sampler draws them."""
         picture = grid(sample_images(generator, GRID_IMAGES))
-        save_png(picture, self._samples / f"step-{step:07d}.png")
+        save_png(picture, self._folder.grid(step))
         layout = "HW" if picture.ndim == 2 else "HWC"
         self._iterations.add(step, image(_SAMPLES_TAG, picture, dataformats=layout))
 
@@ -144,19 +142,21 @@ class Records:
 
 
 def _cut_back(metrics: Path, step: int, epoch: int) -> None:
-    """Keep the lines up to `step` and `epoch`; drop everything after an incomplete line."""
+    """Keep the lines up to `step` and `epoch`; drop damaged lines, and say how many."""
     if not metrics.exists():
         return
-    kept = []
+    kept, damaged = [], 0
     with metrics.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
+            if not line.endswith("\n"):
+                break  # The run was killed while it wrote this line.
             try:
                 record = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith("\n"):
-                break
-            if record["step"] <= step and record.get("epoch", 0) <= epoch:
-                kept.append(line)
+                if int(record["step"]) <= step and int(record.get("epoch", 0)) <= epoch:
+                    kept.append(line)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                damaged += 1
+    if damaged:
+        _log.warning("%s: %d damaged lines are dropped", metrics, damaged)
     with atomic_write(metrics) as file:
         file.writelines(line.encode() for line in kept)
