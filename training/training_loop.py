@@ -201,7 +201,7 @@ class Run:
         self._wait()
         check_weights(self.state)  # or what is shown and kept would not be finite either
         with self.timer.phase("average"):
-            average = averaged(self.state.ema)
+            average = averaged(self.state.ema, roughly=not scored)
         if grid:
             with self.timer.phase("samples"):
                 self._records.samples(self.state.step, average)

@@ -12,19 +12,23 @@ from training.gan.networks import Generator
 # BatchNorm statistics of the moving average are taken over this many images of a seed that no
 # picture and no score uses.
 _CALIBRATION_IMAGES = 4096
+_FEW_IMAGES = 512
 _CALIBRATION_SEED = LIMIT - 1
 
 
 @torch.no_grad()
-def averaged(ema: Generator) -> Generator:
+def averaged(ema: Generator, *, roughly: bool = False) -> Generator:
     """The generator to score, show and export: a copy of the average, in eval mode, on its device.
 
     Its BatchNorm statistics are those of its own activations, taken anew: averaged weights do not
     have the averaged statistics. Layer after layer, as those of one need the ones before it, and in
     parts, so that memory is bounded whatever the size of the images.
+
+    roughly: take them over fewer images, for a generator that is only shown.
     """
     generator = deepcopy(ema).eval()
-    inputs = generator.drawn(_CALIBRATION_IMAGES, seed=_CALIBRATION_SEED)
+    images = _FEW_IMAGES if roughly else _CALIBRATION_IMAGES
+    inputs = generator.drawn(images, seed=_CALIBRATION_SEED)
     layers = list(generator.layers)
     count = generator.images_at_once()
     corrections = []
