@@ -222,7 +222,7 @@ def _compare(exact: Output, output: Output) -> dict[str, Any]:
 
 def _drawn(generator: Generator, count: int, seed: int, start: int = 0) -> Output:
     """The inputs that the sampler draws."""
-    tensors = generator.drawn(count, seed=seed, start=start)
+    tensors = generator.inputs(count, seed=seed, start=start)
     return {name: tensor.cpu().numpy() for name, tensor in zip(INPUTS, tensors, strict=False)}
 
 

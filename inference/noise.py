@@ -49,6 +49,7 @@ _MULTIPLIERS = _pair(*MULTIPLIERS)
 _MASK, _SHIFT = _constant(0xFFFFFFFF), _constant(32)
 _CHUNK = 1024  # images drawn at once: the working arrays fit into the processor's cache
 _CHUNK_BLOCKS = 2**14  # most blocks of Philox at once: long z come in fewer images
+_MANY = 4  # times as large chunks for several threads: they wait for the interpreter in between
 
 
 def latents(
@@ -71,7 +72,7 @@ def latents(
     """
     count, seed, start = check_range(count, seed=seed, start=start)
     z = np.empty((count, latent_dim), np.float32) if out is None else out
-    rows = _rows(-(-latent_dim // 8))
+    rows = _rows(-(-latent_dim // 8), threads)
     draw = partial(_draw_chunk, z, seed, start, rows)
     chunks = range(0, count, rows)
     if min(threads, len(chunks)) <= 1:
@@ -159,12 +160,13 @@ class _Scratch:
 
 
 _free: list[_Scratch] = []
-_MOST_FREE = 16
+_MOST_FREE = 8
 
 
-def _rows(blocks: int) -> int:
+def _rows(blocks: int, threads: int) -> int:
     """Number of images in a chunk, for a number of blocks per image."""
-    return max(1, min(_CHUNK, _CHUNK_BLOCKS // blocks))
+    times = 1 if threads == 1 else _MANY
+    return max(1, min(times * _CHUNK, times * _CHUNK_BLOCKS // blocks))
 
 
 def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, most: int, first: int) -> None:
@@ -172,7 +174,7 @@ def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, most: int, first:
     rows = z[first : first + most]
     count, latent_dim = rows.shape
     blocks = -(-latent_dim // 8)  # a block has four words, a word has two values
-    scratch = _scratch(count, blocks, latent_dim)
+    scratch = _scratch(count, most, blocks, latent_dim)
     words = _stream_words(scratch, count, seed, start + first, LATENT_STREAM)
     indices = scratch.indices[:count]
     np.copyto(indices, words.view("<u2")[:, :latent_dim])
@@ -182,10 +184,10 @@ def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, most: int, first:
         _free.append(scratch)
 
 
-def _scratch(count: int, blocks: int, columns: int) -> _Scratch:
+def _scratch(count: int, most: int, blocks: int, columns: int) -> _Scratch:
     """Working arrays for so many images; of a whole chunk if they are many."""
-    size = _rows(blocks), blocks, columns
-    if count < size[0] // 8:
+    size = most, blocks, columns
+    if count < most // 8:
         return _Scratch(count, blocks, columns)
     try:
         scratch = _free.pop()  # one step, so that threads and signal handlers may come between

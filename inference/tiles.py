@@ -12,7 +12,7 @@ from .noise import LIMIT, labels, latents
 # z that are drawn ahead for a host that asks for few images at a time: for small batches numpy's
 # call overhead dominates.
 _AHEAD = 512
-_SHARE = 1024  # z that each of several threads draws at once
+_SHARE = 4096  # z that each of several threads draws at once
 
 
 class TileNoise:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.gan.state import TrainState
-from training.gan.step import Losses
+from training.gan.step import StepMetrics
 from training.run_folder.history import EpochRecord
 
 # Total variation of the class shares, 0 … 1. A run has collapsed if it was once below the first
@@ -30,7 +30,7 @@ def check_losses(losses: NDArray[np.float32], first_step: int) -> None:
     if finite.all():
         return
     bad = int(finite.argmin())
-    values = zip(Losses._fields, losses[bad].tolist(), strict=True)
+    values = zip(StepMetrics._fields, losses[bad].tolist(), strict=True)
     before = f", {_named(losses[bad - 1])} before" if bad else ""
     wrong = ", ".join(f"{name} {value}" for name, value in values if not np.isfinite(value))
     raise Diverged(f"iteration {first_step + bad}: {wrong}{before}")
@@ -62,4 +62,4 @@ def check_classes(epochs: Sequence[EpochRecord]) -> None:
 
 
 def _named(row: NDArray[np.float32]) -> str:
-    return ", ".join(f"{n} {v:.4g}" for n, v in zip(Losses._fields, row.tolist(), strict=True))
+    return ", ".join(f"{n} {v:.4g}" for n, v in zip(StepMetrics._fields, row.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Which generators of a run are written to its folder, and when."""
+"""Which generator snapshots of a run are written, and when."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -22,17 +22,17 @@ class Weights(NamedTuple):
 
     @classmethod
     def of(cls, state: TrainState) -> "Weights":
-        """Those of a state as it is."""
+        """The weights of a state, copied now."""
         return cls(state.step, deepcopy(state.generator), deepcopy(state.ema))
 
 
 @dataclass
 class Keeper:
-    """Writes checkpoints: of scored epochs at once, and of the one with the lowest loss when due.
+    """Writes snapshots of scored epochs at once, and that of the lowest loss when the run is saved.
 
-    The rule of the exercise takes the epoch with the lowest generator loss, which may be any but
-    the first. So the weights of the lowest yet are copied, in memory, and are written when the run
-    is saved, if they are still the lowest.
+    The rule of the exercise chooses the epoch with the lowest generator loss, which may be any but
+    the first. So the weights with the lowest loss so far are copied in memory, and are written when
+    the run is saved.
     """
 
     folder: RunFolder
@@ -41,7 +41,7 @@ class Keeper:
     _held: tuple[EpochRecord, Weights] | None = field(default=None)
 
     def begin(self, epochs: list[EpochRecord]) -> None:
-        """Go on from epochs whose checkpoints are written, as far as they are needed."""
+        """Continue after epochs whose needed snapshots are already written."""
         self._lowest = min((record.loss_g for record in epochs[1:]), default=float("inf"))
         self._held = None
 
@@ -51,18 +51,18 @@ class Keeper:
             self._lowest, self._held = record.loss_g, (record, weights())
 
     def note(self, record: EpochRecord) -> None:
-        """An epoch has ended whose checkpoint is written anyway."""
+        """Note an epoch whose snapshot is written anyway."""
         if record.epoch > 1 and record.loss_g < self._lowest:
             self._lowest, self._held = record.loss_g, None
 
     def write(self, record: EpochRecord, weights: Weights, average: Generator) -> None:
-        """Write a checkpoint; average: the generator to use, made of `weights`."""
+        """Write a snapshot.  average: the averaged generator, made of `weights`."""
         kept = {"loss_g": record.loss_g, **(record.scores.to_dict() if record.scores else {})}
         step, generator, _ = weights
         save_checkpoint(self.folder, step, generator, average, kept, self.provenance)
 
     def write_held(self) -> None:
-        """Write what is held: before a save, which counts on it."""
+        """Write the copied weights, before a save that refers to them."""
         if self._held is not None:
             record, weights = self._held
             self.write(record, weights, averaged(weights.ema))

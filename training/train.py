@@ -25,10 +25,10 @@ from training.run_folder.config_file import add_facts, read_seconds, write_confi
 from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_used
 from training.run_folder.origin import core_count, describe, describe_machine
 from training.run_folder.resume import Saves, what_is_saved
-from training.scoring.extractor import extractor_for
+from training.scoring.extractor import Extractor, extractor_for
 from training.scoring.reference import reference_for
 from training.scoring.verdict import Verdict, judge
-from training.training_loop import DEFAULT_PACE, Pace, Run, TrainingError
+from training.training_loop import DEFAULT_PACE, Pace, Run, Steps, TrainingError
 
 CPU = torch.device("cpu")
 _log = logging.getLogger(__name__)
@@ -118,10 +118,8 @@ def _train(
             history.divergences.clear()
         if "device" in override and "engine" not in override:
             config = replace(config, engine="auto")
-        cache = config.data.data_dir / "extractors"
-        sweep(cache, seconds=3600)  # Other runs share the folder, and may be writing a file.
         with timer.phase("reference"):  # before anything is written: it may refuse the images
-            extractor = extractor_for(images, cache, device)
+            extractor = _extractor(config, images)
             reference = reference_for(extractor, images, test=None)
         if device.type == "cpu":
             _continue_with(saves.threads)
@@ -129,17 +127,13 @@ def _train(
         start = Start(config, device.type, total, images.to(CPU), state.snapshot(CPU), threads)
         with timer.phase("engine"), ranks.order(start):
             engine = create_engine(state, batches, config, total, ranks)
-        machine = describe_machine(device)
         if ranks.count == 1:
             config = replace(config, engine=engine.kind)  # a resumed run uses the same engine
-        else:
-            machine["processes"] = str(ranks.count)
-            share = config.recipe.batch_size // ranks.count
-            _log.info("%d processes, %d images of each batch to each", ranks.count, share)
+        machine = _machine(device, ranks, config.recipe.batch_size)
         provenance = describe(config, saves.data_sha256)
-        folder.checkpoints.mkdir(exist_ok=True)
         if resume:
             timer.add(read_seconds(folder))
+        folder.checkpoints.mkdir(exist_ok=True)
         facts = {"machine": machine, "class_names": images.classes, "seconds": timer.seconds()}
         write_config(folder, config, provenance, **facts)
         save_real_images(images, folder.real)
@@ -155,6 +149,23 @@ def _train(
             verdict = judge(config, folder, run.history.epochs, images, extractor)
         add_facts(folder, seconds=timer.seconds())
     return Result(folder.path, state.step, verdict)
+
+
+def _extractor(config: TrainConfig, images: Images) -> Extractor:
+    """The extractor of the data set, from the cache that all runs share."""
+    cache = config.data.data_dir / "extractors"
+    sweep(cache, seconds=3600)  # Another run may be writing a file now.
+    return extractor_for(images, cache, images.pixels.device)
+
+
+def _machine(device: torch.device, ranks: Ranks, batch_size: int) -> dict[str, str]:
+    """What the run computes on, with the number of processes if there are several."""
+    machine = describe_machine(device)
+    if ranks.count > 1:
+        machine["processes"] = str(ranks.count)
+        share = batch_size // ranks.count
+        _log.info("%d processes, %d images of each batch to each", ranks.count, share)
+    return machine
 
 
 def follow(ranks: Ranks) -> None:
@@ -174,8 +185,8 @@ def follow(ranks: Ranks) -> None:
                 engine = create_engine(state, batches, order.config, order.total, ranks)
             elif isinstance(order, Snapshot):
                 state.restore(order)
-            elif isinstance(order, int):
-                engine.run(order)
+            elif isinstance(order, Steps):
+                engine.run(order.steps)
 
 
 def _beginning(config: TrainConfig, images: Images) -> tuple[TrainState, Batches]:
@@ -191,17 +202,19 @@ def _beginning(config: TrainConfig, images: Images) -> tuple[TrainState, Batches
 
 
 def _continue_with(threads: int | None) -> None:
-    """Use as many threads as before, which sums on a CPU depend on to the last bit."""
+    """Use as many threads as before, because the last bits of sums on a CPU depend on them."""
     now, cores = torch.get_num_threads(), core_count()
     if threads is None or threads == now:
         return
     if threads <= cores:
         torch.set_num_threads(threads)
-        _log.info("going on with %d threads, as before; %d would give other bits", threads, now)
+        _log.info(
+            "continuing with %d threads, as before; %d would change the last bits", threads, now
+        )
     else:
         _log.warning(
-            "the run has had %d threads and goes on with %d, as there are %d cores: the result is "
-            "the same but for rounding",
+            "the run had %d threads and continues with %d, because there are %d cores: the result "
+            "is the same except for rounding",
             threads, now, cores,
         )  # fmt: skip
 

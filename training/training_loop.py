@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,13 +59,19 @@ DEFAULT_PACE = Pace()
 
 @dataclass
 class Flight:
-    """Steps that have been launched, and what is to be done once their losses are known."""
+    """Steps that have been launched, and what is due once their losses are known."""
 
     stretch: Stretch
     began: float
     epoch: int
     ended: Callable[[], Weights] | None
     """Gives the weights of an epoch that ends with these steps, and is not scored."""
+
+
+class Steps(NamedTuple):
+    """The order to take some steps, for the other ranks."""
+
+    steps: int
 
 
 @dataclass
@@ -152,17 +158,17 @@ class Run:
             self._stop_if_asked()
 
     def _launch(self, epoch: int, epoch_end: int, total: int, grids: set[int]) -> None:
-        """Start the next steps, and deal with those before them while the device is at work."""
+        """Launch the next steps, and handle those before them while the device works."""
         first = self.state.step
         every = self.pace.record_steps
         looks = {first + self._steps_a_look, (first // every + 1) * every}
         count = min(stop for stop in {epoch_end, total} | grids | looks if stop > first) - first
         began = time.monotonic()
-        with self.timer.phase("steps"), self.ranks.order(count, self.interruption):
+        with self.timer.phase("steps"), self.ranks.order(Steps(count), self.interruption):
             stretch = self.engine.launch(count)
         ended: Callable[[], Weights] | None = None
         if self.state.step == epoch_end and not self._is_scored(epoch, self.state.step == total):
-            # Steps that are still under way do not change a copy that is asked for after them.
+            # A copy is made on the device after these steps, so running steps cannot change it.
             now = partial(Weights.of, self.state)
             copy = None if stretch.is_done() else now()
             ended = now if copy is None else lambda: copy
@@ -173,13 +179,13 @@ class Run:
             self._wait()
 
     def _wait(self) -> None:
-        """Deal with all steps that have been launched."""
+        """Handle all steps that have been launched."""
         if self._flight is not None:
             flight, self._flight = self._flight, None
             self._land(flight)
 
     def _land(self, flight: Flight) -> None:
-        """Check and record what steps have measured."""
+        """Check and record the losses of some steps."""
         with self.timer.phase("steps"):
             losses = flight.stretch.losses()
         known, step = np.concatenate([self._last_losses, losses]), flight.stretch.last_step
@@ -197,9 +203,9 @@ class Run:
                 self._keeper.hold(record, flight.ended)
 
     def _show(self, epoch: int, scored: bool, grid: bool, *, finished: bool) -> None:
-        """Draw and score the average at this step, and keep it where it is scored."""
+        """Draw the sample grid of this step, and score the average and keep it, as far as due."""
         self._wait()
-        check_weights(self.state)  # or what is shown and kept would not be finite either
+        check_weights(self.state)  # an average of weights that are not finite is useless
         with self.timer.phase("average"):
             average = averaged(self.state.ema, roughly=not scored)
         if grid:
@@ -216,7 +222,7 @@ class Run:
                 self._keeper.note(record)
 
     def _is_scored(self, epoch: int, last: bool) -> bool:
-        """Whether the end of an epoch is scored: of the first, the last, and every so often."""
+        """Whether the end of an epoch is scored: the first, the last, and each that is due."""
         every, before = self.config.score_every, self.batches.epoch_end(epoch - 1)
         return last or epoch == 1 or before // every != self.state.step // every
 
@@ -230,20 +236,21 @@ class Run:
         return record
 
     def _save(self, *, checked: bool) -> None:
-        """checked: whether the scores are of this very step, and sound."""
+        """Save the training state.  checked: whether this very step was scored, and is sound."""
         self._wait()
         check_weights(self.state)
         with self.timer.phase("checkpoints"):
             self._keeper.write_held()
         with self.timer.phase("saves"):
-            self._records.sync()  # no gap in them before the step of the save
+            self._records.sync()  # records must reach the disk before the save that follows them
             self.saves.write(self.state, self.history, checked=checked)
             self._saved_at = time.monotonic()
             if checked:
                 self._checked_at = self._saved_at
             if self.history.epochs:
                 self._write_best()
-                # After the save, which may need them. A resume from previous.pt needs its own.
+                # Only after the save: until then, a resume may need the old snapshots. A resume
+                # from previous.pt needs those that were best then.
                 prune(self._folder, self.history.epochs, self.saves.previous_epochs)
         add_facts(self._folder, seconds=self.timer.seconds())
 

@@ -1,1 +1,4 @@
-"""Drawing on a CUDA device: noise, network and copies follow one another on one stream."""
+"""Drawing on a CUDA device: noise, network and copies run on one stream.
+
+The driver's functions and onnxruntime are in `runtime`.
+"""

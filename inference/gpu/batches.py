@@ -1,4 +1,4 @@
-"""Streams of images from a GPU: several batches are drawn at once, and ahead of their use."""
+"""Streams of images from a GPU: several batches are drawn at once and in advance."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 Batches = list[NDArray[np.uint8]]
 Draw = Callable[[int, Sequence[NDArray[np.uint8]]], None]
-"""Fills arrays with a stream's images from `first` on: `draw(first, places)`."""
+"""`draw(first, places)` fills arrays with the images of a stream from `first` on."""
 
-_THREADS = 2  # one copies images to the host while the device draws those of the other
+_THREADS = 2  # while one thread copies images to the host, the device draws those of the other
 
 
 def stream(
     draw: Draw, count: int, batch_size: int, together: int, shape: tuple[int, ...]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Batches of images, uint8 (n, *shape), in their order, in constant memory.
+    """Yield batches of images, uint8 (n, *shape), in order and in constant memory.
 
-    together: the images that are drawn at once, or one batch where that is more.
+    together: number of images that are drawn at once; at least one batch.
     """
     group = max(1, together // batch_size) * batch_size
     jobs = (
@@ -45,7 +45,7 @@ def _draw(draw: Draw, first: int, count: int, batch_size: int, shape: tuple[int,
 
 
 def _ahead(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Batches]]) -> Iterator[Batches]:
-    """What each job returns, in their order; some are begun before they are asked for."""
+    """Yield the result of each job in order; later jobs already run in threads."""
     waiting: deque[Future[Batches]] = deque()
     for job in jobs:
         waiting.append(pool.submit(job))

@@ -1,4 +1,4 @@
-"""Memory that is used again: workspaces of calls in progress, and results that were dropped."""
+"""Reused memory: workspaces of calls in progress, and memory of dropped results."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,21 +11,21 @@ from ..runtime.device import Context, DeviceMemory
 Kept = TypeVar("Kept")
 
 _KEPT_BYTES = 2**27
-"""Of results that were dropped, for later ones."""
+"""Most bytes of dropped results that are kept for later results."""
 
 
 class Pool(Generic[Kept]):
-    """Things that a call has to itself while it lasts; at most `most` of them, made when needed.
+    """A pool of things that a call uses alone; at most `most` of them, made when needed.
 
-    A signal handler may call while its own thread is in a call: as it cannot wait for that, it
-    gets one beyond the limit, which is dropped afterwards. Everything here is atomic in Python, so
-    that a handler may come between any two steps.
+    A signal handler may call while its own thread is in a call. It cannot wait for that call, so it
+    gets a thing beyond the limit, which is dropped afterwards. Each step here is atomic in Python,
+    so that a handler may run between any two steps.
     """
 
     def __init__(self, make: Callable[[], Kept], most: int) -> None:
         self._make = make
         self._free: list[Kept] = []
-        self._turns: SimpleQueue[None] = SimpleQueue()  # safe to use within its own use
+        self._turns: SimpleQueue[None] = SimpleQueue()  # reentrant
         for _ in range(most):
             self._turns.put(None)
         self._thread = _Depth()
@@ -42,7 +42,7 @@ class Pool(Generic[Kept]):
 
     @contextmanager
     def one(self) -> Iterator[Kept]:
-        """One of them; waits while all are in use by other threads."""
+        """Take a thing; wait while other threads use all of them."""
         self._thread.calls += 1
         try:
             if self.nested:
@@ -68,27 +68,27 @@ class Pool(Generic[Kept]):
 
 
 class _Depth(threading.local):
-    """Of each thread: the calls that it is in."""
+    """Per thread: how many calls it is in."""
 
     calls = 0
 
 
 class Shelf:
-    """Memory of results that were dropped, for results of the same size."""
+    """Keeps the memory of dropped results for new results of the same size."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._kept: list[DeviceMemory] = []
 
     def take(self, size: int) -> DeviceMemory:
-        """Memory on the device, which comes back here when nothing refers to it any more.
+        """Memory on the device, which returns to this shelf when nothing refers to it any more.
 
-        The context must be the current one.
+        The context must be current.
         """
         for kept in list(self._kept):
             if kept.size == size and self._remove(kept):
                 if kept.exported:
-                    # Others may have begun work on it before they dropped it.
+                    # Other libraries may have started work on the memory before they dropped it.
                     self._context.synchronize()
                 return _Returned(self, kept)
         try:
@@ -98,20 +98,20 @@ class Shelf:
             return _Returned(self, DeviceMemory(self._context, size))
 
     def put(self, memory: DeviceMemory) -> None:
-        """Keep memory for later, or let go of it where there is enough. Calls no driver to keep."""
+        """Keep memory for later, or free it if enough is kept. Keeping does not call the driver."""
         if sum(kept.size for kept in list(self._kept)) + memory.size <= _KEPT_BYTES:
             self._kept.append(memory)
 
     def _remove(self, memory: DeviceMemory) -> bool:
         try:
             self._kept.remove(memory)
-        except ValueError:  # another thread was quicker
+        except ValueError:  # another thread took it first
             return False
         return True
 
 
 class _Returned(DeviceMemory):
-    """Memory of a shelf."""
+    """Memory that belongs to a shelf."""
 
     def __init__(self, shelf: Shelf, memory: DeviceMemory) -> None:
         self._shelf, self._memory = shelf, memory

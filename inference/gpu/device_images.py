@@ -1,4 +1,4 @@
-"""Images in the memory of a CUDA device, which other libraries take without a copy."""
+"""Images in the memory of a CUDA device, for other libraries without a copy."""
 
 import ctypes
 from collections.abc import Callable
@@ -18,10 +18,10 @@ _UNSIGNED = 1  # of DLDataTypeCode
 class DeviceImages:
     """uint8 images on a CUDA device: `shape` (n, H, W), colour (n, H, W, 3), C-contiguous.
 
-    PyTorch, CuPy and JAX take them through DLPack or `__cuda_array_interface__`, without a copy:
-    `torch.from_dlpack(images)`, `cupy.from_dlpack(images)`, `jax.dlpack.from_dlpack(images)`. They
-    are there in full, so nothing has to be waited for. The memory lives as long as this object or
-    anything that was made from it.
+    PyTorch, CuPy and JAX accept them through DLPack or `__cuda_array_interface__`, without a copy:
+    `torch.from_dlpack(images)`, `cupy.from_dlpack(images)`, `jax.dlpack.from_dlpack(images)`. The
+    images are complete, so no stream has to wait. The memory lives as long as this object or
+    anything made from it.
     """
 
     def __init__(self, memory: DeviceMemory, shape: tuple[int, ...]) -> None:
@@ -30,7 +30,7 @@ class DeviceImages:
         self.dtype = np.dtype(np.uint8)
 
     def __len__(self) -> int:
-        """How many images they are."""
+        """Number of images."""
         return self.shape[0]
 
     def __repr__(self) -> str:
@@ -39,7 +39,7 @@ class DeviceImages:
 
     @property
     def device(self) -> str:
-        """Where they are: "cuda:N"."""
+        """The device: "cuda:N"."""
         return f"cuda:{self._memory.context.device}"
 
     @property
@@ -56,7 +56,7 @@ class DeviceImages:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the interface; no stream has to be waited for."""
+        """CUDA array interface, version 3; no stream has to wait."""
         self._memory.exported = True
         return {
             "shape": self.shape,
@@ -68,7 +68,7 @@ class DeviceImages:
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """The kind of device, CUDA, and its number."""
+        """The type of the device, CUDA, and its number."""
         return _CUDA, self._memory.context.device
 
     def __dlpack__(
@@ -81,7 +81,7 @@ class DeviceImages:
     ) -> Any:
         """A DLPack capsule of the same memory.
 
-        stream: the consumer's; it has nothing to wait for.
+        stream: the consumer's stream, which does not have to wait.
 
         Raises:
             BufferError: for a copy, or for another device.
@@ -95,7 +95,7 @@ class DeviceImages:
 
 
 class _Tensor(ctypes.Structure):
-    """DLManagedTensor of dlpack.h, its DLTensor written out."""
+    """DLManagedTensor of dlpack.h, with the fields of its DLTensor."""
 
     _fields_ = [
         ("data", c_void_p),
@@ -114,33 +114,33 @@ class _Tensor(ctypes.Structure):
 
 
 _handed_over: dict[int, tuple[Any, ...]] = {}
-"""What consumers hold: the tensor's address, and all that must live as long as it."""
+"""For each tensor that a consumer holds, by address: what must live as long as the tensor."""
 
 
 def _release(address: int) -> None:
-    """Called by the consumer when it has done with a tensor."""
+    """The consumer calls this when it releases a tensor."""
     _handed_over.pop(address, None)
 
 
 def _destroy(capsule: int) -> None:
-    """Called when a capsule goes; one that nobody has taken still has its first name."""
+    """Called when a capsule is destroyed. If nobody took the tensor, it has its first name."""
     if _is_valid(capsule, _NAME):
         _release(_pointer(capsule, _NAME))
 
 
 _NAME = b"dltensor"
 _callback = ctypes.CFUNCTYPE(None, c_void_p)
-# Kept for good: a consumer may be the last to go.
+# Never freed, because a consumer may outlive everything else.
 _RELEASE, _DESTROY = _callback(_release), _callback(_destroy)
 
 
 def _python(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of Python's own C interface."""
+    """A function of Python's C API."""
     return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
 
 
 _new = _python("PyCapsule_New", ctypes.py_object, c_void_p, ctypes.c_char_p, c_void_p)
-# By address: the capsule is being destroyed, so nothing may refer to it any more.
+# By address, because no new reference to a capsule may be made while it is destroyed.
 _is_valid = _python("PyCapsule_IsValid", ctypes.c_int, c_void_p, ctypes.c_char_p)
 _pointer = _python("PyCapsule_GetPointer", c_void_p, c_void_p, ctypes.c_char_p)
 

@@ -1,4 +1,4 @@
-"""The kernels of kernels.cu, which work in the device's memory. The context is the current one."""
+"""The kernels of kernels.cu. The device's context must be current."""
 
 import ctypes
 from ctypes import c_int64, c_uint32, c_uint64, c_void_p
@@ -20,14 +20,14 @@ _BLOCK = 256  # threads
 
 
 class Kernels:
-    """Our kernels on one device."""
+    """Our kernels, loaded on one device."""
 
     def __init__(self, context: Context) -> None:
-        """Load them, and the table of the noise.
+        """Load the kernels, and the table of the noise.
 
         Raises:
-            ProviderError: where the driver does not take them.
-            OSError: where kernels.ptx cannot be read.
+            ProviderError: if the driver refuses them.
+            OSError: if kernels.ptx cannot be read.
         """
         module = Module(context, PTX.read_bytes())
         self._launch = context.driver.cuLaunchKernel
@@ -37,12 +37,12 @@ class Kernels:
         upper = np.ascontiguousarray(normal_quantiles()[2**15 :])
         self._upper = DeviceMemory(context, upper.nbytes)
         self._upper.write(upper)
-        self._module = module  # its kernels go with it
+        self._module = module  # the kernels belong to the module
 
     def latents(
         self, stream: Stream, z: int, count: int, latent_dim: int, *, seed: int, start: int
     ) -> None:
-        """Write float32 (count, latent_dim) to the address z, as `noise.latents` draws them."""
+        """Write `noise.latents`, float32 (count, latent_dim), to the address z."""
         arguments = (
             c_uint64(z), c_uint64(self._upper.handle), c_uint64(seed), c_uint64(start),
             c_uint32(count), c_uint32(latent_dim),
@@ -53,7 +53,7 @@ class Kernels:
         self, stream: Stream, labels: int, count: int, classes: int, label: int | None,
         *, seed: int, start: int,
     ) -> None:  # fmt: skip
-        """Write int64 (count,) to the address `labels`: `noise.labels`, or all the same."""
+        """Write `noise.labels`, or one label for all, int64 (count,), to the address `labels`."""
         arguments = (
             c_uint64(labels), c_uint64(seed), c_uint64(start), c_uint32(count), c_uint32(classes),
             c_int64(-1 if label is None else label),
@@ -63,7 +63,7 @@ class Kernels:
     def pixels(
         self, stream: Stream, pixels: int, images: int, count: int, shape: tuple[int, int, int]
     ) -> None:
-        """Write uint8 (count, H, W, C) of float32 (count, C, H, W), shape (C, H, W)."""
+        """Convert images, float32 (count, C, H, W), to pixels, uint8 (count, H, W, C)."""
         values = count * prod(shape)
         arguments = (
             c_uint64(pixels), c_uint64(images), c_uint32(values), c_uint32(shape[0]),
@@ -80,7 +80,7 @@ class Kernels:
 
 
 def load(context: Context) -> Kernels | None:
-    """The kernels on a device; None where it does not take them, which the log says."""
+    """The kernels on a device; None if the device refuses them, which is logged."""
     try:
         return Kernels(context)
     except (ProviderError, OSError) as error:

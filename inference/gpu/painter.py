@@ -1,8 +1,8 @@
 """Images from a generator on a CUDA device: noise, network, pixels and copies, in this order.
 
-The network runs in batches of a few sizes, each of them a CUDA graph: one call to the driver
-instead of dozens. Large calls go in tiles: while one is copied to the host, the network draws the
-next.
+The network runs in batches of a few sizes. Each size is a CUDA graph, which needs one call to the
+driver instead of dozens. Large calls are divided into tiles: while one tile is copied to the host,
+the network draws the next.
 """
 
 import threading
@@ -25,15 +25,16 @@ from .sources import DeviceNoise, GivenNoise, HostNoise, Noise
 from .workspace import Output, Segment, Workspace
 
 SIZES = (1, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-"""Images in a run of the network. A smaller batch takes the next size and drops the rest."""
-_SEGMENT = 2  # of the largest tiles: those are put on the stream before any is copied
-_SMALLEST_TILE = 1024  # quick to copy, when the network has no more work meanwhile
-_CALLS = 4  # that have memory of their own; more of them wait
-_WARM_UP = 2  # runs until onnxruntime has all the memory that it wants
+"""Batch sizes of the network. A smaller batch uses the next size and drops the rest."""
+_SEGMENT = 2  # largest tiles that are put on the stream before the first is copied
+_LARGEST_COPY = 8192  # largest tile that is copied to the host, so that copies begin early
+_SMALLEST_TILE = 1024  # the last tiles are small, because no work hides their copies
+_CALLS = 4  # calls with memory of their own; further calls wait
+_WARM_UP = 2  # runs after which onnxruntime allocates no more memory
 
 
 class Painter:
-    """Draws with one session, for many threads."""
+    """Draws with one session. It is thread-safe."""
 
     def __init__(
         self,
@@ -43,29 +44,30 @@ class Painter:
         threads: int,
         kernels: Kernels | None,
     ) -> None:
-        """Raise ProviderError or MemoryError where the device does not allow it.
+        """Raise ProviderError or MemoryError if the device cannot be used.
 
-        session: one on a stream.  tile: the most images in one run of the network.
-        threads: those that draw the noise without `kernels`; then the session gives pixels.
+        session: a session on a stream.  tile: the most images in one run of the network.
+        threads: number of threads that draw the noise if there are no `kernels`; then the session
+        gives pixels.
         """
         if session.stream is None:
             raise ValueError("the session must be on a stream")
         self._sizes = [*(size for size in SIZES if size < tile), tile]
         self._context = session.stream.context
-        # Freed in this order: graphs before the session and the stream that they run on.
+        # Freed in this order: graphs before the session and the stream that they use.
         output = _output(session, metadata, floats=kernels is not None)
         self._calls = Pool(partial(Workspace, self._context, metadata, tile, output), _CALLS)
         self._session, self._stream = session, session.stream
         self._shelf = Shelf(self._context)
         self._kernels = kernels
         self._metadata, self._tile, self._threads = metadata, tile, threads
-        # What one thread puts on the stream together is not mixed with another's. A signal handler
+        # The work of one thread on the stream is not mixed with that of another. A signal handler
         # may draw while its own thread holds the lock.
         self._lock = threading.RLock()
         self._graphs = True
 
     def drawn(self, seed: int, start: int, label: int | None) -> Noise:
-        """Noise of `seed` from image `start` on; `label` for all, or each image's own."""
+        """A source of the noise of `seed` from image `start` on; `label` for all or random."""
         if self._kernels is None:
             # In a signal handler, the thread may be in the middle of asking for threads.
             threads = 1 if self._calls.in_use else self._threads
@@ -73,11 +75,11 @@ class Painter:
         return DeviceNoise(self._kernels, self._metadata, seed, start, label)
 
     def given(self, z: NDArray[np.floating], labels: NDArray[np.int64] | None) -> Noise:
-        """Noise of the caller's, float (n, latent_dim), and labels, int64 (n,)."""
+        """A source of the caller's z, float (n, latent_dim), and labels, int64 (n,)."""
         return GivenNoise(z, labels)
 
     def draw(self, places: Sequence[NDArray[np.uint8]], noise: Noise) -> None:
-        """Fill arrays, C-contiguous uint8 (n, ...), with the images one after the other."""
+        """Fill several arrays, C-contiguous uint8 (n, ...), with consecutive images."""
         count = sum(map(len, places))
         with self._context, self._calls.one() as workspace:
             if count > workspace.few:
@@ -94,7 +96,7 @@ class Painter:
     def _draw_segments(
         self, workspace: Workspace, places: Sequence[NDArray[np.uint8]], count: int, noise: Noise
     ) -> None:
-        """Two segments take turns: the tiles of one are drawn while the other's are copied."""
+        """Alternate two segments: one is drawn while the other is copied."""
         most = _SEGMENT * self._tile
         begun: deque[tuple[Segment, slice, list[slice]]] = deque()
         for number, first in enumerate(range(0, count, most)):
@@ -111,7 +113,7 @@ class Painter:
             _fetch(workspace, *begun.popleft(), places)
 
     def draw_on_device(self, count: int, shape: tuple[int, ...], noise: Noise) -> DeviceImages:
-        """Images that stay on the device, done when it returns. shape: of the array of them."""
+        """Images that stay on the device, complete on return.  shape: shape of their array."""
         with self._context, self._calls.one() as workspace:
             memory = self._shelf.take(count * workspace.image)
             for tile in self._tiles(slice(0, count), ends_small=False):
@@ -123,9 +125,9 @@ class Painter:
     def _put(
         self, workspace: Workspace, noise: Noise, tile: slice, pixels: int, done: Event
     ) -> None:
-        """Put on the stream what draws a tile and writes its pixels to an address.
+        """Put the work on the stream that draws a tile and writes its pixels.
 
-        pixels: of the device, or of pinned memory.
+        pixels: an address of the device, or of pinned memory.
         """
         count = tile.stop - tile.start
         run = self._run(workspace, next(size for size in self._sizes if size >= count))
@@ -141,7 +143,7 @@ class Painter:
             self._stream.record(done)
 
     def _run(self, workspace: Workspace, size: int) -> Callable[[], None]:
-        """What puts a run of the network on the stream; made when it is needed first."""
+        """A function that puts a run of the network on the stream; made on first use."""
         run = workspace.runs.get(size)
         if run is None and self._graphs and not self._calls.nested:
             self._in_a_thread(partial(self._make_graph, workspace, size))
@@ -163,12 +165,13 @@ class Painter:
                 say("drawing without CUDA graphs, which takes longer: %s", error)
 
     def _in_a_thread(self, action: Callable[[], None]) -> None:
-        """Signal handlers run in the main thread alone: one that draws waits for this one.
+        """Run in another thread, so that a signal handler that draws waits for the recording.
 
-        In a stream that is being recorded it would put its own work into the record.
+        Signal handlers run in the main thread. If that thread were recording the stream, a handler
+        would put its own work into the record.
         """
         thread = threading.Thread(target=action, name="ganpack-graph")
-        with suppress(RuntimeError):  # the interpreter is ending: it starts no more threads
+        with suppress(RuntimeError):  # the interpreter is exiting, and starts no more threads
             thread.start()
             thread.join()
 
@@ -176,16 +179,16 @@ class Painter:
         return self._session.bind(workspace.inputs(size), workspace.outputs(size))
 
     def _tiles(self, part: slice, *, ends_small: bool) -> list[slice]:
-        """Tiles of a part of the images, in sizes that the network runs in.
+        """Divide a part of the images into tiles of the network's batch sizes.
 
-        ends_small: whether they become smaller: the last has nothing to hide its copy behind.
+        ends_small: whether the last tiles are small, because no work hides their copies.
         """
         tiles, first = [], part.start
         while first < part.stop:
             rest = part.stop - first
             size = min(rest, self._tile)
             if rest > _SMALLEST_TILE:
-                most = max(rest // 2, _SMALLEST_TILE) if ends_small else rest
+                most = max(min(rest // 2, _LARGEST_COPY), _SMALLEST_TILE) if ends_small else rest
                 size = max(size for size in self._sizes if size <= most)
             tiles.append(slice(first, first + size))
             first += size
@@ -207,9 +210,9 @@ def _fetch(
     tiles: list[slice],
     places: Sequence[NDArray[np.uint8]],
 ) -> None:
-    """Copy the images of a segment to where they belong, each tile as soon as it is drawn.
+    """Copy the images of a segment to their arrays, each tile as soon as it is drawn.
 
-    The driver copies to ordinary memory through pinned memory of its own, piece by piece.
+    The driver copies to pageable memory piece by piece, through its own pinned memory.
     """
     image, begin, end = workspace.image, part.start, 0
     for place in places:
@@ -217,7 +220,8 @@ def _fetch(
         for number, tile in enumerate(tiles):
             first, last = max(start, tile.start), min(end, tile.stop)
             if first < last:
-                workspace.copies.wait_for(segment.drawn(number))
+                # In the copy itself, the driver would wait with a lock that other threads need.
+                segment.drawn(number).wait()
                 source = segment.pixels.handle + (first - begin) * image
                 target = place.ctypes.data + (first - start) * image
                 workspace.copies.to_host(source, target, (last - first) * image)

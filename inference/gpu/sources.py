@@ -1,4 +1,4 @@
-"""Where the z and labels of a call come from: the device, the host, or the caller."""
+"""Sources of the z and labels of a call: the device, the host, or the caller."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,14 +15,14 @@ from .workspace import Workspace
 
 
 class Noise(Protocol):
-    """z and labels of a call, of which a tile is a slice."""
+    """The z and labels of a call; each tile uses a slice of them."""
 
     def prepare(self, workspace: Workspace, tile: slice, stream: Stream) -> Callable[[], None]:
-        """Do what the host has to do; what puts the rest on the stream is returned."""
+        """Do the host's part; return a function that puts the rest on the stream."""
 
 
 class DeviceNoise:
-    """Drawn by kernels on the device."""
+    """z and labels that kernels draw on the device."""
 
     def __init__(
         self, kernels: Kernels, metadata: Metadata, seed: int, start: int, label: int | None
@@ -31,7 +31,7 @@ class DeviceNoise:
         self._latent_dim, self._classes = metadata.latent_dim, len(metadata.classes)
 
     def prepare(self, workspace: Workspace, tile: slice, stream: Stream) -> Callable[[], None]:
-        """Nothing is to be done."""
+        """The host has nothing to do."""
         return partial(self._launch, workspace, tile, stream)
 
     def _launch(self, workspace: Workspace, tile: slice, stream: Stream) -> None:
@@ -47,7 +47,7 @@ class DeviceNoise:
 
 
 class HostNoise:
-    """Drawn by the processor, where the device cannot."""
+    """z and labels that the processor draws, if the device cannot."""
 
     def __init__(
         self, metadata: Metadata, seed: int, start: int, label: int | None, threads: int
@@ -71,13 +71,13 @@ class HostNoise:
 
 
 class GivenNoise:
-    """The caller's, float (n, latent_dim), and with classes int64 (n,)."""
+    """The caller's z, float (n, latent_dim), and labels, int64 (n,), with classes."""
 
     def __init__(self, z: NDArray[np.floating], labels: NDArray[np.int64] | None) -> None:
         self._z, self._labels = z, labels
 
     def prepare(self, workspace: Workspace, tile: slice, stream: Stream) -> Callable[[], None]:
-        """Copy it into pinned memory, as float32."""
+        """Copy z into pinned memory, as float32."""
         count, staged = tile.stop - tile.start, workspace.staged()
         staged.z[:count] = self._z[tile]
         if self._labels is not None:

@@ -1,4 +1,4 @@
-"""The memory that a call works in, on the device and on the host."""
+"""The memory of a call, on the device and on the host."""
 
 from collections.abc import Callable
 from math import prod
@@ -13,20 +13,20 @@ from ..runtime.shared_session import OnDevice
 from ..runtime.streams import Event, Stream
 
 _PINNED_BYTES = 2**17
-"""Images of a batch up to this size are written to the host by the device itself."""
+"""Up to this size, a kernel writes the images of a batch directly into host memory."""
 
 
 class Output(NamedTuple):
-    """What the network gives: images as float32, or their pixels."""
+    """The output of the network: images as float32, or their pixels."""
 
     name: str
     kind: type[Any]
     shape: tuple[int, ...]
-    """Of one image."""
+    """Shape of one image."""
 
 
 class Workspace:
-    """What one run of the network reads and writes, of up to `capacity` images, and its copies."""
+    """Inputs and outputs of one run of the network, for up to `capacity` images."""
 
     def __init__(self, context: Context, metadata: Metadata, capacity: int, output: Output) -> None:
         self._context, self._metadata, self._capacity = context, metadata, capacity
@@ -36,22 +36,22 @@ class Workspace:
         self._output = output
         self.labels: DeviceMemory | None = None
         if metadata.classes:
-            # A run may be of more images than were asked for: their labels, too, must be some.
+            # A run may have more images than were asked for, and these need valid labels too.
             self.labels = DeviceMemory(context, 8 * capacity)
             self.labels.write(np.zeros(capacity, np.int64))
         self.runs: dict[int, Callable[[], None]] = {}
-        """What puts a run of so many images on the stream."""
+        """A function that puts a run of this many images on the stream."""
         self.done = Event(context)
         self.copies = Stream(context)
         self.few = max(1, min(capacity, _PINNED_BYTES // self.image))
-        """Images that `host` has room for."""
+        """Number of images that `host` has room for."""
         self.host = PinnedMemory(context, self.few * self.image)
         self._staged: list[Staged] = []
         self._segments: dict[int, Segment] = {}
         self._turn = 0
 
     def inputs(self, count: int) -> dict[str, OnDevice]:
-        """Where the network finds z and labels."""
+        """The addresses of z and labels."""
         found: dict[str, OnDevice] = {
             "z": (self.z.handle, np.float32, (count, self._metadata.latent_dim))
         }
@@ -60,13 +60,13 @@ class Workspace:
         return found
 
     def outputs(self, count: int) -> dict[str, OnDevice]:
-        """Where the network leaves what it draws."""
+        """The address of the output."""
         name, kind, shape = self._output
         return {name: (self.drawn.handle, kind, (count, *shape))}
 
     def staged(self) -> "Staged":
-        """Memory of the host to send z and labels from, free to be written."""
-        if not self._staged:  # most hosts let the device draw them
+        """Pinned memory for z and labels, which may be overwritten now."""
+        if not self._staged:  # most devices draw them themselves
             self._staged = [Staged(self._context, self._metadata, self._capacity) for _ in range(2)]
         self._turn = 1 - self._turn
         staged = self._staged[self._turn]
@@ -74,9 +74,9 @@ class Workspace:
         return staged
 
     def segment(self, number: int, size: int) -> "Segment":
-        """Memory of the device for the pixels of many tiles, by its number; two take turns.
+        """Device memory for the pixels of many tiles, by number; two of them take turns.
 
-        size: bytes, at least.
+        size: the fewest bytes.
         """
         turn = number % 2
         if turn not in self._segments or self._segments[turn].pixels.size < size:
@@ -85,7 +85,7 @@ class Workspace:
 
 
 class Segment:
-    """Pixels of several tiles on the device, and when each tile is drawn."""
+    """Pixels of several tiles on the device, with an event for each tile."""
 
     def __init__(self, context: Context, size: int) -> None:
         self._context = context
@@ -93,14 +93,14 @@ class Segment:
         self._drawn: list[Event] = []
 
     def drawn(self, number: int) -> Event:
-        """Of a tile, by its number."""
+        """The event of a tile, by its number."""
         while len(self._drawn) <= number:
             self._drawn.append(Event(self._context))
         return self._drawn[number]
 
 
 class Staged:
-    """Pinned memory that z and labels go to the device from, and when they have gone."""
+    """Pinned memory for copies of z and labels to the device, with an event for their end."""
 
     def __init__(self, context: Context, metadata: Metadata, capacity: int) -> None:
         size = 4 * capacity * metadata.latent_dim

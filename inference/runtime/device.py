@@ -1,8 +1,8 @@
-"""What is allocated on a CUDA device, and what is done there.
+"""Context and memory of a CUDA device.
 
 Everything lives in the device's primary context, which onnxruntime, PyTorch, CuPy and JAX use too.
-Each object frees what it holds when nothing refers to it any more, except in a forked process: the
-driver cannot be used there, and what it allocated belongs to the parent.
+Each object frees its resources when nothing refers to it any more. In a forked process it does not,
+because the driver cannot be used there and the resources belong to the parent.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ _MAPPED = 2  # of cuMemHostAlloc's flags: kernels may write to it, too
 
 
 class Context:
-    """The primary context of a device. In `with`, it is the current one of the thread."""
+    """The primary context of a device. A `with` block makes it current in the thread."""
 
     def __init__(self, device: int) -> None:
         self.device, self.driver = device, functions()
@@ -33,40 +33,40 @@ class Context:
         self._handle = handle
 
     def __enter__(self) -> None:
-        """Make it the current one; ProviderError in a forked process."""
+        """Make the context current; raise ProviderError in a forked process."""
         if self.forked:
             raise forked()
         self.driver.cuCtxPushCurrent_v2(self._handle)
 
     def __exit__(self, *error: object) -> None:
-        """Make the one before it the current one again."""
+        """Make the previous context current again."""
         self.driver.cuCtxPopCurrent_v2(byref(c_void_p()))
 
     @property
     def forked(self) -> bool:
-        """Whether this process is not the one that made it."""
+        """Whether this process was forked from the one that made the context."""
         return os.getpid() != self._process
 
     def synchronize(self) -> None:
-        """Wait for all work on the device that this process has begun."""
+        """Wait for all work of this process on the device."""
         self.driver.cuCtxSynchronize()
 
     def free(self, function: Callable[..., int], handle: Any) -> None:
-        """Give something back, if it can be; at the end of the process it may be gone already."""
+        """Free something of the driver's; at the exit of the process it may be gone already."""
         if self.forked:
             return
         with suppress(ProviderError, MemoryError), self:
             function(handle)
 
     def __del__(self) -> None:
-        """Give it back."""
+        """Release the context."""
         if hasattr(self, "_handle") and not self.forked:
             with suppress(ProviderError):
                 self.driver.cuDevicePrimaryCtxRelease_v2(self._ordinal)
 
 
 class Owned:
-    """Something of the driver's that is freed with this object."""
+    """A resource of the driver that is freed with this object."""
 
     _destroy: str
 
@@ -89,16 +89,16 @@ class DeviceMemory(Owned):
         with context:
             context.driver.cuMemAlloc_v2(byref(address), max(size, 1))
         self.size = size
-        self.exported = False  # whether others may have work under way on it
+        self.exported = False  # whether other libraries may have pending work on it
         super().__init__(context, address.value)
 
     def read(self, out: NDArray[Any]) -> None:
-        """Copy it into an array, and wait."""
+        """Copy the memory into an array, and wait."""
         with self.context:
             self.context.driver.cuMemcpyDtoH_v2(out.ctypes.data, self.handle, out.nbytes)
 
     def write(self, data: NDArray[Any]) -> None:
-        """Copy an array into it, and wait."""
+        """Copy an array into the memory, and wait."""
         with self.context:
             self.context.driver.cuMemcpyHtoD_v2(self.handle, data.ctypes.data, data.nbytes)
             # The call returns when the host's memory has been read, maybe before the device's is

@@ -1,4 +1,4 @@
-"""The NVIDIA driver: what it is, which devices it sees, and the functions that are called here."""
+"""The NVIDIA driver: its version, its devices, and the functions that are used."""
 
 import ctypes
 import platform
@@ -52,14 +52,14 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 
 
 class ProviderError(GanpackError, RuntimeError):
-    """The provider that was asked for cannot be had; the message says why."""
+    """The provider that was asked for cannot be used; the message says why."""
 
 
 def functions() -> Any:
-    """The driver's functions above, which raise ProviderError or MemoryError where they fail.
+    """The driver's functions, made to raise ProviderError or MemoryError if they fail.
 
     Raises:
-        ProviderError: where there is no driver, or it lacks one of them.
+        ProviderError: if there is no driver, or it lacks a function.
     """
     driver = load_driver()
 
@@ -76,7 +76,7 @@ def functions() -> Any:
 
 
 def forked() -> ProviderError:
-    """What a forked process is told."""
+    """The error for a forked process."""
     return ProviderError(
         "CUDA cannot be used in a process forked from one that has used it: start it with "
         "multiprocessing's `spawn` or `forkserver`"
@@ -84,7 +84,7 @@ def forked() -> ProviderError:
 
 
 def load(name: str, mode: int = ctypes.DEFAULT_MODE) -> Any:
-    """A shared library, or None where it cannot be loaded."""
+    """A shared library; None if it cannot be loaded."""
     try:
         return ctypes.CDLL(name, mode)
     except OSError:
@@ -95,7 +95,7 @@ def load_driver() -> Any:
     """The library of the NVIDIA driver.
 
     Raises:
-        ProviderError: where there is none.
+        ProviderError: if there is none.
     """
     name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
     driver = load(name)
@@ -105,7 +105,7 @@ def load_driver() -> Any:
 
 
 def driver_version(driver: Any) -> tuple[int, int]:
-    """The newest CUDA that the driver runs, as (major, minor)."""
+    """The newest version of CUDA that the driver supports, as (major, minor)."""
     number = c_int()
     _call(driver, "cuDriverGetVersion", byref(number))
     return number.value // 1000, number.value % 1000 // 10
@@ -146,7 +146,7 @@ def _call(driver: Any, function: str, *arguments: Any) -> None:
 
 
 def _raise_for(driver: Any, function: str, code: int) -> None:
-    """Raise what a CUresult means, in the driver's words, unless it is 0."""
+    """Raise the error of a CUresult, with the driver's words, unless it is 0."""
     if code:
         name, text = c_char_p(), c_char_p()
         driver.cuGetErrorName(code, byref(name))

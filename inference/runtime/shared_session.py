@@ -1,4 +1,4 @@
-"""A session of onnxruntime for a host program: threads, signals and forks may come between."""
+"""A session of onnxruntime that works with threads, signal handlers and forks."""
 
 import ctypes
 import os
@@ -28,12 +28,12 @@ OnDevice = tuple[int, type[Any], tuple[int, ...]]
 
 
 class Session:
-    """An onnxruntime session that many threads may use, and a process forked from its own."""
+    """An onnxruntime session. It is thread-safe, and also works in a forked process."""
 
     provider: str
-    """Where it really runs: "cpu" or "cuda:N"."""
+    """Where it runs: "cpu" or "cuda:N"."""
     stream: "Stream | None"
-    """What its work is put on, where that is ours."""
+    """The stream of its work, if it is ours."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Session:
         convolutions: bool = False,
         on_stream: OnStream | None = None,
     ) -> None:
-        """Raise ProviderError or ArtifactError where it cannot be had, see `open_session`.
+        """Raise ProviderError or ArtifactError if it cannot be opened; see `open_session`.
 
-        on_stream: makes the model for CUDA, where the session puts its work on a stream of ours.
+        on_stream: makes the model for CUDA, where the session uses a stream of ours.
         """
         self._model, self._settings, self._convolutions = model, settings, convolutions
         self._session, self.provider, self.stream = open_somewhere(
@@ -55,7 +55,7 @@ class Session:
         self._bindings = _Bindings()
 
     def __del__(self) -> None:
-        """Let go of the session, unless it is another process's."""
+        """Release the session, unless it belongs to another process."""
         if hasattr(self, "_process"):
             self._leave_to_parent()
 
@@ -69,10 +69,10 @@ class Session:
         return self._session
 
     def run(self, outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
-        """What it gives for some inputs.
+        """Run the graph on some inputs; return its outputs.
 
         Raises:
-            ArtifactError: where onnxruntime cannot run the graph.
+            ArtifactError: if onnxruntime cannot run the graph.
         """
         session = self.raw
         try:
@@ -82,15 +82,15 @@ class Session:
         return results
 
     def run_into(self, feeds: dict[str, NDArray[Any]], output: str, out: NDArray[Any]) -> None:
-        """Write one output for some inputs into an array of its very shape, C-contiguous.
+        """Write one output into a C-contiguous array of exactly its shape.
 
-        On CUDA, too, onnxruntime copies straight into that array, after the last node.
+        On CUDA, onnxruntime copies directly into the array after the last node.
 
         Raises:
-            ArtifactError: as `run`, and where the output has another shape.
+            ArtifactError: see `run`; and if the output has another shape.
         """
         session, bindings = self.raw, self._bindings
-        # Taken while it is in use: a signal handler that draws meanwhile makes another.
+        # Removed while in use, so that a signal handler that draws meanwhile makes another.
         binding = bindings.free.pop() if bindings.free else None
         try:
             if binding is None or binding[0] is not session:
@@ -108,9 +108,9 @@ class Session:
     def bind(
         self, inputs: Mapping[str, OnDevice], outputs: Mapping[str, OnDevice]
     ) -> Callable[[], None]:
-        """What puts a run on the session's stream, each time it is called, and waits for nothing.
+        """A function that puts a run on the session's stream, and does not wait.
 
-        It raises ArtifactError as `run` does.
+        It raises ArtifactError; see `run`.
         """
         session, binding = self.raw, None
         device = int(self.provider.partition(":")[2])
@@ -125,9 +125,10 @@ class Session:
         return partial(_run_bound, session, binding, without_waiting())
 
     def _leave_to_parent(self) -> bool:
-        """In a forked process, keep what its parent opened for good; whether this is one.
+        """Whether this process was forked; then the parent's session is kept forever.
 
-        The threads of a session stay behind in the parent, and its end would wait for them.
+        The threads of a session exist only in the parent, and freeing the session would wait for
+        them.
         """
         forked = self._process != os.getpid()
         if forked:
@@ -136,7 +137,7 @@ class Session:
 
 
 class _Bindings(threading.local):
-    """A thread's binding, used again and again, with the session that it belongs to."""
+    """The reused binding of a thread, with the session that it belongs to."""
 
     def __init__(self) -> None:
         self.free: list[tuple[Any, Any]] = []

@@ -1,4 +1,4 @@
-"""What is done on a CUDA device: streams of work, places in them, graphs of it, and kernels."""
+"""Work on a CUDA device: streams, events, graphs and kernels."""
 
 from collections.abc import Callable
 from ctypes import byref, c_int, c_size_t, c_void_p
@@ -14,11 +14,11 @@ _RELAXED = 2  # of CUstreamCaptureMode: other threads may allocate while a strea
 
 
 class GraphError(Exception):
-    """Work cannot be made a CUDA graph; the message says why."""
+    """Some work cannot become a CUDA graph; the message says why."""
 
 
 class Event(Owned):
-    """A place in a stream that can be waited for."""
+    """An event: a place in a stream that others can wait for."""
 
     _destroy = "cuEventDestroy_v2"
 
@@ -29,12 +29,12 @@ class Event(Owned):
         super().__init__(context, handle.value)
 
     def wait(self) -> None:
-        """Wait until the stream has come to the place where it was recorded last."""
+        """Wait until the stream has reached the place where the event was last recorded."""
         self.context.driver.cuEventSynchronize(self.handle)
 
 
 class Stream(Owned):
-    """A queue of work. Its methods want the context to be the current one."""
+    """A queue of work. Its methods need the context to be current."""
 
     _destroy = "cuStreamDestroy_v2"
 
@@ -57,28 +57,28 @@ class Stream(Owned):
         self.context.driver.cuMemcpyAsync(target, source, size, self.handle)
 
     def record(self, event: Event) -> None:
-        """Mark this place."""
+        """Record an event at this place."""
         self.context.driver.cuEventRecord(event.handle, self.handle)
 
     def wait_for(self, event: Event) -> None:
-        """Do nothing more until another stream has come to its mark."""
+        """Let this stream wait for an event of another stream."""
         self.context.driver.cuStreamWaitEvent(self.handle, event.handle, 0)
 
     def wait(self) -> None:
-        """Wait until all of its work is done."""
+        """Wait until all work on the stream is done."""
         self.context.driver.cuStreamSynchronize(self.handle)
 
 
 class Graph(Owned):
-    """Work that was put on a stream once, to be put there again by one call."""
+    """Recorded work of a stream, which one call puts on a stream again."""
 
     _destroy = "cuGraphExecDestroy"
 
     def __init__(self, stream: Stream, work: Callable[[], None]) -> None:
-        """Record the work that `work` puts on the stream; none of it is done.
+        """Record the work that `work` puts on the stream, without doing it.
 
         Raises:
-            GraphError: where it is more than kernels and copies on the device.
+            GraphError: if the work is more than kernels and copies on the device.
         """
         calls, graph, handle = stream.context.driver, c_void_p(), c_void_p()
         self._stream = stream.handle
@@ -98,12 +98,12 @@ class Graph(Owned):
         super().__init__(stream.context, handle.value)
 
     def launch(self) -> None:
-        """Put the work on its stream."""
+        """Put the recorded work on the stream."""
         self.context.driver.cuGraphLaunch(self.handle, self._stream)
 
 
 class Module(Owned):
-    """Kernels that the driver has compiled from PTX."""
+    """A module of kernels that the driver has compiled from PTX."""
 
     _destroy = "cuModuleUnload"
 
@@ -114,7 +114,7 @@ class Module(Owned):
         super().__init__(context, handle.value)
 
     def kernel(self, name: str) -> c_void_p:
-        """A kernel of it, for `cuLaunchKernel`."""
+        """A kernel of the module, for `cuLaunchKernel`."""
         function = c_void_p()
         with self.context:
             self.context.driver.cuModuleGetFunction(byref(function), self.handle, name.encode())
@@ -122,10 +122,10 @@ class Module(Owned):
 
 
 def _require_no_host_nodes(calls: Any, graph: c_void_p) -> None:
-    """Raise GraphError where a graph calls the host.
+    """Raise GraphError if a graph calls the host.
 
-    onnxruntime frees the host memory of some operations by such a call. Once is right, each
-    launch of a graph would do it again.
+    onnxruntime frees host memory of some operations by such a call. That is right once, but each
+    launch of the graph would free the memory again.
     """
     count, kind = c_size_t(), c_int()
     calls.cuGraphGetNodes(graph, None, byref(count))

@@ -39,14 +39,17 @@ def test_help_begins_with_an_example_and_names_every_default(module: str) -> Non
 
 def test_the_help_of_the_sampler_has_examples_groups_and_each_default_once() -> None:
     text = help_of("inference.run")
-    top, *groups = re.split(r"\n(?=which images:|where to:|how it runs:|about the artifact:)", text)
+    top, *groups = re.split(
+        r"\n(?=which images:|where to:|how it runs:|ONNX files|about the artifact:)", text
+    )
     assert len(re.findall(r"^python -m inference\.run \S+/artifact -n ", top, re.MULTILINE)) == 2
     assert [group.partition(":")[0] for group in groups] == [
-        "which images", "where to", "how it runs", "about the artifact"
+        "which images", "where to", "how it runs", "ONNX files of other programs",
+        "about the artifact",
     ]  # fmt: skip
     assert not re.search(r"default: (None|False)", text)
     options = re.split(r"\n  (?=-|[A-Z]{3})", text)[1:]
-    assert len(options) == 22
+    assert len(options) == 26
     assert max(option.count("(default: ") for option in options) == 1
     (start,) = [" ".join(o.split()) for o in options if o.startswith("--start")]
     assert start.startswith("--start N index of the first image, 0 to 2^63 - COUNT")

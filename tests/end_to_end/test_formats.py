@@ -62,7 +62,7 @@ def test_a_save_of_format_1_goes_on(tmp_path: Path) -> None:
     moment = state.tensors()["discriminator.layers.1.weight.exp_avg"]
     assert float(moment.abs().sum()) == pytest.approx(0.047086331993341446)
     # The noise goes on where it was.
-    np.testing.assert_allclose(state.draw_z(1).flatten(), [-0.8646363, 0.2568098], rtol=1e-5)
+    np.testing.assert_allclose(state.next_noise(1).flatten(), [-0.8646363, 0.2568098], rtol=1e-5)
 
 
 @pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1, None, "1"])

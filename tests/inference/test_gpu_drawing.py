@@ -4,6 +4,7 @@
 `test_gpu.py`.
 """
 
+import ctypes
 import gc
 import logging
 import os
@@ -17,12 +18,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from inference import ProviderError, Sampler
 from inference.gpu import device_images, painter
+from tests.support import fake_cuda
 from tests.support.fake_cuda import FakeDriver, FakeRuntime
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.fixture
@@ -137,6 +142,37 @@ def test_the_host_draws_the_noise_where_the_device_cannot(
     assert f"{name} says {code}, CUDA_ERROR" in record.getMessage()
 
 
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+def test_kernels_that_draw_other_images_than_the_golden_ones_are_not_used(
+    nvidia: FakeDriver,
+    conditional_artifact: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    kernel: int,
+) -> None:
+    """z, labels or pixels: a device that gets one of them wrong lets the host draw the noise."""
+    caplog.set_level(logging.INFO)
+    types, items, right = fake_cuda.KERNELS[kernel]
+
+    def wrong(out: int, *others: int) -> None:
+        right(out, *others)
+        if kernel == 1:  # z
+            (ctypes.c_float * 5).from_address(out)[:] = [4.0] * 5
+        elif kernel == 2:
+            label = ctypes.c_int64.from_address(out)
+            label.value = (label.value + 5) % 10
+        else:
+            ctypes.c_uint8.from_address(out).value += 3
+
+    monkeypatch.setitem(fake_cuda.KERNELS, kernel, (types, items, wrong))
+    sampler = Sampler(conditional_artifact, provider="cuda")
+    expected = Sampler(conditional_artifact, provider="cpu").sample(70)
+    for count in (1, 70):
+        np.testing.assert_array_equal(sampler.sample(count), expected[:count])
+    (record,) = caplog.records
+    assert "does not draw right with our kernels" in record.getMessage()
+
+
 @pytest.mark.parametrize(
     "failing", [{"cuGraphInstantiateWithFlags": 801}, {"cuStreamEndCapture": 901}]
 )
@@ -175,6 +211,7 @@ def test_small_batches_go_through_graphs_of_a_few_sizes(
     nvidia: FakeDriver, tiny_artifact: Path
 ) -> None:
     sampler = Sampler(tiny_artifact, provider="cuda")
+    nvidia.launched.clear()  # what drew the golden images
     for count in range(1, 65):
         sampler.sample(count)
     assert len(nvidia.graphs) == 2  # 1 and 64

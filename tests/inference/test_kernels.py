@@ -1,9 +1,11 @@
 """Our kernels give the bits of numpy and of the graph; kernels.ptx is made of this very source."""
 
+import contextlib
 import ctypes
 import hashlib
 import shutil
 import subprocess
+from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
@@ -156,16 +158,37 @@ def test_a_compiler_that_refuses_is_quoted() -> None:
         compile_ptx(nvrtc, "extern int f(;")
 
 
+def assembler(gpu: str) -> str:
+    """NVIDIA's assembler on the path or in a package, such as Triton, that knows a GPU."""
+    found = [shutil.which("ptxas")]
+    for package in ("nvidia-cuda-nvcc", "triton"):
+        with contextlib.suppress(ModuleNotFoundError):
+            paths = [file for file in files(package) or [] if file.name.startswith("ptxas")]
+            found += [str(path.locate()) for path in paths]
+    for path in filter(None, found):
+        done = subprocess.run([path, "--help"], capture_output=True, text=True, check=False)
+        if f"'sm_{gpu}'" in done.stdout:
+            return path
+    pytest.skip(f"no assembler of NVIDIA's, ptxas, that knows sm_{gpu}")
+
+
 @pytest.mark.parametrize("gpu", GPUS)
 def test_each_gpu_takes_the_ptx(gpu: str, tmp_path: Path) -> None:
-    ptxas = shutil.which("ptxas")
-    if ptxas is None:
-        pytest.skip("no assembler of NVIDIA's, ptxas")
     assert f".version {PTX_VERSION}\n" in PTX.read_text("ascii")
-    command = [ptxas, f"-arch=sm_{gpu}", str(PTX), "-o", str(tmp_path / "kernels.cubin")]
+    command = [assembler(gpu), f"-arch=sm_{gpu}", str(PTX), "-o", str(tmp_path / "kernels.cubin")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "kernels.cubin").stat().st_size > 1000
+
+
+def test_the_assembler_refuses_what_is_newer_than_the_version(tmp_path: Path) -> None:
+    """So that PTX 6.3 is no mere claim: the target alone needs it."""
+    older = tmp_path / "older.ptx"
+    older.write_text(PTX.read_text("ascii").replace(f".version {PTX_VERSION}", ".version 6.2"))
+    command = [assembler("75"), "-arch=sm_75", str(older), "-o", str(tmp_path / "older.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "does not support" in done.stderr + done.stdout
 
 
 def _line(text: str, start: str) -> list[str]:

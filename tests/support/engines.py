@@ -44,7 +44,7 @@ def take_steps(
     for i in range(count):
         kind = torch.float64 if device.type == "cpu" else torch.float32
         numbers = torch.tensor(recipe.at(state.step), dtype=kind, device=device)
-        noise = state.draw_z(len(real)) if z is None else z[i]
+        noise = state.next_noise(len(real)) if z is None else z[i]
         given = real.to(device, dtype), noise.to(device, dtype), labels, numbers
         losses.append(step(StepTensors.of(state), *given))
         state.step += 1

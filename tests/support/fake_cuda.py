@@ -239,7 +239,7 @@ class FakeDriver:
     def _cuLaunchKernel(self, kernel: Any, *others: Any) -> None:
         *grid, _, stream, arguments, _ = others
         blocks, _, _, threads, _, _ = grid
-        types, items_of, draw = _KERNELS[kernel.value]
+        types, items_of, draw = KERNELS[kernel.value]
         values = [
             kind.from_address(address).value for kind, address in zip(types, arguments, strict=True)
         ]
@@ -297,7 +297,7 @@ def _to_pixels(pixels: int, images: int, values: int, channels: int, size: int) 
 
 
 _u64, _u32 = ctypes.c_uint64, ctypes.c_uint32
-_KERNELS: dict[int, tuple[Any, Callable[[list[int]], int], Callable[..., None]]] = {
+KERNELS: dict[int, tuple[Any, Callable[[list[int]], int], Callable[..., None]]] = {
     1: ((_u64, _u64, _u64, _u64, _u32, _u32), lambda v: v[4] * -(-v[5] // 8), _draw_latents),
     2: ((_u64, _u64, _u64, _u32, _u32, ctypes.c_int64), lambda v: v[3], _draw_labels),
     3: ((_u64, _u64, _u32, _u32, _u32), lambda v: -(-v[2] // 4), _to_pixels),

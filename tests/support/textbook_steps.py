@@ -33,7 +33,7 @@ class TextbookSteps:
         generator, discriminator = state.generator, state.discriminator
         dtype = next(generator.parameters()).dtype
         real, labels = self._batches[state.step].to(dtype), self._batches.labels_at(state.step)
-        z = state.draw_z(len(real)).to(dtype)
+        z = state.next_noise(len(real)).to(dtype)
         adam = torch.optim.Adam(
             [*generator.parameters(), *discriminator.parameters()],
             lr=now.lr,

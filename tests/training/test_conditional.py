@@ -65,7 +65,7 @@ def test_the_checkpoint_draws_the_classes_that_it_names(conditional_run: Path) -
     generator = load_generator(load(path))
     assert generator.classes == CLASSES
     # The grids of the run show drawn labels: what the sampler draws.
-    z, drawn = generator.drawn(64)
+    z, drawn = generator.inputs(64)
     assert np.array_equal(z.numpy(), latents(64, 10))
     assert np.array_equal(drawn.numpy(), labels(64, 10))
     with torch.no_grad():

@@ -56,7 +56,7 @@ def as_trained(shape: tuple[int, int, int], classes: tuple[str, ...] = ()) -> Ge
             nn.init.normal_(module.bias, 0, 0.3)
             module.momentum = 1.0
     with torch.no_grad():
-        generator.train()(*generator.drawn(500))
+        generator.train()(*generator.inputs(500))
     return generator.eval()
 
 
@@ -136,7 +136,7 @@ def test_the_average_has_the_statistics_of_its_own_activations() -> None:
     for norm in norms:
         norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
-        generator(*generator.drawn(5000))
+        generator(*generator.inputs(5000))
     for norm, output in zip(norms, seen, strict=True):
         scale, shift = norm.weight.view(-1, 1, 1), norm.bias.view(-1, 1, 1)
         normalised = ((output - shift) / scale).transpose(0, 1).flatten(1)

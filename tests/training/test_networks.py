@@ -99,8 +99,8 @@ def test_one_seed_gives_one_state_and_leaves_global_random_numbers_alone() -> No
             assert torch.equal(x, y)
             # But for the ones and zeros that BatchNorm starts with.
             assert x.unique().numel() == 1 or not torch.equal(x, z)
-    assert torch.equal(a.draw_z(4), b.draw_z(4))
-    assert not torch.equal(a.draw_z(4), c.draw_z(4))
+    assert torch.equal(a.next_noise(4), b.next_noise(4))
+    assert not torch.equal(a.next_noise(4), c.next_noise(4))
 
 
 def test_betas_may_be_whole_numbers() -> None:

@@ -345,5 +345,5 @@ def test_a_resume_has_the_threads_of_its_run(
         assert set(seen) == {1, 2}
     finally:
         torch.set_num_threads(usual)
-    assert "going on with 1 threads, as before" in caplog.text
-    assert "the run has had 1 threads and goes on with 2, as there are 0 cores" in caplog.text
+    assert "continuing with 1 threads, as before" in caplog.text
+    assert "the run had 1 threads and continues with 2, because there are 0 cores" in caplog.text

@@ -72,7 +72,7 @@ def test_the_compiled_engine_broken_is_found_out(broken: str) -> None:
 @pytest.mark.parametrize("broken", [None, *ALL])
 @pytest.mark.parametrize("kind", ["graph", "compiled"])
 def test_engines_with_cuda_graphs_broken_are_found_out(kind: str, broken: str | None) -> None:
-    (way,) = (way for way in ways(CUDA) if way.kind == kind)
+    way = next(way for way in ways(CUDA) if way.kind == kind)
 
     def breaking(engine: Engine) -> None:
         if broken:

@@ -14,7 +14,7 @@ from training.data.image_file import Levels, Square, deep_range, read_image
 from training.data.image_source import Found, ImageFile, find_images
 from training.data.images import DataError, Images
 
-_DARK = 65_535 / 4  # of 16-bit images whose brightest level is below this, somebody should hear
+_DARK = 65_535 / 4  # 16-bit images whose brightest level is below this cause a warning
 _log = logging.getLogger(__name__)
 
 

@@ -1,4 +1,4 @@
-"""Which engine a run takes: the one that is asked for, or the fastest of those that are tried."""
+"""Choose the engine of a run: the one that is asked for, or the fastest of those tried."""
 
 import logging
 import statistics
@@ -13,17 +13,17 @@ from training.engine.trial import BFLOAT16, FLOAT32, difference
 from training.engine.ways import Kind, Way, ways
 from training.gan.state import Snapshot, TrainState
 
-# Seconds that a way needs to get ready, as far as it is known before it is tried: where this
-# machine has compiled the same step before, and where it has not.
+# Estimated seconds until an engine is ready: if this machine has compiled the same step before, and
+# if it has not.
 _SECONDS_FOUND = 5.0
 _SECONDS_NEW: dict[Kind, float] = {"compiled": 30.0, "graph": 3.0}
 _MOST_GAIN = {"cpu": 3.0, "cuda": 20.0}
-"""How many times as fast as the plain way another may be."""
+"""The largest speedup over the plain engine that is expected."""
 _WARM_UP_STEPS = 3
 _ROUNDS = 3
 _ROUND_SECONDS = 0.3
 _CLEAR = 1.3
-"""Where one way is so many times as fast as another, it is not measured again."""
+"""If one engine is faster than another by this factor, it is not measured again."""
 _log = logging.getLogger(__name__)
 
 
@@ -32,8 +32,8 @@ def create_engine(
 ) -> Engine:
     """The engine that `config` asks for, or for "auto" the fastest for a run of `total` steps.
 
-    Any but the plain one is compared with that first. Where it cannot be had, or does something
-    else, that is logged, and the plain one runs, on all ranks. The state is left as it was.
+    Any other engine is first compared with the plain one. If it cannot be used or differs, that is
+    logged and the plain engine runs on all ranks. The state is not changed.
     """
     kind: Kind = "plain" if config.engine == "auto" else config.engine
     device = state.noise.device
@@ -41,7 +41,7 @@ def create_engine(
     if config.engine == "auto" and ranks.count == 1:
         others = [Engine(state, batches, config, ranks, way) for way in ways(device)]
         return _fastest(plain, others, total - state.step)
-    if kind == "plain":  # on several ranks "auto", too: no collective has been seen in a graph here
+    if kind == "plain":  # "auto" on several ranks too: collectives in a graph are untested here
         return plain
     start = time.monotonic()
     for way in [way for way in ways(device) if way.kind == kind] or [Way(kind, (1,))]:
@@ -54,9 +54,9 @@ def create_engine(
 
 
 def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
-    """The engine that takes so many steps in the least time.
+    """The engine that takes this number of steps in the least time.
 
-    One is tried only where the time it needs to get ready can be won back.
+    An engine is tried only if it can save more time than it needs to get ready.
     """
     state, device = plain.state, plain.state.noise.device.type
     before = state.snapshot()
@@ -93,9 +93,9 @@ def _expected_seconds(engine: Engine, before: Snapshot) -> float:
 
 
 def _rates(best: Engine, known: float, other: Engine) -> dict[Kind, float]:
-    """Steps per second of two engines, of the first of which something is known.
+    """Steps per second of two engines; the speed of the first is roughly known.
 
-    Where they are close, in turns: what else the machine does slows both alike.
+    If they are close, they are measured in turns, so that other load slows both alike.
     """
     found = _rate(other)
     if not 1 / _CLEAR < found / known < _CLEAR:
@@ -120,12 +120,12 @@ def _rate(engine: Engine) -> float:
 
 
 def _is_sound(engine: Engine, plain: Engine, ranks: Ranks) -> bool:
-    """Get an engine ready, and compare it with the plain one; say what is wrong with it."""
+    """Prepare an engine and compare it with the plain one; return what is wrong, or None."""
     state, before = plain.state, plain.state.snapshot()
-    reason = ranks.first_of(_failure(engine.prepare))
+    reason = ranks.first_reason(_failure(engine.prepare))
     state.restore(before)
     if not reason:
-        reason = ranks.first_of(_failure(lambda: _difference(plain, engine)))
+        reason = ranks.first_reason(_failure(lambda: _difference(plain, engine)))
         state.restore(before)
     if reason:
         _log.warning("the %s engine cannot be used, the plain one runs: %s", engine.kind, reason)
@@ -139,11 +139,11 @@ def _difference(plain: Engine, engine: Engine) -> str | None:
 
 
 def _failure(trial: Callable[[], str | None]) -> str | None:
-    """What is wrong by the trial's own account, or the error that it ends in."""
+    """What a trial says is wrong, or the error that it raises."""
     try:
         return trial()
     except RankLostError:
         raise
-    except Exception as error:  # of whatever type: compilers and drivers have many
+    except Exception as error:  # any type: compilers and drivers have many
         lines = str(error).split("\n\n")[0].split()
         return f"{type(error).__name__}: {' '.join(lines)}"

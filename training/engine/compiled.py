@@ -1,4 +1,4 @@
-"""Compiles a function of tensors, once: the next process finds it in a cache."""
+"""Compile a function of tensors once; later processes find the result in a cache."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ _CACHE = "TORCHINDUCTOR_CACHE_DIR"  # read by the compiler, when it is imported
 
 
 class Compilation:
-    """A function of tensors that is traced, and may be compiled."""
+    """A traced function of tensors, which may be compiled."""
 
     def __init__(
         self,
@@ -28,15 +28,14 @@ class Compilation:
         options: Mapping[str, Any],
         apart: Callable[..., list[Tensor]] | None = None,
     ) -> None:
-        """Traces `function`, which may change its tensors in place: it is called once or twice.
+        """Trace `function`, which may change its tensors in place; it is called once or twice.
 
-        Down to the operations of both passes: `torch.compile` alone cannot differentiate twice, as
-        penalties need.
+        The trace holds the operations of the forward and backward passes, because `torch.compile`
+        alone cannot differentiate twice, which the penalties need.
 
-        example: arguments like all later ones, of which only the tensors may change.
-        options: settings of the compiler, as torch._inductor.config names them.
-        apart: which of the tensors that the function changes are to be computed in a CUDA stream of
-            their own, given its arguments.
+        example: example arguments; later calls may differ only in the tensors.
+        options: settings of the compiler, by their names in torch._inductor.config.
+        apart: given the arguments, the changed tensors to compute in a CUDA stream of their own.
         """
         _set_cache_folder()
         leaves, structure = pytree.tree_flatten(example)
@@ -56,7 +55,7 @@ class Compilation:
         self._options = dict(options)
         self._tensors = [leaves[place] for place in places]
         self.graph = make_fx(of_tensors)(*self._tensors)
-        """Its operations."""
+        """The operations of the trace."""
         self._results = structures[0]
         self._apart: list[bool] | None = None
         if apart is not None:
@@ -64,17 +63,18 @@ class Compilation:
             self._apart = [id(tensor) in chosen for tensor in self._tensors]
 
     def is_known(self) -> bool:
-        """Whether this machine has compiled the same before, and finds it in its cache."""
-        return self._note().exists()
+        """Whether this machine has the compiled function in its cache."""
+        note = self._note()
+        return note is not None and note.exists()
 
     def compile(self) -> Callable[..., Any]:
-        """The compiled function; it takes what the function took."""
+        """The compiled function, with the arguments of the original."""
         if self._apart is None:
             whole = self._part(self.graph, self._tensors)
         else:
             whole = side_by_side(self.graph, self._tensors, self._apart, self._part)
         with torch.no_grad():
-            whole(*self._tensors)  # the rest of it is compiled now
+            whole(*self._tensors)  # the first call compiles the rest
         self._take_note()
 
         def run(*arguments: Any) -> Any:
@@ -95,16 +95,18 @@ class Compilation:
             )
         return function
 
-    def _note(self) -> Path:
-        return Path(os.environ.get(_CACHE, "")) / "ganpack" / self._key()
+    def _note(self) -> Path | None:
+        folder = os.environ.get(_CACHE)
+        return Path(folder) / "ganpack" / self._key() if folder else None
 
     def _take_note(self) -> None:
-        with suppress(OSError):  # then nothing is known the next time
-            self._note().parent.mkdir(exist_ok=True)
-            self._note().touch()
+        if note := self._note():
+            with suppress(OSError):  # without a writable folder, the next process compiles again
+                note.parent.mkdir(exist_ok=True)
+                note.touch()
 
     def _key(self) -> str:
-        """What the compiled code depends on."""
+        """A key of everything that the compiled code depends on."""
         device = self._tensors[0].device
         parts = [
             self.graph.code,
@@ -123,13 +125,13 @@ class Compilation:
 
 
 def _set_cache_folder() -> None:
-    """Let the compiler keep what it makes where it outlasts a restart of the machine.
+    """Let the compiler keep its results where they outlast a restart of the machine.
 
-    It is run as it is found there, so it lies in a folder of the user's own.
+    The compiled code is run as it is found there, so the folder must belong to the user alone.
     """
     if _CACHE not in os.environ:
         root = os.environ.get("XDG_CACHE_HOME")
         folder = (Path(root) if root else Path.home() / ".cache") / "ganpack" / "compiled"
-        with suppress(OSError):  # without a place to write to, the compiler has one
+        with suppress(OSError):  # without a writable folder, the compiler uses its own
             folder.mkdir(parents=True, exist_ok=True)
             os.environ[_CACHE] = str(folder)

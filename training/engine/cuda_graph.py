@@ -1,4 +1,4 @@
-"""Whole training steps in CUDA graphs: one launch for many steps, nothing decided by the host."""
+"""Whole training steps in CUDA graphs: one launch runs many steps."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ _WARM_UP_STEPS = 3
 class CapturedSteps:
     """Steps that CUDA graphs replay: noise, images, both updates, the average and the losses.
 
-    What changes from step to step (which images, and the numbers of the schedule) is copied into
-    fixed places before each replay; the losses are left in another. As
-    https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs has it.
+    The indices of the images and the numbers of the schedule are copied into fixed memory before
+    each replay; the losses are written to fixed memory. See
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
     """
 
     def __init__(
@@ -24,11 +24,11 @@ class CapturedSteps:
         numbers: Tensor,
         counts: tuple[int, ...],
     ) -> None:
-        """Captures a graph for each of `counts`, in falling order, the last of which is 1.
+        """Capture a graph for each number of steps in `counts`, which fall to 1.
 
-        step: takes a step with the images at its indices and the numbers of the schedule; it may
-        change the state, which is then to be restored.  indices, numbers: examples, (B,) and (6,).
-        noise: of which each replay goes on.
+        step: takes a step, given the indices of its images and the numbers of the schedule. The
+        capture changes the state, so the caller must restore it.  indices, numbers: examples, (B,)
+        and (6,).  noise: the random generator, whose stream each replay continues.
         """
         device, most = noise.device, counts[0]
         self._counts = counts
@@ -37,7 +37,7 @@ class CapturedSteps:
         self._indices = indices.repeat(most, 1)
         self._numbers = numbers.repeat(most, 1)
         self._losses = torch.empty(most, 4, device=device)
-        # Before the capture, libraries set themselves up.
+        # Libraries initialise themselves before the capture.
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
@@ -49,7 +49,7 @@ class CapturedSteps:
             self._graphs[count] = self._capture(count)
 
     def __call__(self, indices: Tensor, numbers: Tensor) -> Tensor:
-        """Take a step for each row of both; their losses, (steps, 4)."""
+        """Take a step for each row of both arguments; return the losses, (steps, 4)."""
         losses, first = [], 0
         while first < len(indices):
             count = next(each for each in self._counts if each <= len(indices) - first)
@@ -63,7 +63,7 @@ class CapturedSteps:
 
     def _capture(self, count: int) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self._noise)  # each replay goes on in its stream
+        graph.register_generator_state(self._noise)  # each replay continues its stream
         pool = next(iter(self._graphs.values())).pool() if self._graphs else None
         with torch.cuda.graph(graph, pool=pool):
             for i in range(count):

@@ -1,8 +1,8 @@
-"""The processes that train one run together, as torchrun starts them.
+"""The processes that train one run together, started by torchrun.
 
-The first one, rank 0, leads: it alone has the run's folder, decides and scores. The others are told
-what to do (take steps, take over a state) and wait in between. In a step each rank takes its rows
-of the batch, and the gradients of all are averaged.
+Rank 0 leads: only rank 0 uses the run folder, decides and scores. The other ranks receive orders
+(take steps, take over a state) and wait in between. In each step every rank takes its rows of the
+batch, and the gradients of all ranks are averaged.
 """
 
 import os
@@ -20,8 +20,8 @@ from inference.errors import GanpackError
 from training.gan.step import Gradients
 from training.interruption import Interruption
 
-# How long a rank waits for others that live, while rank 0 scores, say. One that has died is noticed
-# at once: its connections close.
+# How long a rank waits for other running ranks, for example while rank 0 scores. A rank that has
+# died is noticed at once, because its connections close.
 _PATIENCE = timedelta(hours=1)
 
 
@@ -30,24 +30,24 @@ class RankLostError(GanpackError):
 
 
 class Ranks:
-    """This process among those of its run; by default it is alone, and nothing here does anything.
+    """This process and the others of its run. With one process, every method is a no-op.
 
-    All ranks draw the whole batch (its images' indices and its noise, from one seed) and take their
-    rows. So what is trained on does not depend on their number, and no rank repeats another's.
+    All ranks draw the indices and the noise of the whole batch from the same seed, and take their
+    rows. So the training data do not depend on the number of ranks, and no rank repeats another.
     """
 
     def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank = rank
         self.count = count
-        self._awaited = count > 1 and rank == 0  # whether the others wait for an order of this one
+        self._awaited = count > 1 and rank == 0  # whether the other ranks wait for an order
 
     @property
     def device_index(self) -> int:
-        """Which GPU of its machine is this rank's."""
+        """The number of this rank's GPU on its machine."""
         return int(os.environ.get("LOCAL_RANK", "0")) if self.count > 1 else 0
 
     def rows(self, *batch: Any) -> tuple[Any, ...]:
-        """This rank's rows of each tensor that has some; they divide evenly. All else as it is."""
+        """This rank's equal share of the rows of each tensor; other values unchanged."""
         if self.count == 1:
             return batch
         return tuple(
@@ -56,21 +56,21 @@ class Ranks:
         )
 
     def average(self, found: Gradients) -> Gradients:
-        """The mean over all ranks, of losses too: one all-reduce a network, both at a time."""
+        """Average gradients and losses over all ranks: one all-reduce per network, concurrently."""
         if self.count == 1:
             return found
         of_g, of_d = found.generator, (*found.discriminator, found.losses)
         flat_g, flat_d = _flat(of_g), _flat(of_d)
         with _noticing():
             for work in [dist.all_reduce(flat, async_op=True) for flat in (flat_g, flat_d)]:
-                assert work is not None  # as every rank takes part
+                assert work is not None  # every rank takes part
                 work.wait()
         generator = _unflat(flat_g.div_(self.count), of_g)
         *discriminator, losses = _unflat(flat_d.div_(self.count), of_d)
         return Gradients(tuple(generator), tuple(discriminator), losses)
 
-    def first_of(self, reason: str | None) -> str | None:
-        """The first reason that a rank gives, None where none does."""
+    def first_reason(self, reason: str | None) -> str | None:
+        """Exchange a reason among the ranks: the first that is not None, or None."""
         if self.count == 1:
             return reason
         reasons: list[str | None] = [None] * self.count
@@ -80,9 +80,9 @@ class Ranks:
 
     @contextmanager
     def order(self, order: object, interruption: Interruption | None = None) -> Iterator[None]:
-        """Rank 0 tells the others to do what it does while this is entered.
+        """Rank 0 tells the other ranks to do what it does inside this context.
 
-        A signal that any of them has had is one to all, afterwards.
+        Afterwards, a signal that any rank has received counts for all ranks.
         """
         if self.count == 1:
             yield
@@ -94,7 +94,7 @@ class Ranks:
         self._awaited = True
 
     def orders(self, interruption: Interruption) -> Iterator[object]:
-        """What the other ranks are told, until rank 0 leaves."""
+        """Yield the orders of rank 0, until rank 0 has finished."""
         while True:
             found: list[object] = [None]
             with _noticing():
@@ -105,7 +105,7 @@ class Ranks:
             self._share_signals(interruption)
 
     def leave(self) -> None:
-        """Rank 0 has no more orders. Where it fails in a step, the others find that it is gone."""
+        """Tell the other ranks to finish. If rank 0 failed in a step, they notice it."""
         if self._awaited:
             self._awaited = False
             with suppress(RankLostError):
@@ -128,10 +128,10 @@ ALONE = Ranks()
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks of this run, as the environment that torchrun sets says.
+    """The ranks of this run, from the environment that torchrun sets.
 
     Raises:
-        RankLostError: where they cannot be reached.
+        RankLostError: if they cannot be reached.
     """
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     with _noticing():
@@ -146,11 +146,11 @@ def joined() -> Iterator[Ranks]:
 
 @contextmanager
 def _noticing() -> Iterator[None]:
-    """Raises RankLostError where a collective fails."""
+    """Raise RankLostError if a collective fails."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:  # the latter of an environment that says too little
-        # Of gloo's, without the line of its source before it and the advice behind it.
+    except (RuntimeError, ValueError) as error:  # ValueError: the environment is incomplete
+        # Keep gloo's reason, without its source line and its advice.
         reason = re.sub(r"^\[\S*\] ", "", str(error).splitlines()[0]).partition(". ")[0]
         raise RankLostError(
             f"another process of this run has ended, or cannot be reached ({reason})"

@@ -44,7 +44,7 @@ class Stretch:
         return self._event is None or self._event.query()
 
     def losses(self) -> NDArray[np.float32]:
-        """(steps, 4), in the order of `Losses`; waits for the last of these steps."""
+        """(steps, 4), in the order of `StepMetrics`; waits for the last of these steps."""
         if self._event is not None:
             self._event.synchronize()
         table: NDArray[np.float32] = self._losses.numpy()
@@ -187,7 +187,7 @@ class Engine:
 
     def _arguments(self, indices: Tensor, numbers: Tensor) -> tuple[Any, ...]:
         """What `_whole` takes for a step with the images at `indices`, (B,)."""
-        z = self.state.draw_z(self._batch_size)
+        z = self.state.next_noise(self._batch_size)
         indices, z = self._ranks.rows(indices, z)
         pixels, labels = self._batches.pixels, self._batches.labels
         return StepTensors.of(self.state), pixels, labels, indices, z, numbers

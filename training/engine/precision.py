@@ -1,4 +1,4 @@
-"""PyTorch's global settings: how products are rounded, and what a trace or a graph remembers."""
+"""PyTorch's global settings: rounding of products, and settings that traces and graphs store."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,8 +10,8 @@ import torch
 def float32_products(precision: str = "highest") -> Iterator[None]:
     """How PyTorch rounds the factors of float32 matrix products, and on CUDA of convolutions.
 
-    precision: as `torch.set_float32_matmul_precision` has it; "highest" is not at all, which for
-    convolutions is not what PyTorch begins with.
+    precision: as in `torch.set_float32_matmul_precision`. "highest": no rounding. (PyTorch's
+    default rounds in convolutions.)
     """
     cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
     of_convolutions = cudnn.allow_tf32
@@ -28,7 +28,7 @@ def float32_products(precision: str = "highest") -> Iterator[None]:
 def known_settings(*, deterministic: bool = False) -> Iterator[None]:
     """Run a block under PyTorch's initial global settings, whatever the host program has set.
 
-    What the block sets itself is undone, the number of threads too.
+    Settings that the block changes are undone, including the number of threads.
 
     New tensors are float32 and on the CPU, there is no autocast, cuDNN is on and does not search
     for the fastest kernels, and the factors of float32 products and convolutions are not rounded.

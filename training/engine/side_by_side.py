@@ -1,4 +1,4 @@
-"""Runs two halves of a traced function of tensors side by side, each in a CUDA stream."""
+"""Run two halves of a traced function of tensors concurrently, each in a CUDA stream."""
 
 from collections.abc import Callable
 from operator import getitem
@@ -18,12 +18,13 @@ def side_by_side(
     apart: list[bool],
     compile_part: Callable[[GraphModule, list[Tensor]], Compiled],
 ) -> Compiled:
-    """Three functions: what both halves need, then the half that is apart, and the other one.
+    """Split a trace into three functions: the common part, the half that runs apart, the other
+    half.
 
-    apart: of each input, whether what is written to it belongs to the half that runs apart.
+    apart: for each input, whether writes to it belong to the half that runs apart.
     """
     with torch.no_grad():
-        traced = make_fx(torch.func.functionalize(traced))(*tensors)  # writes come last
+        traced = make_fx(torch.func.functionalize(traced))(*tensors)  # writes are at the end
     nodes = list(traced.graph.nodes)
     inputs = [node for node in nodes if node.op == "placeholder"]
     (output,) = (node for node in nodes if node.op == "output")
@@ -34,7 +35,7 @@ def side_by_side(
     other_writes = [node for node in writes if not own[node.args[0]]]
     one, other = _ancestors(one_writes), _ancestors([*other_writes, *results])
     both = one & other - set(inputs)
-    # Parts pass tensors on, no tuples of them; views are taken again rather than passed on.
+    # Parts pass single tensors, not tuples; views are made again instead of being passed.
     both |= {user for node in both for user in node.users if user.target is getitem}
     halves = []
     for needed, written, returned in ((one, one_writes, []), (other, other_writes, results)):
@@ -92,7 +93,7 @@ def _ancestors(nodes: list[Node]) -> set[Node]:
 
 
 def _views(nodes: set[Node]) -> set[Node]:
-    """Those of the nodes that are views, and the views that these are of."""
+    """The nodes that are views, and the views they are based on."""
     found: set[Node] = set()
     left = list(nodes)
     while left:
@@ -115,7 +116,7 @@ def _is_view(node: Any) -> bool:
 def _part(
     traced: GraphModule, nodes: list[Node], inputs: list[Node], returned: list[Node]
 ) -> tuple[GraphModule, list[Node]]:
-    """A function of some nodes, in their order, and the nodes that it takes as arguments."""
+    """A function made of some nodes in order, and the nodes that are its arguments."""
     mine = set(nodes) - set(inputs)
     needs = [
         *dict.fromkeys(

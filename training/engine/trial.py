@@ -1,4 +1,4 @@
-"""Whether one way to run steps does what another does, tensor by tensor."""
+"""Compare two ways to run steps, tensor by tensor."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from training.config import RecipeConfig, StepNumbers
 from training.gan.state import Moments, Snapshot, TrainState
-from training.gan.step import Losses
+from training.gan.step import StepMetrics
 
 
 class Tolerance(NamedTuple):
-    """The largest difference between two tensors that is rounding."""
+    """The largest difference between two tensors that counts as rounding."""
 
     share: float
-    """Of how far the tensor has moved."""
+    """As a share of the tensor's own change."""
     floor: float
-    """Of how far tensors of its kind have moved: some gradients are zero but for rounding."""
+    """As a share of the change of similar tensors, since some gradients are only rounding noise."""
 
 
 FLOAT32 = Tolerance(0.02, 0.001)
@@ -29,12 +29,12 @@ _FIRST_STEPS = 2
 
 
 class TakesSteps(Protocol):
-    """What can be tried: it takes steps on a state."""
+    """Something that takes steps on a state, and can be tried."""
 
     schedule: Callable[[int], StepNumbers[float]]
 
     def run(self, count: int) -> NDArray[np.float32]:
-        """Take `count` steps; their losses, (count, 4)."""
+        """Take `count` steps; return their losses, (count, 4)."""
 
 
 def difference(
@@ -45,12 +45,12 @@ def difference(
     counts: tuple[int, ...],
     tolerance: Tolerance,
 ) -> str | None:
-    """What two ways to take steps on `state` do differently, in words; None for nothing.
+    """Describe how two ways to take steps on `state` differ; None if they agree.
 
-    counts: how many steps to take at a time; everything is compared after each. The numbers of the
-    schedule change much from step to step, and Adam starts from second moments that are alike for
-    all weights: with the real ones its first steps have full length even where a gradient is
-    rounding and nothing else. The state is left changed.
+    counts: numbers of steps to take; everything is compared after each. The numbers of the schedule
+    change strongly from step to step. Adam starts from equal second moments for all weights,
+    because otherwise its first steps have full length even where a gradient is only rounding noise.
+    The state is changed.
     """
     usual = expected.schedule, tried.schedule
     expected.schedule = tried.schedule = _schedule(recipe)
@@ -71,7 +71,7 @@ def difference(
 
 
 def _schedule(recipe: RecipeConfig) -> Callable[[int], StepNumbers[float]]:
-    """Numbers that differ much from step to step, in no period that a graph could have."""
+    """Numbers that differ strongly from step to step, without a period that a graph could have."""
 
     def at(step: int) -> StepNumbers[float]:
         a, b, c = (step * ratio % 1.0 for ratio in (0.6180, 0.7549, 0.5698))
@@ -86,7 +86,7 @@ def _schedule(recipe: RecipeConfig) -> Callable[[int], StepNumbers[float]]:
 
 
 def _prepare(expected: TakesSteps, state: TrainState) -> None:
-    """A state whose next steps tell most: the average apart from the weights, even moments."""
+    """Prepare a state for a sensitive trial: an average unlike the weights, and equal moments."""
     state.step = 0
     for moment in (*state.moments.exp_avg, *state.moments.exp_avg_sq):
         moment.zero_()
@@ -113,7 +113,7 @@ def _states_differ(
     for name, tensor in expected.tensors.items():
         off = _distance(tensors[name], tensor)
         rounding = tolerance.floor * usual[_kind(name)] * tensor.numel() ** 0.5
-        if not off <= tolerance.share * moved[name] + rounding:  # NaN is no agreement either
+        if not off <= tolerance.share * moved[name] + rounding:  # NaN does not agree either
             return f"{name} has moved by {moved[name]:.2g} and is {off:.2g} elsewhere"
     return None
 
@@ -121,7 +121,7 @@ def _states_differ(
 def _usual_movements(
     moved: Mapping[str, float], tensors: Mapping[str, Tensor]
 ) -> dict[tuple[str, str], float]:
-    """The most that the elements of a tensor of each kind have moved (root mean square)."""
+    """For each kind of tensor, the largest root mean square change of its elements."""
     usual: dict[tuple[str, str], float] = {}
     for name, distance in moved.items():
         each = distance / tensors[name].numel() ** 0.5
@@ -130,7 +130,7 @@ def _usual_movements(
 
 
 def _kind(name: str) -> tuple[str, str]:
-    """Tensors of one kind have values of one order: those of a network, its moments, statistics."""
+    """The kind of a tensor: weights, moments or statistics, whose values have similar sizes."""
     last = name.rpartition(".")[2]
     return name.partition(".")[0], last if last in Moments._fields or "_" in last else ""
 
@@ -142,8 +142,8 @@ def _distance(a: Tensor, b: Tensor) -> float:
 def _losses_differ(
     expected: NDArray[np.float32], found: NDArray[np.float32], tolerance: Tolerance
 ) -> str | None:
-    """Losses are held to their variation from step to step, so that none stands for another."""
-    for i, name in enumerate(Losses._fields):
+    """Compare losses relative to their variation from step to step, so that mix-ups are noticed."""
+    for i, name in enumerate(StepMetrics._fields):
         a, b = expected[:, i].astype(np.float64), found[:, i].astype(np.float64)
         off, variation = np.sqrt(np.mean((a - b) ** 2)), np.std(a)
         if not off <= tolerance.share * variation + 1e-6 * np.abs(a).mean():

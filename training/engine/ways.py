@@ -1,4 +1,4 @@
-"""The ways to run steps that a device has."""
+"""The ways to run steps on each kind of device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,30 +11,30 @@ Kind = Literal["plain", "compiled", "graph"]
 
 @dataclass(frozen=True)
 class Way:
-    """How steps are run."""
+    """A way to run steps."""
 
     kind: Kind = "plain"
-    """plain: one operation at a time. compiled: as one compiled function. graph: in CUDA graphs, as
-    compiled steps are on CUDA."""
+    """plain: one operation at a time. compiled: one compiled function; on CUDA also in CUDA graphs.
+    graph: in CUDA graphs."""
     graph_steps: tuple[int, ...] = ()
-    """Steps in each CUDA graph that is captured, falling to 1; none without graphs."""
+    """Numbers of steps in the captured CUDA graphs, falling to 1; empty without graphs."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the compiler, as torch._inductor.config names them."""
+    """Settings of the compiler, by their names in torch._inductor.config."""
     side_by_side: bool = False
-    """Whether the generator's half of a compiled step runs in a CUDA stream of its own."""
+    """Whether the generator's half of a compiled step runs in its own CUDA stream."""
     benchmark: bool = False
-    """Whether cuDNN tries its algorithms."""
+    """Whether cuDNN benchmarks its algorithms."""
 
 
 PLAIN = Way()
-_GRAPH_STEPS = (25, 5, 1)  # the steps between two looks at the losses, 100, are whole graphs
+_GRAPH_STEPS = (25, 5, 1)  # divides 100, the number of steps between two checks of the losses
 _UNCHECKED = {"assert_indirect_indexing": False}  # the only indices are those of images
 
 
 def ways(device: torch.device) -> list[Way]:
-    """The ways of a device besides the plain one, those that are ready soonest first.
+    """The ways of a device besides the plain one, the soonest ready first.
 
-    Of several ways of a kind, the first that does what the plain one does is taken.
+    If a kind has several ways, the first one that agrees with the plain engine is used.
     """
     if device.type != "cuda":
         return [Way("compiled")]

@@ -1,4 +1,4 @@
-"""The moving average of the generator, which is what is scored, shown and exported."""
+"""The moving average of the generator, which is scored, shown and exported."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from inference.noise import LIMIT
 from training.gan.networks import Generator
 
-# BatchNorm statistics of the moving average are taken over this many images of a seed that no
+# The BatchNorm statistics of the moving average come from this many images of a seed that no
 # picture and no score uses.
 _CALIBRATION_IMAGES = 4096
 _FEW_IMAGES = 512
@@ -20,15 +20,15 @@ _CALIBRATION_SEED = LIMIT - 1
 def averaged(ema: Generator, *, roughly: bool = False) -> Generator:
     """The generator to score, show and export: a copy of the average, in eval mode, on its device.
 
-    Its BatchNorm statistics are those of its own activations, taken anew: averaged weights do not
-    have the averaged statistics. Layer after layer, as those of one need the ones before it, and in
-    parts, so that memory is bounded whatever the size of the images.
+    Its BatchNorm statistics are computed anew from its own activations, because averaged statistics
+    do not fit averaged weights. This is done layer by layer, since the statistics of a layer depend
+    on the layers before it, and in parts, which bounds the memory for images of any size.
 
-    roughly: take them over fewer images, for a generator that is only shown.
+    roughly: compute them from fewer images, for a generator that is only shown.
     """
     generator = deepcopy(ema).eval()
     images = _FEW_IMAGES if roughly else _CALIBRATION_IMAGES
-    inputs = generator.drawn(images, seed=_CALIBRATION_SEED)
+    inputs = generator.inputs(images, seed=_CALIBRATION_SEED)
     layers = list(generator.layers)
     count = generator.images_at_once()
     corrections = []
@@ -40,7 +40,7 @@ def averaged(ema: Generator, *, roughly: bool = False) -> Generator:
             buffers["running_var"].copy_(variance)
             buffers["num_batches_tracked"].fill_(1)
             corrections.append((buffers["running_var"], values / (values - 1)))
-    # BatchNorm normalises a batch with its own variance, and keeps the unbiased one for later.
+    # BatchNorm stores the unbiased variance.
     for variance, correction in corrections:
         variance.mul_(correction)
     return generator
@@ -49,9 +49,9 @@ def averaged(ema: Generator, *, roughly: bool = False) -> Generator:
 def _statistics(
     generator: Generator, layers: Sequence[nn.Module], inputs: tuple[Tensor, ...], part: int
 ) -> tuple[int, Tensor, Tensor]:
-    """How many values each channel has of what `layers` make of the inputs, mean and variance (C,).
+    """Values per channel of the output of `layers`, and their mean and variance, (C,).
 
-    part: inputs at a time; what is found for each is joined as Chan et al. 1979 do it.
+    part: number of inputs at a time; the parts are merged as in Chan et al. 1979.
     """
     count, mean, squares = 0, torch.zeros(()), torch.zeros(())
     for some in zip(*(tensor.split(part) for tensor in inputs), strict=True):

@@ -99,10 +99,10 @@ class Halving(nn.Conv2d):
 
 
 class HalvingFunction(torch.autograd.Function):
-    """The same with a gradient for images that is a transposed convolution.
+    """The same convolution, whose gradient for images is a transposed convolution.
 
-    What PyTorch has for the gradient of that gradient, which penalties need, are convolutions with
-    images as large as the layer's for kernels: on an H200 40 % of a step of `--network conv`.
+    The penalties need the gradient of that gradient. PyTorch's own uses kernels as large as the
+    layer's images, which takes 40 % of a step of `--network conv` on an H200.
     """
 
     @staticmethod

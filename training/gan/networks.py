@@ -53,24 +53,24 @@ class Generator(Conditional):
         return images
 
     def joined(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What the first layer takes: z with a vector of each label beside it."""
+        """The input of the first layer: z, followed by the one-hot vector of each label."""
         if labels is None:
             return z
         return torch.cat([z, F.embedding(labels, self.one_hot)], 1)  # (B, latent_dim + classes)
 
     def images_at_once(self) -> int:
-        """How many images may be made at once in bounded memory: 4 MiB for a layer's values."""
-        values = self.joined(*self.drawn(1))
+        """How many images to make at once, so that no layer needs more than 4 MiB."""
+        values = self.joined(*self.inputs(1))
         most = values.numel()
         for layer in self.layers:
             values = layer(values)
             most = max(most, values.numel())
         return max(1, _VALUES_AT_ONCE // most)
 
-    def drawn(self, count: int, *, seed: int = 0, start: int = 0) -> tuple[Tensor, ...]:
+    def inputs(self, count: int, *, seed: int = 0, start: int = 0) -> tuple[Tensor, ...]:
         """Its inputs for some images of a seed, as the sampler has them, on its device."""
         device = next(self.parameters()).device
-        inputs = drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed, start=start)
+        inputs = generator_inputs(self.latent_dim, len(self.classes), count, seed=seed, start=start)
         return tuple(tensor.to(device) for tensor in inputs)
 
 
@@ -105,7 +105,7 @@ class Discriminator(Conditional):
         return logits.sigmoid()
 
 
-def drawn_inputs(
+def generator_inputs(
     latent_dim: int, classes: int, count: int, *, seed: int = 0, start: int = 0
 ) -> tuple[Tensor, ...]:
     """The inputs of a generator for some images of a seed: z, and random labels with classes."""

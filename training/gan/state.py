@@ -1,4 +1,4 @@
-"""All that a step changes."""
+"""The training state: everything that a step changes."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from training.gan.networks import Discriminator, Generator
 
 
 class Moments(NamedTuple):
-    """Adam's moving averages, by the parameters of the generator, then of the discriminator."""
+    """Adam's moments, by the parameters of the generator, then of the discriminator."""
 
     exp_avg: list[Tensor]
-    """Averages of the gradients."""
+    """First moments: averages of the gradients."""
     exp_avg_sq: list[Tensor]
-    """Averages of the squared gradients."""
+    """Second moments: averages of the squared gradients."""
 
 
 class Snapshot(NamedTuple):
@@ -39,7 +39,7 @@ class TrainState:
     moments: Moments
     noise: torch.Generator
     step: int = 0
-    """Updates of both networks so far."""
+    """Number of updates of both networks so far."""
 
     @classmethod
     def create(
@@ -51,9 +51,10 @@ class TrainState:
         seed: int,
         classes: tuple[str, ...] = (),
     ) -> Self:
-        """Networks as `seed` draws them, the same on every device; global random state is kept.
+        """The state before the first step. The same seed gives the same weights on every device.
 
-        classes: of the images; they count where `network` is conditional.
+        The global random state is not changed.  classes: those of the images; used only if
+        `network` is conditional.
         """
         classes = classes if network.conditional else ()
         with torch.random.fork_rng(devices=[]):
@@ -61,7 +62,7 @@ class TrainState:
             kind, (of_g, of_d) = network.network, network.dims
             generator = Generator(network.latent_dim, of_g, image_shape, classes, kind)
             discriminator = Discriminator(of_d, image_shape, len(classes), kind)
-        # cuDNN's fast convolutions take channels last, and would rearrange each input otherwise.
+        # cuDNN's fast convolutions need channels last, and would rearrange each input otherwise.
         last = network.network == "conv" and device.type == "cuda"
         for each in (generator, discriminator):
             each.to(device)
@@ -79,7 +80,7 @@ class TrainState:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that a step changes, itself, by name."""
+        """Every tensor that a step changes, by name; no copies."""
         found = {f"ema.{key}": tensor for key, tensor in self.ema.state_dict().items()}
         moments = zip(*self.moments, strict=True)
         for name, network in self._networks():
@@ -90,7 +91,7 @@ class TrainState:
         return found
 
     def update_counts(self) -> dict[str, Tensor]:
-        """Adam's count of updates of each parameter, by name: last.pt has them."""
+        """Adam's number of updates for each parameter, by name, as last.pt holds it."""
         return {
             f"{name}.{parameter_name}.step": torch.tensor(float(self.step))
             for name, network in self._networks()
@@ -98,7 +99,7 @@ class TrainState:
         }
 
     def snapshot(self, device: torch.device | None = None) -> "Snapshot":
-        """A copy to `restore` from, on `device`, by default where the state is."""
+        """A copy for `restore`, on `device`; by default on the device of the state."""
         tensors = {
             name: tensor.to(device or tensor.device, copy=True)
             for name, tensor in self.tensors().items()
@@ -107,7 +108,7 @@ class TrainState:
 
     @torch.no_grad()
     def restore(self, snapshot: "Snapshot") -> None:
-        """Put every tensor back in place; moments that the snapshot does not have become zero."""
+        """Copy every tensor back; moments that the snapshot does not have become zero."""
         self.step = snapshot.step
         self.noise.set_state(snapshot.noise)
         for name, tensor in self.tensors().items():
@@ -117,7 +118,7 @@ class TrainState:
     def _networks(self) -> tuple[tuple[str, nn.Module], ...]:
         return ("generator", self.generator), ("discriminator", self.discriminator)
 
-    def draw_z(self, batch_size: int) -> Tensor:
+    def next_noise(self, batch_size: int) -> Tensor:
         """The next noise of training, (B, latent_dim) ~ N(0, I)."""
         return torch.randn(
             batch_size,

@@ -15,24 +15,24 @@ from training.gan.state import TrainState
 _EPS = 1e-8  # of Adam
 
 
-class Losses(NamedTuple):
-    """What one step measured, as 0-d tensors on the device."""
+class StepMetrics(NamedTuple):
+    """The metrics of one step, as 0-d tensors on the device."""
 
     loss_g: Tensor
     loss_d: Tensor
     d_real: Tensor
-    """Mean probability that the discriminator gave real images."""
+    """Mean probability that the discriminator gives the real images."""
     d_fake: Tensor
-    """The same of generated ones, before its update."""
+    """Mean probability that it gives the generated images, before its update."""
 
 
 class Gradients(NamedTuple):
-    """Gradients of both losses, by the parameters in their order, and the step's metrics."""
+    """Gradients of both losses in parameter order, and the step's metrics."""
 
     generator: tuple[Tensor, ...]
     discriminator: tuple[Tensor, ...]
     losses: Tensor
-    """(4,), in the order of `Losses`."""
+    """(4,), in the order of `StepMetrics`."""
 
 
 class StepTensors(NamedTuple):
@@ -60,28 +60,29 @@ class StepTensors(NamedTuple):
 class Step:
     """One update of both networks, of Adam's moments and of the moving average.
 
-    A function of tensors, and the only place where a step is put together: it is run as it is
-    written, compiled, or recorded in a CUDA graph.
+    This function of tensors is the only definition of a step. It is run as written, compiled, or
+    recorded in a CUDA graph.
     """
 
     networks: tuple[nn.Module, nn.Module]
-    """G and D: their structure; the weights are those that a call is given."""
+    """G and D. Only their structure is used; each call passes the weights."""
     recipe: RecipeConfig
     bfloat16: bool = False
-    """Whether layers compute in bfloat16; weights, gradients and losses stay as they are."""
+    """Whether layers compute in bfloat16. Weights, gradients and losses stay float32."""
     adam: Callable[..., None] | None = None
     """`fused_adam`, the default, or `written_adam`."""
     compiled_gradients: Callable[..., Gradients] | None = None
-    """`gradients`, compiled, where a whole step cannot be."""
+    """A compiled `gradients`, if the whole step cannot be compiled."""
     shared: Callable[[Gradients], Gradients] | None = None
     """Averages gradients over the processes that train together."""
 
     def __call__(
         self, tensors: StepTensors, real: Tensor, z: Tensor, labels: Tensor | None, numbers: Tensor
     ) -> Tensor:
-        """Take the step; the losses, (4,), in the order of `Losses`.
+        """Take the step; the losses, (4,), in the order of `StepMetrics`.
 
-        numbers: (6,), of this step, in the order of `StepNumbers`. Others as `gradients` has them.
+        numbers: (6,), the numbers of this step in the order of `StepNumbers`. Other arguments: see
+        `gradients`.
         """
         now = StepNumbers(*numbers.unbind())
         gradients = self.compiled_gradients or self.gradients
@@ -112,10 +113,10 @@ class Step:
         labels: Tensor | None,
         gamma: Tensor,
     ) -> Gradients:
-        """The gradients of both networks, of G by the D that has not changed yet.
+        """The gradients of both networks; G's use D before its update.
 
-        real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  labels: int64 (B,), of the
-        real images, where the networks are conditional; the generated ones are given the same.
+        real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  labels: int64 (B,), the
+        labels of the real images, for conditional networks; generated images get the same labels.
         gamma: weight of R1 and R2.  BatchNorm statistics among `tensors` are updated.
         """
         return adversarial_gradients(
@@ -146,14 +147,14 @@ def adversarial_gradients(
     *,
     bfloat16: bool,
 ) -> Gradients:
-    """As `Step.gradients` has it; gamma: None for no penalties."""
+    """See `Step.gradients`.  gamma: None for no penalties."""
     g, d = (
         {name: weights[i][name].detach().requires_grad_() for name, _ in network.named_parameters()}
         for i, network in enumerate(networks)
     )
-    # D changes last, so one pass of it serves both updates. Without BatchNorm in D an image's logit
-    # is that image's own: one backward pass gives each image's dD(x)/dx, with which G's gradient
-    # goes on from the fakes, and which the penalties are made of.
+    # D is updated last, so one forward pass of D serves both updates. D has no BatchNorm, so the
+    # logit of an image depends on that image alone: one backward pass gives dD(x)/dx of each image.
+    # The gradient of G continues from it at the generated images, and the penalties are made of it.
     with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16):
         fake: Tensor = functional_call(networks[0], weights[0] | g, (z, labels))
         images = torch.cat([real, fake.detach().to(real)]).requires_grad_()
@@ -179,7 +180,7 @@ def adversarial_gradients(
 def image_gradients(images: Tensor, logits: Tensor, *, create_graph: bool) -> Tensor:
     """dD(x)/dx of each image x, (B, C, H, W).
 
-    logits: (B,), of each image alone.  create_graph: whether to differentiate the result again.
+    logits: (B,), each of its image alone. create_graph: whether the result is differentiated again.
     """
     (gradients,) = torch.autograd.grad(
         logits.sum(), images, retain_graph=True, create_graph=create_graph
@@ -190,10 +191,10 @@ def image_gradients(images: Tensor, logits: Tensor, *, create_graph: bool) -> Te
 def gradient_penalty(slopes: Tensor) -> Tensor:
     """Half of R1 + R2, the mean of |dD(x)/dx|^2 over real and over generated images.
 
-    slopes: dD(x)/dx, (2B, C, H, W), of as many real images as generated ones.
+    slopes: dD(x)/dx, (2B, C, H, W), of equal numbers of real and generated images.
     Mescheder et al. 2018, arXiv 1801.04406, equations 9 and 10.
     """
-    return slopes.square().sum() / len(slopes)  # the two means, halved, are the mean of all
+    return slopes.square().sum() / len(slopes)  # half of two means over B is one mean over 2B
 
 
 def fused_adam(
@@ -204,9 +205,9 @@ def fused_adam(
     now: StepNumbers[Tensor],
     betas: tuple[float, float],
 ) -> None:
-    """Adam by the one kernel of PyTorch that reads and writes everything once."""
-    # The kernel takes elements as they lie in memory (on CUDA it refuses other strides than the
-    # weights'), and a convolution's gradient may lie there in another order than its weights.
+    """Adam by PyTorch's fused kernel, which reads and writes everything once."""
+    # The kernel takes elements in memory order (on CUDA it refuses strides that differ from the
+    # weights'), and the gradient of a convolution may have another memory order than the weights.
     alike = [
         gradient
         if gradient.stride() == weight.stride()
@@ -228,14 +229,14 @@ def written_adam(
     now: StepNumbers[Tensor],
     betas: tuple[float, float],
 ) -> None:
-    """Adam as formulas, which a compiler joins with what comes before and after.
+    """Adam as formulas, which a compiler can fuse with the operations around it.
 
-    Kingma and Ba 2015, arXiv 1412.6980, algorithm 1, with the order of operations that the end of
-    its section 2 gives.
+    Kingma and Ba 2015, arXiv 1412.6980, algorithm 1, in the order of operations at the end of
+    section 2.
     """
     beta1, beta2 = betas
     for weight, gradient, m, v in zip(weights, gradients, exp_avg, exp_avg_sq, strict=True):
-        # lerp would read m even where beta1 is 0.
+        # lerp would read m even if beta1 is 0.
         first = torch.lerp(m, gradient, 1 - beta1) if beta1 else gradient
         second = v * beta2 + gradient.square() * (1 - beta2)
         size, root = now.step_size.to(weight.dtype), now.root.to(weight.dtype)

@@ -1,8 +1,8 @@
-"""Many TensorBoard events at once, all with the same tags: bytes in rows of a table.
+"""Encode many TensorBoard events with the same tags at once, as rows of a table of bytes.
 
-Rows differ in few bytes (the time, the step, the numbers), so these are written into copies of one
-row, and the checksum of each row follows from that of the first: CRC-32C is linear, each byte that
-differs changes it by an amount that depends on its value and place alone.
+The rows differ in few bytes (time, step, numbers). These are written into copies of one row, and
+the checksum of each row is derived from that of the first: CRC-32C is linear, so each byte that
+differs changes it by an amount that depends only on its value and its place.
 """
 
 import struct
@@ -10,26 +10,26 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-_POLYNOMIAL = 0x82F63B78  # of CRC-32C (RFC 3720), its bits reversed
-_MASK_ADDED = np.uint32(0xA282EAD8)  # TFRecord masks checksums, as records may hold records
+_POLYNOMIAL = 0x82F63B78  # polynomial of CRC-32C (RFC 3720), bits reversed
+_MASK_ADDED = np.uint32(0xA282EAD8)  # TFRecord masks checksums, because records may contain records
 
 
 class EventRows:
-    """Encodes tables of numbers under the same tags as records of an event file."""
+    """Encodes tables of numbers, with the same tags, as records of an event file."""
 
     def __init__(self, tags: tuple[str, ...]) -> None:
         self.tags = tags
         self._templates: dict[int, _Template] = {}
 
     def encode(self, wall_time: float, first_step: int, values: NDArray[np.float32]) -> bytes:
-        """A record for each row of values, (steps, tags), of the steps from `first_step` on.
+        """Encode a record for each row of values, (steps, tags), from step `first_step` on.
 
-        first_step: at least 1: a step of zero would be left out of its record.
+        first_step: at least 1, because protobuf leaves a step of zero out of its record.
         """
         steps = np.arange(first_step, first_step + len(values), dtype=np.uint64)
         lengths = sum((steps >= 1 << 7 * i).astype(int) for i in range(1, 9)) + np.ones(1, int)
         parts = []
-        for length in np.unique(lengths):  # a step in more bytes makes a longer record
+        for length in np.unique(lengths):  # a step that needs more bytes makes a longer record
             if length not in self._templates:
                 self._templates[length] = _Template(self.tags, int(length))
             rows = lengths == length
@@ -38,7 +38,7 @@ class EventRows:
 
 
 class _Template:
-    """Records whose steps all take `length` bytes."""
+    """Records whose steps all need `length` bytes."""
 
     def __init__(self, tags: tuple[str, ...], length: int) -> None:
         # Event: 1 wall_time (double), 2 step (varint), 5 summary; Summary: 1 value, repeated;
@@ -68,7 +68,7 @@ class _Template:
         count, size, before = len(steps), len(self._content), len(self._before)
         differing = np.empty((count, len(self._places)), np.uint8)
         differing[:, :8] = np.frombuffer(struct.pack("<d", wall_time), np.uint8)
-        for i in range(self._length):  # varint: seven bits a byte, the lowest first
+        for i in range(self._length):  # varint: seven bits per byte, lowest first
             more = 0x80 if i + 1 < self._length else 0
             differing[:, 8 + i] = (steps >> np.uint64(7 * i)) & np.uint64(0x7F) | np.uint64(more)
         table = np.ascontiguousarray(values, "<f4")
@@ -93,7 +93,7 @@ def _field(key: bytes, content: bytes) -> bytes:
 
 
 def _byte_table() -> NDArray[np.uint32]:
-    """What CRC-32C does to a byte, for each of its values."""
+    """The table of CRC-32C for each value of a byte."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = (table >> np.uint32(1)) ^ (table & np.uint32(1)) * np.uint32(_POLYNOMIAL)
@@ -111,10 +111,10 @@ def _crc(content: bytes) -> np.uint32:
 
 
 def _changes(length: int) -> NDArray[np.uint32]:
-    """How a byte at each place of `length` zeros changes their checksum, (length, 256)."""
+    """How each byte at each place among `length` zeros changes the checksum, (length, 256)."""
     changes = np.empty((length, 256), np.uint32)
     changes[-1] = _TABLE
-    for place in range(length - 1, 0, -1):  # one more byte of zeros follows the one before
+    for place in range(length - 1, 0, -1):  # one more zero byte follows
         later = changes[place]
         changes[place - 1] = _TABLE[later & np.uint32(0xFF)] ^ later >> np.uint32(8)
     return changes

@@ -18,8 +18,8 @@ from training.records.samples import GRID_IMAGES, sample_images
 from training.run_folder.history import EpochRecord
 from training.run_folder.scores import SCORES
 
-# What a step measures: its name in metrics.jsonl (the fields of `Losses`), its tag in TensorBoard
-# and the tag's description there. TensorBoard groups tags by the word before the slash.
+# What a step measures: its name in metrics.jsonl (the fields of `StepMetrics`), its tag in
+# TensorBoard and the tag's description there. TensorBoard groups tags by the word before the slash.
 _STEP = {
     "loss_g": ("loss/generator", "The generator's loss, of each iteration."),
     "loss_d": ("loss/discriminator", "The discriminator's loss, of each iteration."),
@@ -99,7 +99,7 @@ class Records:
     def iterations(
         self, last_step: int, losses: NDArray[np.float32], images_per_second: float
     ) -> None:
-        """Record the steps up to `last_step`.  losses: (steps, 4), in the order of `Losses`."""
+        """Record the steps up to `last_step`.  losses: (steps, 4), ordered as `StepMetrics`."""
         if not np.isfinite(losses).all():
             raise ValueError("JSON has no NaN and no infinity")
         first = last_step - len(losses) + 1

@@ -47,7 +47,7 @@ def sample_images(generator: Generator, count: int, label: int | None = None) ->
 
     label: one label for all images; by default each image has a random one.
     """
-    inputs = generator.drawn(count)
+    inputs = generator.inputs(count)
     if label is not None:
         inputs = inputs[0], torch.full_like(inputs[1], label)
     parts = zip(*(tensor.split(generator.images_at_once()) for tensor in inputs), strict=True)

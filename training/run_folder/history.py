@@ -42,7 +42,7 @@ class History:
 
     epochs: list[EpochRecord] = field(default_factory=list)
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)
-    """Sums of the losses since the end of the last epoch, in the order of `Losses`."""
+    """Sums of the losses since the end of the last epoch, in the order of `StepMetrics`."""
     steps: int = 0
     """Number of steps in these sums."""
     seconds: float = 0.0

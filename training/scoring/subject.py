@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inference.noise import latents
-from training.gan.networks import Generator, drawn_inputs, to_pixels
+from training.gan.networks import Generator, generator_inputs, to_pixels
 
 Generate = Callable[..., Tensor]
 """z float32 (n, latent_dim), and int64 labels (n,) of a conditional generator -> uint8
@@ -45,7 +45,9 @@ class Subject:
 
         They come in parts, so that not all of them are in memory at once.
         """
-        return self._generated(*drawn_inputs(self.latent_dim, len(self.classes), count, seed=seed))
+        return self._generated(
+            *generator_inputs(self.latent_dim, len(self.classes), count, seed=seed)
+        )
 
     def images_of(self, label: int, count: int, seed: int) -> Iterator[Tensor]:
         """Images 0 to `count` of a seed, all of one label, in parts."""
