@@ -207,7 +207,7 @@ class Run:
         self._wait()
         check_weights(self.state)  # an average of weights that are not finite is useless
         with self.timer.phase("average"):
-            average = averaged(self.state.ema)
+            average = averaged(self.state.ema, roughly=not scored)
         if grid:
             with self.timer.phase("samples"):
                 self._records.samples(self.state.step, average)

@@ -12,19 +12,23 @@ from training.gan.networks import Generator
 # The BatchNorm statistics of the moving average come from this many images of a seed that no
 # picture and no score uses.
 _CALIBRATION_IMAGES = 4096
+_FEW_IMAGES = 512
 _CALIBRATION_SEED = LIMIT - 1
 
 
 @torch.no_grad()
-def averaged(ema: Generator) -> Generator:
+def averaged(ema: Generator, *, roughly: bool = False) -> Generator:
     """The generator to score, show and export: a copy of the average, in eval mode, on its device.
 
     Its BatchNorm statistics are computed anew from its own activations, because averaged statistics
     do not fit averaged weights. This is done layer by layer, since the statistics of a layer depend
     on the layers before it, and in parts, which bounds the memory for images of any size.
+
+    roughly: compute them from fewer images, for a generator that is only shown.
     """
     generator = deepcopy(ema).eval()
-    inputs = generator.inputs(_CALIBRATION_IMAGES, seed=_CALIBRATION_SEED)
+    images = _FEW_IMAGES if roughly else _CALIBRATION_IMAGES
+    inputs = generator.inputs(images, seed=_CALIBRATION_SEED)
     layers = list(generator.layers)
     count = generator.images_at_once()
     corrections = []

@@ -8,7 +8,7 @@ from inference.noise import labels as drawn_labels
 from inference.noise import latents
 from training.gan.layers import DISCRIMINATORS, GENERATORS
 
-_VALUES_AT_ONCE = 2**24
+_VALUES_AT_ONCE = 2**20
 
 
 class Conditional(nn.Module):
@@ -59,7 +59,7 @@ class Generator(Conditional):
         return torch.cat([z, F.embedding(labels, self.one_hot)], 1)  # (B, latent_dim + classes)
 
     def images_at_once(self) -> int:
-        """How many images to make at once, so that no layer needs more than 64 MiB."""
+        """How many images to make at once, so that no layer needs more than 4 MiB."""
         values = self.joined(*self.inputs(1))
         most = values.numel()
         for layer in self.layers:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 NEIGHBOURS = 5  # k of the nearest neighbours; 5 as in Naeem et al. 2020
 ROWS = 2500  # rows of a distance matrix that are computed at once
-_VALUES = 2**24  # pixels that are converted to float32 at once
+_VALUES = 2**22  # pixels that are converted to float32 at once
 
 
 def nearest(pixels: Tensor, others: Tensor, *, skip: int = 0) -> tuple[Tensor, Tensor]:
