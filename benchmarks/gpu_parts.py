@@ -103,7 +103,11 @@ def _tiny(config: CheckConfig) -> list[Part]:
         Part("tests", 0, [], "it was asked for the CPU"),
         part("engines", 30, engines),
         part("sampling", 10, f"benchmarks.sampling {to} {sampling} --no-compile"),
-        part("exercise", 25, f"benchmarks.exercise {to} --tiny --seconds {{half}}"),
+        # This part is the first to score, so it trains the digits' classifier as well.
+        part(
+            "exercise", 50,
+            f"benchmarks.exercise {to} --tiny --recipes r3gan --iterations 500 --seconds {{most}}",
+        ),
         part("exports", 25, f"benchmarks.exports {to} --tiny --iterations 40"),
         part(
             "quality", 25,
