@@ -102,5 +102,5 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps are traced and run as they are traced: compiling takes seconds."""
     from training.engine.compiled import Compilation
 
-    monkeypatch.setattr(Compilation, "_part", lambda self, traced, tensors: traced)
-    monkeypatch.setattr(Compilation, "_take_note", lambda self: None)
+    monkeypatch.setattr(Compilation, "compile_part", lambda self, traced, tensors: traced)
+    monkeypatch.setattr(Compilation, "note_compiled", lambda self: None)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..runtime.device import DeviceMemory
 
-_CUDA = 2  # of DLDeviceType
+CUDA = 2  # of DLDeviceType
 _UNSIGNED = 1  # of DLDataTypeCode
 
 
@@ -69,7 +69,7 @@ class DeviceImages:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """The type of the device, CUDA, and its number."""
-        return _CUDA, self._memory.context.device
+        return CUDA, self._memory.context.device
 
     def __dlpack__(
         self,
@@ -151,7 +151,7 @@ def _capsule(memory: DeviceMemory, shape: tuple[int, ...]) -> Any:
     steps = (c_int64 * axes)(*(prod(shape[i + 1 :]) for i in range(axes)))
     tensor = _Tensor(
         data=memory.handle,
-        device_type=_CUDA,
+        device_type=CUDA,
         device_id=memory.context.device,
         ndim=axes,
         code=_UNSIGNED,

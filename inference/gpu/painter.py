@@ -52,7 +52,7 @@ class Painter:
         """
         if session.stream is None:
             raise ValueError("the session must be on a stream")
-        self._sizes = [*(size for size in SIZES if size < tile), tile]
+        self.sizes = [*(size for size in SIZES if size < tile), tile]
         self._context = session.stream.context
         # Freed in this order: graphs before the session and the stream that they use.
         output = _output(session, metadata, floats=kernels is not None)
@@ -60,11 +60,11 @@ class Painter:
         self._session, self._stream = session, session.stream
         self._shelf = Shelf(self._context)
         self._kernels = kernels
-        self._metadata, self._tile, self._threads = metadata, tile, threads
+        self._metadata, self.tile, self._threads = metadata, tile, threads
         # The work of one thread on the stream is not mixed with that of another. A signal handler
         # may draw while its own thread holds the lock.
         self._lock = threading.RLock()
-        self._graphs = True
+        self.uses_graphs = True
 
     def drawn(self, seed: int, start: int, label: int | None) -> Noise:
         """A source of the noise of `seed` from image `start` on; `label` for all or random."""
@@ -97,7 +97,7 @@ class Painter:
         self, workspace: Workspace, places: Sequence[NDArray[np.uint8]], count: int, noise: Noise
     ) -> None:
         """Alternate two segments: one is drawn while the other is copied."""
-        most = _SEGMENT * self._tile
+        most = _SEGMENT * self.tile
         begun: deque[tuple[Segment, slice, list[slice]]] = deque()
         for number, first in enumerate(range(0, count, most)):
             if len(begun) == 2:
@@ -130,7 +130,7 @@ class Painter:
         pixels: an address of the device, or of pinned memory.
         """
         count = tile.stop - tile.start
-        run = self._run(workspace, next(size for size in self._sizes if size >= count))
+        run = self._run(workspace, next(size for size in self.sizes if size >= count))
         send = noise.prepare(workspace, tile, self._stream)
         with self._lock:
             send()
@@ -145,15 +145,15 @@ class Painter:
     def _run(self, workspace: Workspace, size: int) -> Callable[[], None]:
         """A function that puts a run of the network on the stream; made on first use."""
         run = workspace.runs.get(size)
-        if run is None and self._graphs and not self._calls.nested:
+        if run is None and self.uses_graphs and not self._calls.nested:
             self._in_a_thread(partial(self._make_graph, workspace, size))
             run = workspace.runs.get(size)
         if run is None:
-            run = workspace.runs[size] = self._bind(workspace, size)
+            run = workspace.runs[size] = self.bind(workspace, size)
         return run
 
     def _make_graph(self, workspace: Workspace, size: int) -> None:
-        run = self._bind(workspace, size)
+        run = self.bind(workspace, size)
         with self._context, self._lock:
             try:
                 for _ in range(_WARM_UP):
@@ -161,7 +161,7 @@ class Painter:
                 self._stream.wait()
                 workspace.runs[size] = Graph(self._stream, run).launch
             except (GraphError, ArtifactError) as error:
-                self._graphs = False
+                self.uses_graphs = False
                 say("drawing without CUDA graphs, which takes longer: %s", error)
 
     def _in_a_thread(self, action: Callable[[], None]) -> None:
@@ -175,7 +175,8 @@ class Painter:
             thread.start()
             thread.join()
 
-    def _bind(self, workspace: Workspace, size: int) -> Callable[[], None]:
+    def bind(self, workspace: Workspace, size: int) -> Callable[[], None]:
+        """What runs the network on a workspace, for a batch of `size` images."""
         return self._session.bind(workspace.inputs(size), workspace.outputs(size))
 
     def _tiles(self, part: slice, *, ends_small: bool) -> list[slice]:
@@ -186,10 +187,10 @@ class Painter:
         tiles, first = [], part.start
         while first < part.stop:
             rest = part.stop - first
-            size = min(rest, self._tile)
+            size = min(rest, self.tile)
             if rest > _SMALLEST_TILE:
                 most = max(min(rest // 2, _LARGEST_COPY), _SMALLEST_TILE) if ends_small else rest
-                size = max(size for size in self._sizes if size <= most)
+                size = max(size for size in self.sizes if size <= most)
             tiles.append(slice(first, first + size))
             first += size
         return tiles

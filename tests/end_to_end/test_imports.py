@@ -165,3 +165,27 @@ def test_tests_import_nothing_from_one_another_but_support() -> None:
         for name in imported("tests.x", path):
             if name.partition(".")[0] == "tests":
                 assert name.startswith("tests.support"), f"{path.name} imports {name}"
+
+
+def test_no_test_patches_a_private_name() -> None:
+    """What a test must change is public, or an argument."""
+    found = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setattr":
+                named = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                names = [str(name).rpartition(".")[2] for name in named if isinstance(name, str)]
+            elif isinstance(node, ast.Assign):
+                names = [
+                    target.attr
+                    for target in node.targets
+                    if isinstance(target, ast.Attribute)
+                    and not (isinstance(target.value, ast.Name) and target.value.id == "self")
+                ]
+            found += [
+                f"{path.name}:{getattr(node, 'lineno', 0)} {name}"
+                for name in names
+                if name.startswith("_") and not name.startswith("__")
+            ]
+    assert found == []

@@ -120,7 +120,7 @@ def test_the_device_draws_the_noise_and_small_batches_are_graphs(on_gpu: Sampler
     assert painter._kernels is not None
     for count in (1, 8, 60, 1024):
         on_gpu.sample(count)
-    assert painter._graphs
+    assert painter.uses_graphs
     (workspace,) = painter._calls._free
     assert {1, 64, 1024} <= workspace.runs.keys()
 
@@ -207,7 +207,7 @@ def test_the_host_draws_the_noise_where_the_device_cannot(
 
 def test_without_graphs_the_images_are_the_same(on_gpu: Sampler, tiny_artifact: Path) -> None:
     plain = sampler_of(tiny_artifact)
-    painter_of(plain)._graphs = False
+    painter_of(plain).uses_graphs = False
     for count in (1, 100, 1000):
         near(plain.sample(count, seed=2), on_gpu.sample(count, seed=2))
 

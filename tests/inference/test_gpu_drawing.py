@@ -81,15 +81,15 @@ def test_tiles_cover_each_image_once(
     first: int, count: int, largest: int, ends_small: bool
 ) -> None:
     drawing = painter.Painter.__new__(painter.Painter)
-    drawing._tile = largest
-    drawing._sizes = [*(size for size in painter.SIZES if size < largest), largest]
+    drawing.tile = largest
+    drawing.sizes = [*(size for size in painter.SIZES if size < largest), largest]
     tiles = drawing._tiles(slice(first, first + count), ends_small=ends_small)
     assert [tile.start for tile in tiles] == [first, *(tile.stop for tile in tiles[:-1])]
     assert tiles[-1].stop == first + count
     sizes = [tile.stop - tile.start for tile in tiles]
     assert sizes == sorted(sizes, reverse=True)
     assert max(sizes) <= largest
-    assert all(size in drawing._sizes for size in sizes if size > 1024)
+    assert all(size in drawing.sizes for size in sizes if size > 1024)
     if ends_small:
         assert sizes[-1] <= max(1024, largest // 2)
 
@@ -200,7 +200,7 @@ def test_a_graph_that_calls_the_host_is_not_used(
     def host_node(self: FakeDriver, node: int, kind: Any) -> None:
         kind._obj.value = 3
 
-    monkeypatch.setattr(FakeDriver, "_cuGraphNodeGetType", host_node)
+    monkeypatch.setattr(FakeDriver, "do_cuGraphNodeGetType", host_node)
     sampler = Sampler(tiny_artifact, provider="cuda")
     sampler.sample(1)
     sampler.sample(1)
@@ -297,7 +297,7 @@ def test_a_dlpack_capsule_shares_its_memory_and_keeps_it(
         images.__dlpack__(copy=True)
     with pytest.raises(BufferError, match="not on"):
         images.__dlpack__(dl_device=(1, 0))
-    monkeypatch.setattr(device_images, "_CUDA", 1)
+    monkeypatch.setattr(device_images, "CUDA", 1)
     for _ in range(3):
         images.__dlpack__()  # and nobody takes it
     assert not device_images._handed_over
@@ -378,7 +378,7 @@ def test_a_signal_handler_may_draw_while_a_graph_is_recorded(
     expected = Sampler(tiny_artifact, provider="cpu").sample(100, seed=8)
     sampler = Sampler(tiny_artifact, provider="cuda")
     drawn: list[np.ndarray[Any, Any]] = []
-    bind = painter.Painter._bind
+    bind = painter.Painter.bind
 
     def signalling(self: painter.Painter, *arguments: Any) -> Any:
         run = bind(self, *arguments)
@@ -391,7 +391,7 @@ def test_a_signal_handler_may_draw_while_a_graph_is_recorded(
 
         return run_and_signal
 
-    monkeypatch.setattr(painter.Painter, "_bind", signalling)
+    monkeypatch.setattr(painter.Painter, "bind", signalling)
     previous = signal.signal(
         signal.SIGUSR1, lambda number, frame: drawn.append(sampler.sample(9, seed=8))
     )
@@ -440,7 +440,7 @@ def test_a_forked_process_is_told_and_lets_go_without_the_driver(
     if child == 0:
         code = 1
         try:
-            nvidia._failing = dict.fromkeys(list(vars(nvidia)), 3)
+            nvidia.failing = dict.fromkeys(list(vars(nvidia)), 3)
             try:
                 sampler.sample(1)
             except ProviderError as error:

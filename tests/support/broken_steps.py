@@ -153,8 +153,8 @@ def losses_of_another_step(engine: Engine) -> None:
 
 
 def images_of_another_step(engine: Engine) -> None:
-    rows = engine._rows
-    engine._rows = lambda count: (rows(count)[0].roll(1), rows(count)[1])  # type: ignore[method-assign]
+    rows = engine.rows
+    engine.rows = lambda count: (rows(count)[0].roll(1), rows(count)[1])  # type: ignore[method-assign]
 
 
 def noise_that_does_not_go_on(engine: Engine) -> None:

@@ -45,7 +45,7 @@ class FakeDriver:
         failing: dict[str, int] | None = None,
     ) -> None:
         self._version, self._count, self._init = version, count, init
-        self._failing = failing or {}
+        self.failing = failing or {}
         self._lock = threading.RLock()
         self._handles = iter(range(1000, 10**9))
         self.memory: dict[int, np.ndarray[Any, Any]] = {}
@@ -62,8 +62,8 @@ class FakeDriver:
     def __getattr__(self, name: str) -> FakeFunction:
         if not name.startswith("cu"):
             raise AttributeError(name)
-        if name in self._failing:
-            code = self._failing[name]
+        if name in self.failing:
+            code = self.failing[name]
 
             def fail(*arguments: Any) -> int:
                 if name == "cuStreamEndCapture":
@@ -73,7 +73,7 @@ class FakeDriver:
             failing = FakeFunction(name, fail)
             setattr(self, name, failing)
             return failing
-        action = getattr(type(self), f"_{name.partition('_v2')[0]}", None)
+        action = getattr(type(self), f"do_{name.partition('_v2')[0]}", None)
         if action is None:
             raise AttributeError(name)
 
@@ -110,51 +110,51 @@ class FakeDriver:
         out._obj.value = handle
         return handle
 
-    def _cuDriverGetVersion(self, number: Any) -> None:
+    def do_cuDriverGetVersion(self, number: Any) -> None:
         number._obj.value = self._version
 
-    def _cuInit(self, flags: int) -> int:
+    def do_cuInit(self, flags: int) -> int:
         return self._init
 
-    def _cuGetErrorString(self, code: int, text: Any) -> None:
+    def do_cuGetErrorString(self, code: int, text: Any) -> None:
         text._obj.value = b"system not yet initialized"
 
-    def _cuGetErrorName(self, code: int, text: Any) -> None:
+    def do_cuGetErrorName(self, code: int, text: Any) -> None:
         text._obj.value = b"CUDA_ERROR_SYSTEM_NOT_READY"
 
-    def _cuDeviceGetCount(self, number: Any) -> None:
+    def do_cuDeviceGetCount(self, number: Any) -> None:
         number._obj.value = self._count
 
-    def _cuDeviceGet(self, handle: Any, ordinal: int) -> None:
+    def do_cuDeviceGet(self, handle: Any, ordinal: int) -> None:
         handle._obj.value = ordinal
 
-    def _cuDeviceGetName(self, name: Any, length: int, handle: ctypes.c_int) -> None:
+    def do_cuDeviceGetName(self, name: Any, length: int, handle: ctypes.c_int) -> None:
         name.value = f"GPU {handle.value}".encode()
 
-    def _cuDeviceTotalMem(self, memory: Any, handle: ctypes.c_int) -> None:
+    def do_cuDeviceTotalMem(self, memory: Any, handle: ctypes.c_int) -> None:
         memory._obj.value = 80 * 2**30
 
-    def _cuDeviceGetAttribute(self, number: Any, attribute: int, handle: ctypes.c_int) -> None:
+    def do_cuDeviceGetAttribute(self, number: Any, attribute: int, handle: ctypes.c_int) -> None:
         number._obj.value = {75: 9, 76: 0}[attribute]
 
-    def _cuDevicePrimaryCtxRetain(self, context: Any, ordinal: Any) -> None:
+    def do_cuDevicePrimaryCtxRetain(self, context: Any, ordinal: Any) -> None:
         self._new(context)
 
-    def _cuDevicePrimaryCtxRelease(self, ordinal: Any) -> None:
+    def do_cuDevicePrimaryCtxRelease(self, ordinal: Any) -> None:
         pass
 
-    def _cuCtxPushCurrent(self, context: Any) -> None:
+    def do_cuCtxPushCurrent(self, context: Any) -> None:
         self.depth.value = getattr(self.depth, "value", 0) + 1
 
-    def _cuCtxPopCurrent(self, context: Any) -> None:
+    def do_cuCtxPopCurrent(self, context: Any) -> None:
         self.depth.value -= 1
 
-    def _cuCtxSynchronize(self) -> None:
+    def do_cuCtxSynchronize(self) -> None:
         self.launched.append("synchronize")
         for stream in self.streams:
             self.drain(stream)
 
-    def _cuMemAlloc(self, address: Any, size: int) -> int:
+    def do_cuMemAlloc(self, address: Any, size: int) -> int:
         if self.full:
             return 2
         assert self.depth.value > 0, "no current context"
@@ -163,80 +163,80 @@ class FakeDriver:
         address._obj.value = memory.ctypes.data
         return 0
 
-    def _cuMemFree(self, address: int) -> None:
+    def do_cuMemFree(self, address: int) -> None:
         for stream in self.streams:
             self.drain(stream)
         del self.memory[address]
 
-    def _cuMemHostAlloc(self, address: Any, size: int, flags: int) -> None:
+    def do_cuMemHostAlloc(self, address: Any, size: int, flags: int) -> None:
         memory = np.full(size, 0xCD, np.uint8)
         self.pinned[memory.ctypes.data] = memory
         address._obj.value = memory.ctypes.data
 
-    def _cuMemFreeHost(self, address: int) -> None:
+    def do_cuMemFreeHost(self, address: int) -> None:
         del self.pinned[address]
 
-    def _cuMemcpyHtoD(self, target: int, source: int, size: int) -> None:
+    def do_cuMemcpyHtoD(self, target: int, source: int, size: int) -> None:
         ctypes.memmove(target, source, size)
 
-    def _cuMemcpyDtoH(self, target: int, source: int, size: int) -> None:
+    def do_cuMemcpyDtoH(self, target: int, source: int, size: int) -> None:
         ctypes.memmove(target, source, size)
 
-    def _cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: int) -> None:
+    def do_cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: int) -> None:
         self.enqueue(stream, lambda: ctypes.memmove(target, source, size))
 
-    _cuMemcpyAsync = _cuMemcpyHtoDAsync
+    do_cuMemcpyAsync = do_cuMemcpyHtoDAsync
 
-    def _cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: int) -> None:
+    def do_cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: int) -> None:
         self.enqueue(stream, lambda: ctypes.memmove(target, source, size))
         self.drain(stream)  # memory that is not pinned: it returns when all is copied
 
-    def _cuStreamCreate(self, stream: Any, flags: int) -> None:
+    def do_cuStreamCreate(self, stream: Any, flags: int) -> None:
         self.streams[self._new(stream)] = deque()
 
-    def _cuStreamDestroy(self, stream: int) -> None:
+    def do_cuStreamDestroy(self, stream: int) -> None:
         self.drain(stream)
 
-    def _cuStreamSynchronize(self, stream: int | None) -> None:
+    def do_cuStreamSynchronize(self, stream: int | None) -> None:
         if stream is None:
             return
         assert stream not in self.captures, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
         self.drain(stream)
 
-    def _cuEventCreate(self, event: Any, flags: int) -> None:
+    def do_cuEventCreate(self, event: Any, flags: int) -> None:
         self._new(event)
 
-    def _cuEventDestroy(self, event: int) -> None:
+    def do_cuEventDestroy(self, event: int) -> None:
         pass
 
-    def _cuEventRecord(self, event: int, stream: int) -> None:
+    def do_cuEventRecord(self, event: int, stream: int) -> None:
         def mark() -> None:
             pass
 
         self.enqueue(stream, mark)
         self.marks[event] = stream, mark
 
-    def _cuEventSynchronize(self, event: int) -> None:
+    def do_cuEventSynchronize(self, event: int) -> None:
         if event in self.marks:
             self.drain(*self.marks[event])
 
-    def _cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> None:
+    def do_cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> None:
         other, mark = self.marks[event]
         self.enqueue(stream, lambda: self.drain(other, mark))
 
-    def _cuModuleLoadData(self, module: Any, ptx: bytes) -> None:
+    def do_cuModuleLoadData(self, module: Any, ptx: bytes) -> None:
         assert b".visible .entry noise_latents" in ptx
         self._new(module)
 
-    def _cuModuleUnload(self, module: Any) -> None:
+    def do_cuModuleUnload(self, module: Any) -> None:
         pass
 
-    def _cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> None:
+    def do_cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> None:
         function._obj.value = {b"noise_latents": 1, b"noise_labels": 2, b"images_to_pixels": 3}[
             name
         ]
 
-    def _cuLaunchKernel(self, kernel: Any, *others: Any) -> None:
+    def do_cuLaunchKernel(self, kernel: Any, *others: Any) -> None:
         *grid, _, stream, arguments, _ = others
         blocks, _, _, threads, _, _ = grid
         types, items_of, draw = KERNELS[kernel.value]
@@ -247,29 +247,29 @@ class FakeDriver:
         self.launched.append(draw.__name__)
         self.enqueue(stream, lambda: draw(*values))
 
-    def _cuStreamBeginCapture(self, stream: int, mode: int) -> None:
+    def do_cuStreamBeginCapture(self, stream: int, mode: int) -> None:
         assert mode == 2  # relaxed: other threads may allocate
         self.captures[stream] = []
 
-    def _cuStreamEndCapture(self, stream: int, graph: Any) -> None:
+    def do_cuStreamEndCapture(self, stream: int, graph: Any) -> None:
         self.graphs[self._new(graph)] = self.captures.pop(stream)
 
-    def _cuGraphGetNodes(self, graph: Any, nodes: Any, count: Any) -> None:
+    def do_cuGraphGetNodes(self, graph: Any, nodes: Any, count: Any) -> None:
         count._obj.value = len(self.graphs[graph.value])
 
-    def _cuGraphNodeGetType(self, node: int, kind: Any) -> None:
+    def do_cuGraphNodeGetType(self, node: int, kind: Any) -> None:
         kind._obj.value = 0  # a kernel
 
-    def _cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> None:
+    def do_cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> None:
         self.graphs[self._new(executable)] = self.graphs[graph.value]
 
-    def _cuGraphDestroy(self, graph: Any) -> None:
+    def do_cuGraphDestroy(self, graph: Any) -> None:
         del self.graphs[graph.value]
 
-    def _cuGraphExecDestroy(self, executable: int) -> None:
+    def do_cuGraphExecDestroy(self, executable: int) -> None:
         del self.graphs[executable]
 
-    def _cuGraphLaunch(self, executable: int, stream: int) -> None:
+    def do_cuGraphLaunch(self, executable: int, stream: int) -> None:
         assert stream not in self.captures
         self.launched.append("graph")
         for work in self.graphs[executable]:

@@ -104,8 +104,8 @@ def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | No
             assert ranks.rank != broken
             return traced
 
-        Compilation._part = as_traced  # type: ignore[method-assign]
-        Compilation._take_note = lambda self: None  # type: ignore[method-assign]
+        Compilation.compile_part = as_traced  # type: ignore[method-assign]
+        Compilation.note_compiled = lambda self: None  # type: ignore[method-assign]
         state, batches, _ = tiny(config)
         fast = create_engine(state, batches, config, count, ranks)
         seen = []

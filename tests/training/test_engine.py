@@ -97,8 +97,8 @@ def test_auto_tries_what_can_pay(
 ) -> None:
     """What takes `seconds` a step is only made faster where that may save more than it costs."""
     seen = []
-    monkeypatch.setattr(choice, "_rate", lambda engine: 1 / seconds)
-    monkeypatch.setattr(choice, "_is_sound", lambda engine, *_: seen.append(engine.kind))
+    monkeypatch.setattr(choice, "rate", lambda engine: 1 / seconds)
+    monkeypatch.setattr(choice, "is_sound", lambda engine, *_: seen.append(engine.kind))
     created = create_engine(*tiny(replace(TINY, engine="auto")), total=total)
     assert created.kind == "plain"
     assert seen == tried
@@ -110,7 +110,7 @@ def test_auto_takes_the_fastest_and_says_so(
     faster: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rates = {"plain": 100.0, "compiled": 50.0} | {faster: 200.0}
-    monkeypatch.setattr(choice, "_rate", lambda engine: rates[engine.kind])
+    monkeypatch.setattr(choice, "rate", lambda engine: rates[engine.kind])
     state, batches, config = tiny(replace(TINY, engine="auto"))
     before = state.snapshot()
     with caplog.at_level(logging.INFO):

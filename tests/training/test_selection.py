@@ -76,7 +76,7 @@ def test_what_may_come_to_be_the_best_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the last epoch is opened again, and as a better coverage makes the best one look poor."""
-    monkeypatch.setattr(selection, "_MOST_MILESTONES", 0)
+    monkeypatch.setattr(selection, "MOST_MILESTONES", 0)
     (tmp_path / "checkpoints").mkdir()
 
     def left_of(epochs: list[EpochRecord]) -> set[str]:

@@ -46,7 +46,7 @@ def create_engine(
     start = time.monotonic()
     for way in [way for way in ways(device) if way.kind == kind] or [Way(kind, (1,))]:
         engine = Engine(state, batches, config, ranks, way)
-        if _is_sound(engine, plain, ranks):
+        if is_sound(engine, plain, ranks):
             seconds = time.monotonic() - start
             _log.info("engine: %s, ready and compared with the plain one in %.0f s", kind, seconds)
             return engine
@@ -60,7 +60,7 @@ def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
     """
     state, device = plain.state, plain.state.noise.device.type
     before = state.snapshot()
-    rates = {plain.kind: _rate(plain)}
+    rates = {plain.kind: rate(plain)}
     state.restore(before)
     best, tried = plain, {}
     for engine in others:
@@ -70,7 +70,7 @@ def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
         if most_saved < _SECONDS_FOUND or most_saved < _expected_seconds(engine, before):
             continue
         start = time.monotonic()
-        if not _is_sound(engine, plain, ALONE):
+        if not is_sound(engine, plain, ALONE):
             continue
         tried[engine.kind] = time.monotonic() - start
         rates |= _rates(best, rates[best.kind], engine)
@@ -97,17 +97,17 @@ def _rates(best: Engine, known: float, other: Engine) -> dict[Kind, float]:
 
     If they are close, they are measured in turns, so that other load slows both alike.
     """
-    found = _rate(other)
+    found = rate(other)
     if not 1 / _CLEAR < found / known < _CLEAR:
         return {other.kind: found}
     rates: dict[Kind, list[float]] = {best.kind: [], other.kind: []}
     for _ in range(_ROUNDS):
         for engine in (best, other):
-            rates[engine.kind].append(_rate(engine))
+            rates[engine.kind].append(rate(engine))
     return {kind: statistics.median(values) for kind, values in rates.items()}
 
 
-def _rate(engine: Engine) -> float:
+def rate(engine: Engine) -> float:
     """Steps per second, measured for a fraction of a second."""
     engine.run(_WARM_UP_STEPS)
     count, seconds = 1, 0.0
@@ -119,7 +119,7 @@ def _rate(engine: Engine) -> float:
     return count / seconds
 
 
-def _is_sound(engine: Engine, plain: Engine, ranks: Ranks) -> bool:
+def is_sound(engine: Engine, plain: Engine, ranks: Ranks) -> bool:
     """Prepare an engine and compare it with the plain one; return what is wrong, or None."""
     state, before = plain.state, plain.state.snapshot()
     reason = ranks.first_reason(_failure(engine.prepare))

@@ -70,12 +70,12 @@ class Compilation:
     def compile(self) -> Callable[..., Any]:
         """The compiled function, with the arguments of the original."""
         if self._apart is None:
-            whole = self._part(self.graph, self._tensors)
+            whole = self.compile_part(self.graph, self._tensors)
         else:
-            whole = side_by_side(self.graph, self._tensors, self._apart, self._part)
+            whole = side_by_side(self.graph, self._tensors, self._apart, self.compile_part)
         with torch.no_grad():
             whole(*self._tensors)  # the first call compiles the rest
-        self._take_note()
+        self.note_compiled()
 
         def run(*arguments: Any) -> Any:
             given = [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, Tensor)]
@@ -85,7 +85,7 @@ class Compilation:
 
         return run
 
-    def _part(self, traced: GraphModule, tensors: list[Tensor]) -> Compiled:
+    def compile_part(self, traced: GraphModule, tensors: list[Tensor]) -> Compiled:
         with torch.no_grad():
             function: Compiled = torch._inductor.standalone_compile(
                 traced,
@@ -99,7 +99,7 @@ class Compilation:
         folder = os.environ.get(_CACHE)
         return Path(folder) / "ganpack" / self._key() if folder else None
 
-    def _take_note(self) -> None:
+    def note_compiled(self) -> None:
         if note := self._note():
             with suppress(OSError):  # without a writable folder, the next process compiles again
                 note.parent.mkdir(exist_ok=True)

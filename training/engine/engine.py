@@ -115,7 +115,7 @@ class Engine:
                 else:
                     self.step = replace(self.step, compiled_gradients=function)
             if self.way.graph_steps:
-                indices, numbers = self._rows(1)
+                indices, numbers = self.rows(1)
                 self._take = CapturedSteps(
                     self._one, self.state.noise, indices[0], numbers[0], self.way.graph_steps
                 )
@@ -123,7 +123,7 @@ class Engine:
     def launch(self, count: int) -> Stretch:
         """Start `count` steps from `state.step` on, which then is that of the last."""
         with self.setting():
-            losses = self._take(*self._rows(count))
+            losses = self._take(*self.rows(count))
             self.state.step += count
             return Stretch(self.state.step, losses)
 
@@ -157,7 +157,7 @@ class Engine:
         """What is compiled: a whole step, or its gradients. The state is changed."""
         if self._compilation is None:
             with self.setting():
-                indices, numbers = self._rows(1)
+                indices, numbers = self.rows(1)
                 example = self._arguments(indices[0], numbers[0])
                 function: Callable[..., Any] = self._whole
                 if not self._compiles_whole:
@@ -166,7 +166,7 @@ class Engine:
                 self._compilation = Compilation(function, example, self.way.options, apart)
         return self._compilation
 
-    def _rows(self, count: int) -> tuple[Tensor, Tensor]:
+    def rows(self, count: int) -> tuple[Tensor, Tensor]:
         """For each of the next steps: which images, (count, B), and its numbers, (count, 6)."""
         steps = range(self.state.step, self.state.step + count)
         indices = torch.stack([self._batches.indices(step) for step in steps])

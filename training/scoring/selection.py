@@ -17,7 +17,7 @@ RULES = ("fcd", "g-loss")
 _LEAST_COVERAGE = 0.5  # as a share of the best coverage in the run
 _MOST_CLASS_TV = 0.3
 
-_MOST_MILESTONES = 6  # 12 MB each, in the default settings
+MOST_MILESTONES = 6  # 12 MB each, in the default settings
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _milestones(epochs: Sequence[EpochRecord]) -> set[int]:
     """Steps of scored epochs, at even distances: every first, second, fourth, … of them."""
     scored = [record.step for record, _ in _scored(epochs)]
     every = 1
-    while len(scored[every - 1 :: every]) > _MOST_MILESTONES:
+    while len(scored[every - 1 :: every]) > MOST_MILESTONES:
         every *= 2
     return set(scored[every - 1 :: every])
 
