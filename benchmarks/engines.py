@@ -59,6 +59,11 @@ class EnginesConfig:
     """File to write the figures to; rewritten after each engine."""
 
 
+def data_for(dataset: str, data_dir: Path, *, tiny: bool) -> DataConfig:
+    """A data set in its own size, or tiny: a classifier of images of 8×8 trains in seconds."""
+    return DataConfig(dataset, data_dir, image_size=8 if tiny else DataConfig.image_size)
+
+
 def engines_of(device: torch.device) -> tuple[Kind, ...]:
     """The engines of a device, the plain one last."""
     kinds = [
@@ -133,7 +138,7 @@ def _figures(
     config: EnginesConfig, recipe: RecipeConfig, kind: Kind, device: torch.device
 ) -> dict[str, Any]:
     settings = TrainConfig(
-        data=DataConfig(config.dataset, config.data_dir),
+        data=data_for(config.dataset, config.data_dir, tiny=config.tiny),
         network=replace(TINY if config.tiny else NetworkConfig(), network=config.network),
         recipe=replace(recipe, batch_size=config.batch_size),
         engine=kind,

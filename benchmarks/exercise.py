@@ -69,7 +69,16 @@ def _run(config: ExerciseConfig, recipe: str, run_dir: Path) -> dict[str, Any]:
     }
     arguments = [str(part) for option in options.items() for part in option]
     if config.tiny:
-        arguments += ["--latent-dim", "10", "--generator-dims", "16", "--discriminator-dims", "16"]
+        arguments += [
+            "--image-size",
+            "8",
+            "--latent-dim",
+            "10",
+            "--generator-dims",
+            "16",
+            "--discriminator-dims",
+            "16",
+        ]
     begin = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "training.run", *arguments])
     try:

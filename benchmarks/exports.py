@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import tyro
 
-from benchmarks.engines import TINY
+from benchmarks.engines import TINY, data_for
 from benchmarks.figures import device_named, write_figures
 from export.artifact_folder import best_checkpoint, export
 from export.parity import Check, ParityError
-from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
+from training.config import RECIPES, NetworkConfig, TrainConfig
 from training.run_folder.origin import describe_machine
 from training.train import train
 
@@ -57,7 +57,7 @@ def measure(config: ExportsConfig) -> dict[str, Any]:
 
 def _settings(config: ExportsConfig, network: Literal["mlp", "conv"]) -> TrainConfig:
     return TrainConfig(
-        data=DataConfig(config.dataset, config.data_dir),
+        data=data_for(config.dataset, config.data_dir, tiny=config.tiny),
         network=replace(TINY if config.tiny else NetworkConfig(), network=network),
         recipe=RECIPES["r3gan"],
         iterations=config.iterations,

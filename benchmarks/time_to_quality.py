@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from benchmarks.curves import Curve, read_curve
-from benchmarks.engines import TINY
+from benchmarks.engines import TINY, data_for
 from benchmarks.figures import device_named, write_figures
 from benchmarks.textbook import TextbookConfig, train_and_score
-from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
+from training.config import RECIPES, NetworkConfig, TrainConfig
 from training.run_folder.origin import describe_machine
 from training.train import train
 
@@ -57,7 +57,7 @@ def train_all(config: QualityConfig) -> Iterator[Path]:
     for recipe, network in ours:
         folder = config.run_dir / f"{recipe}-{network}"
         settings = TrainConfig(
-            data=DataConfig(config.dataset, config.data_dir),
+            data=data_for(config.dataset, config.data_dir, tiny=config.tiny),
             network=replace(sizes, network=network),
             recipe=RECIPES[recipe],
             iterations=config.iterations,
