@@ -44,7 +44,7 @@ class SamplingConfig:
     rounds: int = 5
     """Times that each contestant is measured, in turn with the others."""
     seconds: float = 0.3
-    """Of each measurement, at least."""
+    """Least time of each measurement."""
     batches: tuple[int, ...] = ()
     """Images in a call; 1 to 8,192 where none is given, on CUDA to 32,768."""
     threads: int = 1
@@ -201,7 +201,7 @@ def _times(rates: list[float], others: list[float]) -> float:
 
 
 def _seconds(draw: Draw, batch: int, at_least: float) -> list[float]:
-    """Of each of the calls that take so long together."""
+    """Seconds of each call, of calls that take so long together."""
     times = [time.perf_counter()]
     while times[-1] - times[0] < at_least or len(times) <= _FEWEST_CALLS:
         draw(batch * len(times))
