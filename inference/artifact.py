@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from math import prod
 from typing import Any, NoReturn
 
-from .errors import GanpackError
+from .errors import GanpackError, presentable
 
 FORMAT_VERSION = 1
 """Increased only if an old reader would misread a file; readers ignore unknown keys."""
@@ -40,6 +40,10 @@ _LONGEST_Z = 2**14
 
 class ArtifactError(GanpackError):
     """A file is no artifact that this version can use; the message says what is wrong."""
+
+    def __init__(self, message: str) -> None:
+        """message: may hold text of the file, of any length and content."""
+        super().__init__(presentable(message))
 
 
 @dataclass(frozen=True)

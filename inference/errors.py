@@ -3,6 +3,30 @@
 import sys
 from collections.abc import Callable
 
+_LONGEST = 1000
+"""Characters of a message. The rest of a longer one is cut from its middle."""
+
+
+def presentable(text: str) -> str:
+    """One line of bounded length that a terminal can show, of text that anyone may have chosen.
+
+    Characters that are not printable are escaped, such as control characters, marks of the writing
+    direction and halves of characters. A text that is presentable stays as it is.
+    """
+    text = _shortened(text)
+    if text.isprintable():
+        return text
+    line = " ".join(text.split())
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+    return _shortened("".join(escaped))
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    end = _LONGEST // 4
+    return f"{text[: _LONGEST - end - 3]} … {text[-end:]}"
+
 
 class GanpackError(Exception):
     """Something that cannot be done; the message says why, and where possible what to do."""

@@ -22,4 +22,8 @@ ARTIFACT_FILES = frozenset(
 
 def generator_file(path: Path) -> Path:
     """The generator file in an artifact folder; any other path is returned unchanged."""
-    return path / GENERATOR_FILE if path.is_dir() else path
+    try:
+        is_folder = path.is_dir()
+    except OSError:  # too long, or in a folder that may not be entered: reading it says so
+        is_folder = False
+    return path / GENERATOR_FILE if is_folder else path

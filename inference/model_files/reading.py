@@ -1,9 +1,9 @@
 """Read a file that may be no artifact, and say what it looks like."""
 
-import stat
 from pathlib import Path
 
 from ..artifact import CONTRACT_KEY, ArtifactError
+from ..writing.plain_file import read_plain
 from .onnx_file import CutShortError, read_model
 
 _LARGEST = 2**29
@@ -28,18 +28,7 @@ def read_file(path: Path) -> bytes:
         ArtifactError: if the file does not exist, is no regular file, or is absurdly large.
     """
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ArtifactError("it is a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise ArtifactError("it is no plain file")
-        if status.st_size > _LARGEST:
-            raise ArtifactError(
-                f"{status.st_size:,} bytes are absurd: an artifact has at most {_LARGEST:,}"
-            )
-        return path.read_bytes()
-    except ValueError as error:  # the name contains a NUL
-        raise ArtifactError(str(error)) from None
+        return read_plain(path, _LARGEST)
     except OSError as error:
         raise ArtifactError(
             f"{error.strerror}. Expected an artifact folder, or its generator.onnx; "

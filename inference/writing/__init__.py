@@ -1,4 +1,4 @@
-"""Write images to files: pictures, arrays and folders, each atomically.
+"""Files: images are written, each file whole, and those of others are read within limits.
 
 Nothing here knows a generator.
 """
