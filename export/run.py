@@ -16,6 +16,7 @@ import tyro
 
 from inference.errors import reporting
 from inference.runtime import telemetry
+from inference.writing.console import safe_output
 from training.command_line import by_default, command_line
 
 
@@ -40,6 +41,7 @@ class ExportConfig:
     """Folder that data sets are downloaded to."""
 
 
+@safe_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     telemetry.switch_off()

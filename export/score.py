@@ -17,6 +17,7 @@ import tyro
 
 from inference.errors import reporting
 from inference.runtime import telemetry
+from inference.writing.console import print_result, safe_output
 from training.command_line import by_default, command_line
 from training.run_folder.scores import SCORES
 
@@ -42,6 +43,7 @@ class ScoreConfig:
     """Print JSON instead of a table."""
 
 
+@safe_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     telemetry.switch_off()
@@ -59,9 +61,9 @@ def _score(config: ScoreConfig) -> int:
     real = RealImages(data, config.data_dir, config.split)
     scored = list(score(config.target, real, config.seed))
     if config.json:
-        print(json.dumps({each.name: each.to_dict() for each in scored}, indent=2))
+        print_result(json.dumps({each.name: each.to_dict() for each in scored}, indent=2))
     else:
-        print(_table(scored))
+        print_result(_table(scored))
     return 0
 
 

@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +19,14 @@ from .model_files.artifact_files import GENERATOR_FILE
 from .runtime import telemetry
 from .sampler import Sampler
 from .walks import closed_walk
+from .writing.console import print_result, safe_output
 from .writing.outputs import PIPE, Job, require_free, writer_for
 from .writing.pictures import enlarge, grid, require_size, save_animation, save_png
 
 _BATCH = 1024
 
 
+@safe_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     telemetry.switch_off()
@@ -42,7 +43,7 @@ def _run(command: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             return _doctor(options)
         with _sampler(options) as sampler:
             if options.info:
-                print(json.dumps(json.loads(sampler.metadata.to_json()), indent=2))
+                print_result(json.dumps(json.loads(sampler.metadata.to_json()), indent=2))
                 return 0
             if options.check:
                 result = sampler.check()
@@ -52,10 +53,7 @@ def _run(command: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             return draw(sampler, options)
     except ValueError as error:
         command.error(str(error))
-    except BrokenPipeError:
-        # The reader of the pipe has gone. Without this, Python would fail again when it flushes
-        # stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of `--output -` has gone
         return 1
 
 
@@ -160,7 +158,7 @@ def _doctor(options: argparse.Namespace) -> int:
     except (GanpackError, OSError) as error:
         report["artifact"] = {"problem": str(error)}
         failed = options.artifact is not None or options.provider.startswith("cuda")
-    print(json.dumps(report, indent=2) if options.json else describe(report))
+    print_result(json.dumps(report, indent=2) if options.json else describe(report))
     return int(failed)
 
 

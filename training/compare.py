@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from inference.errors import reporting
+from inference.writing.console import safe_output
 from training.command_line import command_line
 from training.config import ConfigError
 from training.pages.comparison import compare, table, write_comparison
@@ -34,6 +35,7 @@ class CompareConfig:
     """Page to write, with the table, a chart and images."""
 
 
+@safe_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     command = command_line(CompareConfig, "training.compare", __doc__, arguments)

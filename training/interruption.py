@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -56,6 +57,7 @@ class Interruption:
             self._before
         ):  # The default action ends the process at once, without waiting for Python code.
             signal.signal(each, signal.SIG_DFL)
-        # Not `print`: the signal may have interrupted a `print`.
+        # Not `print`: the signal may have interrupted a `print`. Nobody may be there to read it.
         if not self._quiet:
-            os.write(2, b"\nstopping after this step; once more to stop at once\n")
+            with suppress(OSError):
+                os.write(2, b"\nstopping after this step; once more to stop at once\n")

@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from inference.errors import reporting
+from inference.writing.console import safe_output
 from training.command_line import by_default, command_line
 from training.pages.report import write_report
 from training.run_folder.folder import newest_run
@@ -31,6 +32,7 @@ class ReportConfig:
     """File to write."""
 
 
+@safe_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = command_line(ReportConfig, "training.report", __doc__, arguments)

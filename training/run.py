@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from inference.errors import report, reporting
+from inference.writing.console import safe_output
 from training.command_line import by_default, command_line
 from training.config import RECIPES, ConfigError, TrainConfig
 from training.records.phases import PhaseTimer, in_words
@@ -49,6 +50,7 @@ class Command:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
+@safe_output()
 def main(arguments: Sequence[str] | None = None, pace: "Pace | None" = None) -> int:
     """Run the command; returns the exit code.  pace: how often the run is saved; see `Pace`."""
     timer = PhaseTimer()

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from .console import bytes_of_stdout
 from .files import atomic_write
 from .pictures import ANIMATIONS, enlarge, grid, require_size, save_animation, save_png
 
@@ -94,9 +95,7 @@ def writer_for(output: str | os.PathLike[str], job: Job, *, force: bool = False)
         FileExistsError: if the output exists already.
     """
     if os.fspath(output) == PIPE:
-        if sys.stdout is None:
-            raise OSError("stdout is closed, and nothing can be written to it")
-        return PipeWriter(sys.stdout.buffer)
+        return PipeWriter(bytes_of_stdout())
     if not os.fspath(output):
         raise ValueError(f"the output must be {KINDS}, got an empty name")
     path = Path(output)

@@ -21,6 +21,16 @@ def test_the_first_signal_is_noted_and_the_next_is_the_system_s(
     assert capfd.readouterr().err == "\nstopping after this step; once more to stop at once\n"
 
 
+def test_a_signal_is_noted_where_nobody_reads_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(number: int, content: bytes) -> int:
+        raise BrokenPipeError
+
+    with Interruption() as interruption, monkeypatch.context() as patch:
+        patch.setattr("os.write", fail)
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.number == signal.SIGTERM
+
+
 def test_a_quiet_one_prints_nothing_and_an_ignored_signal_stays_ignored(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
