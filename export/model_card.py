@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from inference import Sampler
+from inference import Sampler, __version__
 from inference.artifact import Metadata
 from inference.model_files.artifact_files import (
     CARD_FILE,
@@ -11,6 +11,7 @@ from inference.model_files.artifact_files import (
     SAMPLER_FILE,
     TORCHSCRIPT_FILE,
 )
+from inference.runtime.installation import from_wheel
 from inference.writing.pictures import grid, save_png
 
 _LICENCES = {
@@ -39,7 +40,7 @@ comparison with PyTorch, and the sha256 of each file.
 ## Use
 
 ```python
-from ganpack import Sampler  # pip install 'ganpack[cpu]'
+from ganpack import Sampler  # {install}
 
 images = Sampler(".").sample(64, seed=0)  # uint8 {shape}
 ```
@@ -110,6 +111,7 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
             "width": width,
             "channels": channels,
             "colour": "" if channels == 1 else " in colour",
+            "install": from_wheel("cpu", __version__),
             "shape": (64, height, width) if channels == 1 else (64, height, width, channels),
             "picture": PICTURE_FILE,
             "of_classes": _CLASSES.format(names=names) if names else "",

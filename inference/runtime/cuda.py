@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import driver as nvidia
+from . import installation
 from .driver import ProviderError, devices, driver_version, load_driver
 
 _FOR_CUDA_12 = "'onnxruntime-gpu[cuda,cudnn]<1.27'"  # the last that were built for it
@@ -31,19 +32,22 @@ def require_cuda(runtime: Any, device: int, *, convolutions: bool = False) -> No
     runtime: the module `onnxruntime`.  convolutions: whether the graph has some.
     """
     version = runtime.__version__
+    driver = load_driver()
+    count = len(devices(driver))
+    if not count:
+        raise ProviderError("no NVIDIA GPU: the driver shows no device")
     packages = installed(runtime)
     if len(packages) > 1:
         found = " and ".join(f"{name} {number}" for name, number in packages.items())
         raise ProviderError(
             f"{found} are installed over one another: "
-            f"pip uninstall -y {' '.join(packages)} && pip install 'ganpack[gpu]'"
+            f"pip uninstall -y {' '.join(packages)} && {installation.command('gpu')}"
         )
-    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+    if not has_provider(runtime):
         raise ProviderError(
             f"onnxruntime {version} here has no CUDA provider: "
-            f"pip uninstall -y onnxruntime && pip install 'ganpack[gpu]'"
+            f"pip uninstall -y onnxruntime && {installation.command('gpu')}"
         )
-    driver = load_driver()
     major = built_for(runtime)
     supported = driver_version(driver)
     if supported < (major, 0):
@@ -58,12 +62,16 @@ def require_cuda(runtime: Any, device: int, *, convolutions: bool = False) -> No
         names = ", ".join(library.name for library in missing)
         lacking = " ".join(dict.fromkeys(f"'{library.package}'" for library in missing))
         raise ProviderError(f"{names} cannot be loaded: pip install {lacking}")
-    count = len(devices(driver))
     if device >= count:
         raise ProviderError(
-            f"there is no CUDA device {device}, this machine shows {count}"
-            + (f": cuda:0 to cuda:{count - 1}" if count else "")
+            f"there is no CUDA device {device}, this machine shows {count}: "
+            f"cuda:0 to cuda:{count - 1}"
         )
+
+
+def has_provider(runtime: Any) -> bool:
+    """Whether this onnxruntime is a build for CUDA."""
+    return "CUDAExecutionProvider" in runtime.get_available_providers()
 
 
 def installed(runtime: Any) -> dict[str, str]:

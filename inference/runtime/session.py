@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifact import ArtifactError
-from .cuda import require_cuda
+from . import installation
+from .cuda import has_provider, require_cuda
 from .driver import ProviderError
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ def open_somewhere(
     model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: OnStream | None
 ) -> tuple[Any, str, "Stream | None"]:
     """What `open_session` returns, and the stream of ours that it runs on."""
-    if settings.provider != "cpu":
+    if settings.provider == "auto" and not has_provider(runtime()):
+        say("drawing on the CPU: onnxruntime %s here is the build for it", version())
+    elif settings.provider != "cpu":
         try:
             session, stream = _open_cuda(model, settings, convolutions, on_stream)
         except ProviderError as error:
@@ -199,6 +202,7 @@ def runtime() -> Any:
         import onnxruntime
     except ModuleNotFoundError:
         raise ProviderError(
-            "onnxruntime is not installed: pip install 'ganpack[cpu]', or 'ganpack[gpu]' for CUDA"
+            f"onnxruntime is not installed: {installation.command('cpu')}, or gpu instead of cpu "
+            f"for CUDA"
         ) from None
     return onnxruntime

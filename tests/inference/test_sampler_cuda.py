@@ -13,7 +13,7 @@ import pytest
 
 from inference import ProviderError, Sampler
 from inference.command import doctor
-from inference.runtime import cuda, driver, session
+from inference.runtime import cuda, driver, installation, session
 from inference.runtime.cuda import Library, require_cuda
 from tests.support.fake_cuda import LIBRARIES, FakeDriver, FakeRuntime
 
@@ -72,15 +72,32 @@ def test_two_onnxruntimes_over_one_another_are_told(
     (tmp_path / "onnxruntime-1.30.0.dist-info").mkdir()
     assert problem(fake) == (
         "onnxruntime 1.30.0 and onnxruntime-gpu 1.31.1 are installed over one another: "
-        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'ganpack[gpu]'"
+        f"pip uninstall -y onnxruntime onnxruntime-gpu && {installation.command('gpu')}"
     )
 
 
 def test_the_build_for_the_cpu_is_told(loaded: dict[str, Any], fake: Any) -> None:
     fake.get_available_providers = lambda: ["CPUExecutionProvider"]
-    assert "no CUDA provider: pip uninstall -y onnxruntime && pip install 'ganpack[gpu]'" in (
-        problem(fake)
+    assert problem(fake) == (
+        f"onnxruntime 1.31.1 here has no CUDA provider: "
+        f"pip uninstall -y onnxruntime && {installation.command('gpu')}"
     )
+
+
+@pytest.mark.parametrize("devices", [None, 0, 1])
+def test_where_the_cpu_is_all_there_is_nothing_is_said_of_cuda(
+    devices: int | None, runtime: FakeRuntime, loaded: dict[str, Any], tiny_artifact: Path,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """`auto` advises nobody to install what the machine or its owner does not want."""
+    caplog.set_level("INFO", "inference")
+    loaded["libcuda.so.1"] = None if devices is None else FakeDriver(count=devices)
+    assert Sampler(tiny_artifact).provider == ("cuda:0" if devices else "cpu")
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert Sampler(tiny_artifact).provider == "cpu"
+    with_cuda, for_the_cpu = caplog.messages
+    assert "pip" not in with_cuda
+    assert for_the_cpu == "drawing on the CPU: onnxruntime 1.31.1 here is the build for it"
 
 
 def test_drivers_and_devices_that_are_not_there_are_told(loaded: dict[str, Any], fake: Any) -> None:
@@ -88,7 +105,9 @@ def test_drivers_and_devices_that_are_not_there_are_told(loaded: dict[str, Any],
     require_cuda(fake, 1)
     assert problem(fake, 2) == "there is no CUDA device 2, this machine shows 2: cuda:0 to cuda:1"
     loaded["libcuda.so.1"] = FakeDriver(init=100)
-    assert problem(fake) == "there is no CUDA device 0, this machine shows 0"
+    assert problem(fake) == "no NVIDIA GPU: the driver shows no device"
+    fake.get_available_providers = lambda: ["CPUExecutionProvider"]
+    assert problem(fake) == "no NVIDIA GPU: the driver shows no device"  # another build is no help
     loaded["libcuda.so.1"] = FakeDriver(init=3)
     assert "forked" in problem(fake)
     loaded["libcuda.so.1"] = FakeDriver(init=802)

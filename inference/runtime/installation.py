@@ -1,0 +1,49 @@
+"""The commands that install ganpack, as messages and model cards have them.
+
+ganpack is on no package index, so its name alone installs nothing, or a stranger's package.
+"""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+_NAME = "ganpack"
+
+
+def command(extra: str) -> str:
+    """The command that installs ganpack again with an extra, "cpu" or "gpu".
+
+    It names what this ganpack came from: a wheel file, a folder or a repository's address.
+    """
+    from importlib.metadata import PackageNotFoundError, distribution  # imported late: slow
+
+    try:
+        found = distribution(_NAME)
+    except PackageNotFoundError:  # in a checkout that is not installed
+        return _of_folder(Path(__file__).parents[2], extra, editable=True)
+    origin = json.loads(found.read_text("direct_url.json") or "{}")
+    return _from(origin, extra) if origin else from_wheel(extra, found.version)
+
+
+def from_wheel(extra: str, version: str) -> str:
+    """The command that installs the wheel file of a version with an extra."""
+    return f"pip install '{_NAME}-{version}-py3-none-any.whl[{extra}]'"
+
+
+def _from(origin: dict[str, Any], extra: str) -> str:
+    """The same for an origin as pip notes it: direct_url.json of PEP 610."""
+    url = origin["url"]
+    if url.startswith("file:") and "vcs_info" not in origin:
+        editable = origin.get("dir_info", {}).get("editable", False)
+        return _of_folder(Path(url2pathname(urlparse(url).path)), extra, editable=editable)
+    if "vcs_info" in origin:
+        repository = origin["vcs_info"]
+        url = f"{repository['vcs']}+{url}@{repository['commit_id']}"
+    return f"pip install {shlex.quote(f'{_NAME}[{extra}] @ {url}')}"
+
+
+def _of_folder(path: Path, extra: str, *, editable: bool) -> str:
+    return f"pip install {'-e ' if editable else ''}{shlex.quote(f'{path}[{extra}]')}"
