@@ -81,6 +81,8 @@ class Health(BaseModel):
 
     status: Literal["passed", "failed", "unchecked"]
     """Result of drawing the artifact's golden images at the start; old artifacts have none."""
+    problem: str | None
+    """Why nothing can be drawn."""
     provider: str
     """Where it draws: cpu or cuda:N."""
     artifact_sha256: str
@@ -105,6 +107,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "If-None-Match has this answer already."},
     404: {"description": "Beyond the last image of a seed.", "model": Problem},
     429: {"description": "Too much is waiting.", "model": Problem, "headers": _RETRY},
-    503: {"description": "Not drawn in time.", "model": Problem, "headers": _RETRY},
+    503: {
+        "description": "Not drawn in time; or this process does not draw what it should.",
+        "model": Problem,
+        "headers": _RETRY,
+    },
 }
 """Documented responses of /images."""

@@ -5,15 +5,15 @@ Installed from the wheel, `inference` is called `ganpack`.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from io import BytesIO
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, Header, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,12 +25,13 @@ from examples.http_service.contract import (
     Health,
     Images,
     Limits,
-    Problem,
     asked_label,
     images_up_to,
 )
+from examples.http_service.pages import docs_page, front_page
+from examples.http_service.problems import Refusal, explain_problems
 from examples.http_service.tiles import TileDrawer
-from inference import ArtifactError, Sampler, __version__
+from inference import Sampler, __version__
 from inference.label import number_of, typed
 from inference.writing.pictures import grid
 
@@ -42,60 +43,73 @@ def create_app(artifact: bytes, *, provider: str = "auto", limits: Limits = DEFA
         ArtifactError, ProviderError: as `Sampler`.
     """
     sampler = Sampler(artifact, provider=provider)
+    classes = sampler.metadata.classes
     health = _health(sampler, hashlib.sha256(artifact).hexdigest())
-    desk = _Desk(TileDrawer(sampler), limits, sampler.metadata.classes)
+    desk = _Desk(TileDrawer(sampler), limits, health, classes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         desk.drawer.close()
 
-    # The pages that FastAPI has for the document fetch scripts from elsewhere: none of them.
+    # FastAPI's pages load scripts from the network, so /docs is a page of our own.
     app = FastAPI(
         title="ganpack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    bounded = images_up_to(limits.count, sampler.metadata.classes)
+    explain_problems(app, classes)
+    bounded = images_up_to(limits.count, classes)
 
-    @app.get("/images", response_class=Response, responses=RESPONSES, summary="Images of a seed")
+    def answers(path: str, **settings: Any) -> Callable[[Any], Any]:
+        """Let a function answer GET and HEAD."""
+
+        def add(function: Any) -> Any:
+            app.head(path, include_in_schema=False)(function)
+            return app.get(path, **settings)(function)
+
+        return add
+
+    @answers("/images", response_class=Response, responses=RESPONSES, summary="Images of a seed")
     async def images(
+        request: Request,
         query: Annotated[bounded, Query()],  # type: ignore[valid-type]
         if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> Response:
         """Image i of a seed is always the same image, so an answer may be kept."""
-        return await desk.answer(query, health.artifact_sha256, if_none_match)
+        return await desk.answer(query, if_none_match, draw=request.method == "GET")
 
-    @app.get("/health", responses={200: {"model": Health}, 503: {"model": Health}})
+    @answers(
+        "/health",
+        responses={200: {"model": Health}, 503: {"model": Health, "description": "It does not."}},
+        summary="Whether this process draws what it should",
+    )
     async def does_it_draw_what_it_should() -> Response:
         status = 503 if health.status == "failed" else 200
         return JSONResponse(health.model_dump(), status, {"Cache-Control": "no-store"})
 
-    @app.exception_handler(Refusal)
-    async def refuse(_: Request, refusal: Refusal) -> Response:
-        problem = Problem(detail=str(refusal)).model_dump()
-        return JSONResponse(problem, refusal.status, refusal.headers)
+    @answers("/", include_in_schema=False)
+    async def what_it_is() -> HTMLResponse:
+        return front_page(sampler.metadata)
+
+    @answers("/docs", include_in_schema=False)
+    async def how_to_ask() -> HTMLResponse:
+        return docs_page(app.openapi())
 
     return app
-
-
-class Refusal(Exception):
-    """A request that is not answered with images."""
-
-    def __init__(self, status: int, detail: str, *, retry_after: int | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.headers = {"Cache-Control": "no-store"}
-        if retry_after is not None:
-            self.headers["Retry-After"] = str(retry_after)
 
 
 class _Desk:
     """Takes in requests as long as there is room, and sees each of them answered in time."""
 
-    def __init__(self, drawer: TileDrawer, limits: Limits, classes: Sequence[str]) -> None:
-        self.drawer, self._limits, self._classes = drawer, limits, classes
+    def __init__(
+        self, drawer: TileDrawer, limits: Limits, health: Health, classes: Sequence[str]
+    ) -> None:
+        self.drawer, self._limits, self._health, self._classes = drawer, limits, health, classes
         self._waiting = 0
 
-    async def answer(self, query: Images, artifact: str, if_none_match: str | None) -> Response:
+    async def answer(self, query: Images, if_none_match: str | None, *, draw: bool) -> Response:
+        """draw: whether the images themselves are wanted, not only the headers."""
+        if self._health.status == "failed":  # caches would keep wrong images for a year
+            raise Refusal(503, "this service does not draw what it should: /health has the reason")
         if query.start + query.count > LAST + 1:
             raise Refusal(404, f"the last image of a seed is {LAST}")
         # Weak: another processor may draw, and another zlib write, other bytes of the same image.
@@ -103,15 +117,20 @@ class _Desk:
         label = None if text is None else number_of(typed(text, self._classes), self._classes)
         of_label = "" if label is None else f"-{label}"
         place = f"{query.seed}-{query.start}-{query.count}-{query.format}{of_label}"
-        tag = f'"{artifact[:16]}-{place}"'
+        tag = f'"{self._health.artifact_sha256[:16]}-{place}"'
         headers = {
             "ETag": f"W/{tag}",
             "Cache-Control": f"public, max-age={self._limits.cache_seconds}, immutable",
         }
         if _matches(if_none_match, tag):
             return Response(status_code=304, headers=headers)
+        media_type = MEDIA_TYPES[query.format]
+        if not draw:
+            response = Response(media_type=media_type, headers=headers)
+            del response.headers["Content-Length"]  # 0 is not the length that GET has
+            return response
         content = await self._content(query, label)
-        return Response(content, media_type=MEDIA_TYPES[query.format], headers=headers)
+        return Response(content, media_type=media_type, headers=headers)
 
     async def _content(self, query: Images, label: int | None) -> bytes:
         limits = self._limits
@@ -156,15 +175,19 @@ def _matches(if_none_match: str | None, tag: str) -> bool:
 
 
 def _health(sampler: Sampler, artifact_sha256: str) -> Health:
+    """Draw, and compare with the golden images if there are any (the first artifacts have none)."""
+    status, check, problem = "unchecked", None, None
     try:
-        result = sampler.check()
-    except ArtifactError:  # from before there were golden images
-        status, check = "unchecked", None
-    else:
-        status, check = "passed" if result.passed else "failed", asdict(result)
+        sampler.sample(1)
+        if sampler.metadata.golden:
+            result = sampler.check()
+            status, check = "passed" if result.passed else "failed", asdict(result)
+    except Exception as error:  # whatever it is, this process cannot draw
+        status, problem = "failed", str(error)
     return Health.model_validate(
         {
             "status": status,
+            "problem": problem,
             "provider": sampler.provider,
             "artifact_sha256": artifact_sha256,
             "check": check,

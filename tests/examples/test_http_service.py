@@ -1,12 +1,16 @@
 """The HTTP service in one process: what it answers, refuses and promises to caches."""
 
 import asyncio
+import hashlib
 import io
+import re
 import signal
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,7 +20,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference import Sampler
+from inference import ArtifactError, Sampler
+from inference.model_files.own import OwnGenerator
 from inference.writing.pictures import grid
 from tests.support.files import ROOT
 from tests.support.golden_file import Golden, golden_images, require_golden_z, require_same_pixels
@@ -24,8 +29,10 @@ from tests.support.golden_file import Golden, golden_images, require_golden_z, r
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 
+from examples.http_service import service  # noqa: E402
+from examples.http_service.__main__ import main  # noqa: E402
 from examples.http_service.contract import Limits  # noqa: E402
-from examples.http_service.service import create_app  # noqa: E402
+from examples.http_service.pages import front_page  # noqa: E402
 from examples.http_service.tiles import TileDrawer  # noqa: E402
 
 Client = Any
@@ -62,7 +69,7 @@ def run(
     """What `work` returns with a client of an application of its own."""
 
     async def main() -> Any:
-        app = create_app(file, provider="cpu", limits=Limits(**limits))  # type: ignore[arg-type]
+        app = service.create_app(file, provider="cpu", limits=Limits(**limits))  # type: ignore[arg-type]
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
@@ -116,7 +123,11 @@ def test_it_draws_the_class_that_is_asked_for(conditional_artifact: Path) -> Non
         np.testing.assert_array_equal(array_of(response), expected)
     tags = {response.headers["etag"] for response in answers[:3]}
     assert len(tags) == 3
-    assert [response.status_code for response in answers[3:]] == [422, 422]
+    for response, wrong in zip(answers[3:], (10, "cat"), strict=True):
+        assert response.status_code == 422
+        with pytest.raises(ValueError, match="label must be") as refusal:
+            sampler.sample(1, label=wrong)
+        assert response.json()["detail"][0]["msg"] == str(refusal.value)
     same = "/images?seed=3&start=5&count=9&format=npy&label=3"
     assert get(file, same, {"If-None-Match": answers[1].headers["etag"]}).status_code == 304
     assert get(file, same, {"If-None-Match": answers[0].headers["etag"]}).status_code == 200
@@ -126,8 +137,12 @@ def test_it_draws_the_class_that_is_asked_for(conditional_artifact: Path) -> Non
     assert asked["schema"]["anyOf"][0]["enum"] == list("0123456789")
 
 
-def test_without_classes_there_is_no_label(file: bytes) -> None:
-    assert get(file, "/images?count=1&label=3").status_code == 422
+def test_without_classes_there_is_no_label(file: bytes, sampler: Sampler) -> None:
+    response = get(file, "/images?count=1&label=3")
+    assert response.status_code == 422
+    with pytest.raises(ValueError, match="no classes") as refusal:
+        sampler.sample(1, label=3)
+    assert response.json()["detail"][0]["msg"] == str(refusal.value)
     parameters = get(file, "/openapi.json").json()["paths"]["/images"]["get"]["parameters"]
     assert "label" not in {each["name"] for each in parameters}
 
@@ -150,23 +165,50 @@ def test_one_image_comes_as_it_is(kind: str, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "detail"),
+    ("path", "status", "detail"),
     [
-        ("count=1025", 422, "less than or equal to 1024"),
-        ("count=0", 422, "greater than or equal to 1"),
-        ("seed=-1", 422, "greater than or equal to 0"),
-        (f"seed={2**63}", 422, "less than or equal to"),
-        (f"start={2**63 - 1}&count=2", 404, "the last image of a seed is 9223372036854775807"),
-        ("seed=seven", 422, "valid integer"),
-        ("format=gif", 422, "'png' or 'npy'"),
-        ("sed=7", 422, "Extra inputs are not permitted"),
+        ("images?count=1025", 422, "less than or equal to 1024"),
+        ("images?count=0", 422, "greater than or equal to 1"),
+        ("images?seed=-1", 422, "greater than or equal to 0"),
+        (f"images?seed={2**63}", 422, "less than or equal to"),
+        (f"images?start={2**63 - 1}&count=2", 404, "the last image of a seed is 9223372036854775"),
+        ("images?seed=seven", 422, "valid integer"),
+        ("images?format=gif", 422, "'png' or 'npy'"),
+        ("images?sed=7", 422, "Extra inputs are not permitted"),
+        ("image", 404, "nothing is at /image: /images draws, and /docs says how"),
     ],
 )
-def test_bad_requests_are_told_why(file: bytes, query: str, status: int, detail: str) -> None:
-    response = get(file, f"/images?{query}")
+def test_bad_requests_are_told_why(file: bytes, path: str, status: int, detail: str) -> None:
+    response = get(file, f"/{path}")
     assert response.status_code == status
     assert detail in response.text
-    assert "immutable" not in response.headers.get("cache-control", "")
+    assert response.headers["cache-control"] == "no-store"
+
+
+def test_other_methods_are_told_which_there_are(file: bytes) -> None:
+    response = run(file, lambda client: client.post("/images"))
+    assert response.status_code == 405
+    assert response.json() == {"detail": "/images answers GET and HEAD, not POST"}
+    assert response.headers["allow"] == "GET, HEAD"
+    assert response.headers["cache-control"] == "no-store"
+
+
+def test_head_gives_the_headers_of_get_and_draws_nothing(file: bytes, slow: Event) -> None:
+    paths = ["/", "/docs", "/health", "/openapi.json", "/images?seed=7", "/images?start=-1"]
+
+    async def get_and_head(client: Client) -> list[tuple[Any, Any]]:
+        answers = [await client.get(path) for path in paths]
+        slow.clear()
+        heads = [await asyncio.wait_for(client.head(path), 5) for path in paths]
+        return list(zip(answers, heads, strict=True))
+
+    for answer, head in run(file, get_and_head):
+        assert head.status_code == answer.status_code
+        wanted = dict(answer.headers)
+        if "images" in str(answer.url) and answer.status_code == 200:
+            assert head.content == b""
+            del wanted["content-length"]  # only known once it is drawn
+        assert dict(head.headers) == wanted
 
 
 def test_health_tells_provider_and_check_result(file: bytes) -> None:
@@ -184,6 +226,30 @@ def test_health_is_503_where_the_check_fails(file: bytes, monkeypatch: pytest.Mo
     response = get(file, "/health")
     assert response.status_code == 503
     assert response.json()["status"] == "failed"
+    response = get(file, "/images?seed=7")  # which caches would keep for a year
+    assert (response.status_code, response.headers["cache-control"]) == (503, "no-store")
+
+
+@pytest.mark.parametrize("golden", [True, False])
+def test_what_opens_and_cannot_draw_is_not_healthy(
+    file: bytes, golden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ArtifactError("onnxruntime cannot run it")
+
+    monkeypatch.setattr(OwnGenerator, "draw", refuse)
+    if not golden:  # as the first artifacts
+
+        def opened(*arguments: Any, **settings: Any) -> Sampler:
+            sampler = Sampler(*arguments, **settings)
+            sampler.metadata = replace(sampler.metadata, golden=())
+            return sampler
+
+        monkeypatch.setattr(service, "Sampler", opened)
+    response = get(file, "/health")
+    assert response.status_code == 503
+    assert response.json()["status"] == "failed"
+    assert "onnxruntime cannot run it" in response.json()["problem"]
 
 
 def test_caches_may_keep_an_answer_and_ask_with_its_etag(file: bytes, tiny_artifact: Path) -> None:
@@ -299,7 +365,34 @@ def test_the_document_is_openapi_and_needs_nothing_from_elsewhere(file: bytes) -
     assert document["openapi"].startswith("3.")
     names = [each["name"] for each in document["paths"]["/images"]["get"]["parameters"]]
     assert names == ["seed", "start", "count", "format"]
-    assert get(file, "/docs").status_code == 404  # FastAPI's page loads scripts from elsewhere
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/", 'draws images with a small neural network.*href="docs".*href="health"'),
+     ("/docs", r"<code>seed</code><td>0 to 9223372036854775807.*<td>429<td>Too much is waiting")],
+)  # fmt: skip
+def test_the_pages_say_what_this_is_and_need_nothing_from_elsewhere(
+    file: bytes, path: str, words: str
+) -> None:
+    page = get(file, path)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert re.search(words, page.text, re.DOTALL)
+    # Everything is relative, and within the policy.
+    assert not re.findall(r'(?:src|href)="(?:\w+:|/)', page.text)
+    assert "<script" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; img-src 'self'; style-src 'sha256-")
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    assert b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
+
+
+def test_the_pages_escape_what_the_artifact_says(sampler: Sampler) -> None:
+    odd = replace(sampler.metadata, dataset="<script>a</script>", classes=("<b>", '"'))
+    text = bytes(front_page(odd).body).decode()
+    assert "<script" not in text
+    assert "&lt;b&gt;, &quot;" in text
 
 
 @contextmanager
@@ -352,9 +445,34 @@ def test_sigterm_answers_what_was_asked_and_takes_in_no_more(golden_artifact: Pa
 def test_an_artifact_that_is_none_ends_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from examples.http_service.__main__ import main
-
     (tmp_path / "generator.onnx").write_bytes(b"\x00" * 100)
-    assert main([str(tmp_path)]) == 1
-    assert "error: " in capsys.readouterr().err
-    assert main([str(tmp_path / "none")]) == 1
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ArtifactError) as refusal:
+            Sampler(path)
+        assert main([str(path)]) == 1
+        assert capsys.readouterr().err == f"error: {refusal.value}\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--most-images 0", "--most-images -5", "--most-images 99999999", "--most-waiting 0",
+        "--most-waiting 5", "--most-connections 1", "--most-connections 65536",
+        "--seconds nan", "--seconds inf", "--seconds 0", "--seconds -1", "--port 65536",
+        "--port -1", "--provider tpu",
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(
+    golden_artifact: Path, options: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(golden_artifact), *options.split()])
+    assert stopped.value.code == 2
+    option, value = options.split()
+    message = capsys.readouterr().err
+    assert option.removeprefix("--") in message
+    assert value in message

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,45 @@ def saturate(artifact: Path, seconds: int) -> None:
     third = len(seen) // 3
     assert max(seen[-third:]) < max(seen[:third]) + 16
     assert max(seen) < 600
+
+
+@pytest.mark.full
+def test_hostile_connections_neither_stall_it_nor_fill_its_memory(golden_artifact: Path) -> None:
+    """Endless headers and idle connections, more than it takes, and a client that only asks."""
+    over = threading.Event()
+
+    def send_a_header_without_end(address: tuple[str, int]) -> None:
+        while not over.is_set():
+            with suppress(OSError), socket.create_connection(address, 5) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nA: ")
+                while not over.is_set():
+                    client.sendall(b"a" * 65536)
+
+    with service(golden_artifact, "--most-connections", "100") as (address, process_id):
+        assert answers(f"{address}/images?count=64")  # warm
+        before = resident_mib(process_id)
+        host, _, port = address.removeprefix("http://").partition(":")
+        place = host, int(port)
+        threads = [
+            threading.Thread(target=send_a_header_without_end, args=[place]) for _ in range(30)
+        ]
+        with ExitStack() as idle:
+            for thread in threads:
+                thread.start()
+            for _ in range(200):
+                idle.enter_context(socket.create_connection(place, 5))
+            waited = []
+            for seed in range(20):
+                began = time.monotonic()
+                assert answers(f"{address}/images?seed={seed}&count=1")
+                waited.append(time.monotonic() - began)
+            after = resident_mib(process_id)
+            over.set()
+            for thread in threads:
+                thread.join()
+    print(f"longest wait {max(waited):.2f} s, memory {before:.0f} to {after:.0f} MiB")
+    assert max(waited) < 2
+    assert after < before + 30
 
 
 @needs_wrk
