@@ -85,15 +85,21 @@ def trained_on(target: Path, name: str) -> DataConfig:
     """
     if name in DATASETS:
         return DataConfig(name)
-    for folder in (target, *target.parents[:2]):
-        if RunFolder(folder).config.is_file():
-            data = read_config(folder).data
-            if Path(data.dataset).name == name:
-                return data
+    for folder in _runs_around(target):
+        data = read_config(folder.path).data
+        if Path(data.dataset).name == name:
+            return data
     raise ConfigError(
         f"{target} was trained on a folder of images called {name}: say where it is with --dataset "
         f"FOLDER"
     )
+
+
+def _runs_around(target: Path) -> Iterator[RunFolder]:
+    """The run folder that a target is, or lies in."""
+    for folder in map(RunFolder, (target, *target.parents[:2])):
+        if folder.config.is_file():
+            yield folder
 
 
 def _reference(target: Path, real: RealImages, candidate: _Candidate) -> Reference:
@@ -107,7 +113,10 @@ def _reference(target: Path, real: RealImages, candidate: _Candidate) -> Referen
         channels=1 if channels == 1 else 3,
     )
     images = load_images(data)
-    extractor = extractor_for(images, real.data_dir / "extractors", torch.device("cpu"))
+    spare = next((run.extractor for run in _runs_around(target)), None)
+    extractor = extractor_for(
+        images, real.data_dir / "extractors", torch.device("cpu"), spare=spare
+    )
     test = load_images(data, train=False) if real.split == "test" else None
     return reference_for(extractor, images, test)
 

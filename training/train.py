@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -92,8 +93,10 @@ def train(
     except RankLostError as error:
         raise TrainingError(f"{error}; {what_is_saved(folder)}") from error
     except OSError as error:
-        reason = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
-        raise TrainingError(f"{folder.path}: {reason}; {what_is_saved(folder)}") from error
+        where = error.filename or folder.path  # the folder is not to blame for other files
+        raise TrainingError(
+            f"{where}: {error.strerror or error}; {what_is_saved(folder)}"
+        ) from error
 
 
 def _train(
@@ -119,7 +122,7 @@ def _train(
         if "device" in override and "engine" not in override:
             config = replace(config, engine="auto")
         with timer.phase("reference"):  # before anything is written: it may refuse the images
-            extractor = _extractor(config, images)
+            extractor = _extractor(config, images, folder)
             reference = reference_for(extractor, images, test=None)
         if device.type == "cpu":
             _continue_with(saves.threads)
@@ -151,11 +154,12 @@ def _train(
     return Result(folder.path, state.step, verdict)
 
 
-def _extractor(config: TrainConfig, images: Images) -> Extractor:
-    """The extractor of the data set, from the cache that all runs share."""
+def _extractor(config: TrainConfig, images: Images, folder: RunFolder) -> Extractor:
+    """The extractor of the data set, from the cache that all runs share, or the run's own."""
     cache = config.data.data_dir / "extractors"
-    sweep(cache, seconds=3600)  # Another run may be writing a file now.
-    return extractor_for(images, cache, images.pixels.device)
+    with suppress(OSError):  # it may be for reading only
+        sweep(cache, seconds=3600)  # Another run may be writing a file now.
+    return extractor_for(images, cache, images.pixels.device, spare=folder.extractor)
 
 
 def _machine(device: torch.device, ranks: Ranks, batch_size: int) -> dict[str, str]:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from export import score
 from inference import ArtifactError, Sampler
 from tests.support.comparing import assert_same_state, read_lines, without_timing
 from tests.support.runs import ARGUMENTS, TINY
 from training.data.datasets import load_images
-from training.data.images import DataError
+from training.data.images import DataError, Images
 from training.divergence import Diverged, check_classes, check_losses, check_weights
 from training.engine.engine import Engine
 from training.gan.state import TrainState
@@ -25,7 +26,8 @@ from training.run_folder.checkpoint import load_generator
 from training.run_folder.history import EpochRecord
 from training.run_folder.scores import Scores
 from training.run_folder.sealed_file import CheckpointError, DamagedError, load, save
-from training.scoring.extractor import extractor_for
+from training.scoring import extractor
+from training.scoring.extractor import Classifier, extractor_for
 from training.scoring.reference import Reference
 from training.scoring.subject import Subject
 from training.train import train
@@ -133,6 +135,38 @@ def test_a_read_only_folder_is_said(
     assert f"iteration 8 is saved: continue with --resume {run_dir}" in error
     assert main([*ARGUMENTS, "--run-dir", str(disk / "new")], pace=SAVE_OFTEN) == 1
     assert "nothing of the run is saved" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reason", ["Read-only file system", "Not a directory"])
+def test_a_data_folder_that_cannot_be_written_costs_nothing(
+    reason: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The classifier is kept in the run folder, and found there again."""
+    data_dir, run_dir, made = tmp_path / "file", tmp_path / "run", []
+    data_dir.touch()
+    if reason == "Read-only file system":
+        data_dir = request.getfixturevalue("small_disk")("size=1m,ro")
+
+    def train_classifier(images: Images, *, least_steps: int) -> Classifier:
+        made.append(Classifier(1, 10).eval())
+        return made[-1]
+
+    monkeypatch.setattr(extractor, "train_classifier", train_classifier)
+    caplog.set_level("INFO", "training")
+    place = ["--data-dir", str(data_dir)]
+    arguments = [*ARGUMENTS, *place, "--iterations", "2", "--run-dir", str(run_dir)]
+    assert main(arguments) == 0
+    assert f"the classifier cannot be kept in {data_dir}/extractors: {reason}" in caplog.messages
+    assert f"the classifier is kept in {run_dir}/extractor.safetensors" in caplog.messages
+    assert main(["--resume", str(run_dir), "--iterations", "4"]) == 0
+    assert score.main([str(run_dir), *place]) == 0
+    assert len(made) == 1
+    scores = [record["scores"] for record in read_lines(run_dir, "epoch")]
+    assert len({each["extractor_sha256"] for each in scores}) == 1
 
 
 def test_a_folder_deleted_under_the_run_is_said(

@@ -196,6 +196,20 @@ def test_torchvision_data_is_unpacked_and_read(fake_mnist: Path) -> None:
     assert load_mnist(fake_mnist).sha256() == images.sha256()  # and again, now unpacked
 
 
+def test_packed_files_in_a_folder_that_cannot_be_written_are_read(fake_mnist: Path) -> None:
+    unpacked = fake_mnist / "train-images-idx3-ubyte"
+    unpacked.symlink_to(fake_mnist / "no such folder" / "file")
+    assert len(load_mnist(fake_mnist)) == 10
+    assert not unpacked.exists()
+
+
+def test_a_folder_that_cannot_take_a_download_is_said(fake_mnist: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = r"\(\[Errno 20\] Not a directory: .*Name a folder that can be written with --data-dir"
+    with pytest.raises(DataError, match=message):
+        load_images(DataConfig(dataset="mnist", data_dir=tmp_path / "file"))
+
+
 def test_a_truncated_download_is_named(fake_mnist: Path) -> None:
     file = fake_mnist / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-100])

@@ -1,9 +1,12 @@
 """The named data sets, and folders of images, as `Images`."""
 
+import errno
 import gzip
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -37,6 +40,7 @@ def load_images(config: DataConfig, *, train: bool = True) -> Images:
     return replace(images, pixels=pixels.expand(-1, config.channels, -1, -1).contiguous())
 
 
+_UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 
 
@@ -48,16 +52,35 @@ def _load_torchvision(config: DataConfig, train: bool) -> Images:
     for name, md5 in dataset_class.resources:
         _verify(folder / name, md5)
     try:
-        dataset = dataset_class(config.data_dir, train=train, download=True)
+        dataset = _unpacked(dataset_class, config.data_dir, folder, train)
     except (OSError, RuntimeError, EOFError, ValueError, AssertionError) as error:
         files = ", ".join(name for name, _ in dataset_class.resources)
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        way_out = f"Put {files} into {folder}"
+        if getattr(error, "errno", None) in _UNWRITABLE:
+            way_out = "Name a folder that can be written with --data-dir"
         raise DataError(
             f"{config.dataset} is not in --data-dir {config.data_dir} and cannot be downloaded "
-            f"({reason}). Put {files} into {folder}, or use --dataset digits, which needs no "
-            f"download"
+            f"({reason}). {way_out}, or use --dataset digits, which needs no download"
         ) from error
     return Images(dataset.data.unsqueeze(1), dataset.targets, tuple(map(str, dataset.classes)))
+
+
+def _unpacked(dataset_class: Any, data_dir: Path, folder: Path, train: bool) -> Any:
+    """A data set of torchvision's, which downloads and unpacks what is missing in its folder."""
+    try:
+        return dataset_class(data_dir, train=train, download=True)
+    except OSError:
+        packed = [folder / name for name, _ in dataset_class.resources]
+        if not all(path.is_file() for path in packed):
+            raise
+        # The packed files are there, and the folder is for reading only.
+        with TemporaryDirectory() as elsewhere:
+            raw = Path(elsewhere, *folder.parts[-2:])
+            raw.mkdir(parents=True)
+            for path in packed:
+                (raw / path.name).symlink_to(path.absolute())
+            return dataset_class(elsewhere, train=train, download=True)
 
 
 def _verify(packed: Path, md5: str) -> None:

@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "artifact"
 
     @property
+    def extractor(self) -> Path:
+        """The classifier that scores are measured with, if --data-dir could not take it."""
+        return self.path / "extractor.safetensors"
+
+    @property
     def lock(self) -> Path:
         """The file that a process locks while it writes to the folder."""
         return self.path / ".lock"

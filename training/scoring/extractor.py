@@ -9,6 +9,7 @@ can tell distributions apart too (Naeem et al., ICML 2020, arXiv 2002.09797).
 import hashlib
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,14 +93,20 @@ class Extractor:
 
 
 def extractor_for(
-    images: Images, cache: Path, device: torch.device, *, least_steps: int = 1000
+    images: Images,
+    cache: Path,
+    device: torch.device,
+    *,
+    spare: Path | None = None,
+    least_steps: int = 1000,
 ) -> Extractor:
     """The extractor of a data set: shipped, from the folder `cache`, or made now and kept there.
 
+    spare: the file to keep it in where nothing can be written to `cache`; read before the cache.
     least_steps: the fewest steps to train one, for small data sets.
 
     Raises:
-        DataError: for a damaged file in the cache.
+        DataError: for a damaged file.
     """
     data_sha256 = images.sha256()
     channels, classes = images.image_shape[0], max(len(images.classes), 1)
@@ -112,18 +119,18 @@ def extractor_for(
         content = save(random_classifier(channels).state_dict())
         return _extractor(content, "random", channels, classes, device)
     path = cache / f"{data_sha256}.safetensors"
-    if not path.exists():
-        _log.info("training a classifier of this data set, to score images by; kept in %s", path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Training takes minutes, so the file is opened afterwards.
-        classifier = train_classifier(images, least_steps=least_steps)
-        content = save(classifier.state_dict())
-        with atomic_write(path) as file:
-            file.write(content)
+    for kept in filter(None, (spare, path)):
+        with suppress(OSError):  # not there, or not for this user
+            content = kept.read_bytes()
+            break
+    else:
+        _log.info("training a classifier of this data set, to score images by")
+        content = save(train_classifier(images, least_steps=least_steps).state_dict())
+        kept = _keep(content, path, spare)
     try:
-        return _extractor(path.read_bytes(), "trained", channels, classes, device)
+        return _extractor(content, "trained", channels, classes, device)
     except (SafetensorError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged ({error}): delete it, and it is made again") from None
+        raise DataError(f"{kept} is damaged ({error}): delete it, and it is made again") from None
 
 
 def train_classifier(
@@ -164,6 +171,22 @@ def random_classifier(channels: int) -> Classifier:
         values = torch.from_numpy(latents(len(weight), fan_in, seed=i))
         weight.data = values.view_as(weight) * (2 / fan_in) ** 0.5
     return network
+
+
+def _keep(content: bytes, path: Path, spare: Path | None) -> Path:
+    """Write the file of an extractor where it can be written; returns that place."""
+    for place in filter(None, (path, spare)):
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(place) as file:
+                file.write(content)
+        except OSError as error:
+            _log.warning("the classifier cannot be kept in %s: %s", place.parent, error.strerror)
+        else:
+            _log.info("the classifier is kept in %s", place)
+            return place
+    _log.warning("the classifier is not kept: it will be trained again the next time")
+    return path
 
 
 def _extractor(
