@@ -1,10 +1,15 @@
 """What a run spends besides its steps, on folders of few and of many images: time, and files.
 
+Exits with 1 if averages, grids and snapshots take more than a tenth of the time, or if a run writes
+more than 200 MB.
+
 python -m benchmarks.frugality
 
 python -m benchmarks.frugality --images 20 60000 --iterations 20000
 """
 
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +19,13 @@ import tyro
 
 from benchmarks.figures import write_figures
 from inference.writing.pictures import save_png
-from training.config import DataConfig, RecipeConfig, TrainConfig
+from training.config import DataConfig, RecipeConfig
 from training.data.datasets import load_images
-from training.records.phases import PhaseTimer
+from training.run_folder.config_file import read_seconds
 from training.run_folder.folder import RunFolder
 
+MOST_SHARE = 0.1
+MOST_MEGABYTES = 200
 _FILES = ("average", "samples", "checkpoints")  # phases that make pictures and snapshots
 
 
@@ -27,10 +34,12 @@ class FrugalityConfig:
     """Which runs to measure."""
 
     images: tuple[int, ...] = (20, 200, 2_000, 60_000)
-    """Sizes of the folders: the first images of MNIST, as PNG files without labels."""
+    """Sizes of the folders: PNG files without labels."""
     iterations: int = 2_000
     """The most iterations of a run; the default settings would take 200 epochs."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
+    dataset: Literal["mnist", "digits"] = "mnist"
+    """Where the images of the folders come from."""
     data_dir: Path = Path("data")
     json: Path | None = None
     """File to write the figures to."""
@@ -38,29 +47,31 @@ class FrugalityConfig:
 
 def measure(config: FrugalityConfig, count: int, folder: Path) -> dict[str, Any]:
     """The seconds and megabytes of one run, as JSON values."""
-    from training.train import train
-
     images, run_dir = folder / "images", folder / "run"
     images.mkdir(parents=True)
-    pixels = load_images(DataConfig("mnist", config.data_dir)).pixels[:count, 0].numpy()
+    pixels = load_images(DataConfig(config.dataset, config.data_dir)).pixels[:count, 0].numpy()
     for i, each in enumerate(pixels):
-        save_png(each, images / f"{i:05d}.png")
+        save_png(each, images / f"{i:05d}.png", sync=False)
     batch_size = min(RecipeConfig().batch_size, count)
-    settings = TrainConfig(
-        data=DataConfig(str(images), config.data_dir),
-        recipe=RecipeConfig(batch_size=batch_size),
-        iterations=min(config.iterations, 200 * count // batch_size),
-        device=config.device,
-    )
-    timer = PhaseTimer()
-    train(settings, run_dir, timer=timer)
-    seconds, found = timer.seconds(), RunFolder(run_dir)
+    iterations = min(config.iterations, 200 * count // batch_size)
+    options = {
+        "--dataset": images,
+        "--data-dir": config.data_dir,
+        "--batch-size": batch_size,
+        "--iterations": iterations,
+        "--device": config.device,
+        "--run-dir": run_dir,
+    }
+    arguments = [str(part) for option in options.items() for part in option]
+    subprocess.run([sys.executable, "-m", "training.run", *arguments], check=True)
+    found = RunFolder(run_dir)
+    seconds = read_seconds(found)
     kept = [*found.checkpoints.iterdir(), *found.samples.iterdir()]
     return {
         "images": count,
-        "iterations": settings.iterations,
+        "iterations": iterations,
         "seconds": seconds,
-        "share": sum(seconds.get(name, 0.0) for name in _FILES) / sum(seconds.values()),  # type: ignore[call-overload]
+        "share": sum(seconds.get(name, 0.0) for name in _FILES) / sum(seconds.values()),
         "megabytes_of_snapshots_and_grids": sum(path.stat().st_size for path in kept) / 1e6,
         "megabytes": sum(p.stat().st_size for p in run_dir.rglob("*") if p.is_file()) / 1e6,
     }
@@ -71,9 +82,14 @@ def line(figures: dict[str, Any]) -> str:
     return (
         f"{figures['images']:6} images, {figures['iterations']:6} iterations: "
         f"{figures['share']:5.1%} of {sum(figures['seconds'].values()):.0f} s for averages, grids "
-        f"and snapshots; {figures['megabytes_of_snapshots_and_grids']:.0f} MB of these, "
-        f"{figures['megabytes']:.0f} MB in all"
+        f"and snapshots; {figures['megabytes']:.0f} MB of files, "
+        f"{figures['megabytes_of_snapshots_and_grids']:.0f} MB of them grids and snapshots"
     )
+
+
+def is_frugal(figures: dict[str, Any]) -> bool:
+    """Whether a run stayed within both limits."""
+    return figures["share"] <= MOST_SHARE and figures["megabytes"] <= MOST_MEGABYTES
 
 
 def main() -> None:
@@ -85,6 +101,8 @@ def main() -> None:
             runs.append(measure(config, count, Path(folder)))
         print(line(runs[-1]), flush=True)
         write_figures(config.json, {"runs": runs})
+    if not all(map(is_frugal, runs)):
+        sys.exit(f"the limits are {MOST_SHARE:.0%} of the time, and {MOST_MEGABYTES} MB of files")
 
 
 if __name__ == "__main__":

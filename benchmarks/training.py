@@ -69,7 +69,8 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     """All figures, as JSON values."""
     device = device_named(config.device)
     count = config.iterations or (2000 if device.type == "cuda" else 100)
-    contestants = [Contestant("textbook", _textbook(config, device), min(count, 200))]
+    textbook = textbook_run(config.dataset, config.data_dir, device)
+    contestants = [Contestant("textbook", textbook, min(count, 200))]
     limits = {}
     for recipe in config.recipes:
         for precision in config.precisions:
@@ -85,7 +86,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     rates: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     for _ in range(config.rounds):
         for contestant in contestants:
-            seconds = _seconds(lambda c=contestant: c.run(c.iterations), device)  # type: ignore[misc]
+            seconds = seconds_of(lambda c=contestant: c.run(c.iterations), device)  # type: ignore[misc]
             rates[contestant.name].append(contestant.iterations / seconds)
     return {
         "machine": describe_machine(device),
@@ -125,11 +126,12 @@ def main() -> None:
     write_figures(config.json, figures)
 
 
-def _textbook(config: BenchmarkConfig, device: torch.device) -> Callable[[int], Any]:
+def textbook_run(dataset: str, data_dir: Path, device: torch.device) -> Callable[[int], Any]:
+    """A function that takes so many more iterations of the textbook loop."""
     generator, discriminator = textbook_networks()
     generator.to(device)
     discriminator.to(device)
-    steps = train_textbook(generator, discriminator, config.dataset, config.data_dir, epochs=10**6)
+    steps = train_textbook(generator, discriminator, dataset, data_dir, epochs=10**6)
 
     def run(count: int) -> None:
         with redirect_stdout(io.StringIO()):  # a terminal would be slower
@@ -173,7 +175,7 @@ def _limits(engine: Engine, device: torch.device) -> dict[str, float]:
 
     multiply(1)
     with engine.setting():
-        seconds = min(_seconds(lambda: multiply(20), device) for _ in range(5))
+        seconds = min(seconds_of(lambda: multiply(20), device) for _ in range(5))
     limits = {"matrix products alone": 20 / seconds}
     if device.type == "cuda":
         limits["as many empty kernels in a graph"] = _empty_kernels(engine)
@@ -199,7 +201,7 @@ def _empty_kernels(engine: Engine) -> float:
             graph.replay()
 
     replay(1)
-    return 100 / min(_seconds(lambda: replay(100), nothing.device) for _ in range(5))
+    return 100 / min(seconds_of(lambda: replay(100), nothing.device) for _ in range(5))
 
 
 def _like(meta: Any, device: torch.device) -> torch.Tensor:
@@ -208,7 +210,7 @@ def _like(meta: Any, device: torch.device) -> torch.Tensor:
     return memory.as_strided(meta.shape, meta.stride)
 
 
-def _seconds(action: Callable[[], Any], device: torch.device) -> float:
+def seconds_of(action: Callable[[], Any], device: torch.device) -> float:
     """Seconds of one call, including the device's work."""
     start = time.perf_counter()
     action()

@@ -1,6 +1,7 @@
 """What ours is measured against, and by, must itself be sound."""
 
 import json
+import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from torch import nn
 from torchvision import datasets
 
-from benchmarks import textbook, time_to_quality
+from benchmarks import frugality, textbook, time_to_quality, whole_runs
 from benchmarks.curves import Curve, read_curve
 from benchmarks.footprint import wheel_bytes
 from benchmarks.time_to_quality import seconds_until
 from benchmarks.training import BenchmarkConfig, measure, products, table
+from benchmarks.whole_runs import WholeRunsConfig
 from tests.support.runs import TINY
 from training.config import RECIPES
 from training.data.batches import Batches
@@ -126,3 +128,32 @@ def test_runs_are_compared_by_time(
 
 def test_the_wheel_is_small() -> None:
     assert wheel_bytes() < 300_000
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_measured_beside_the_textbook() -> None:
+    config = WholeRunsConfig(
+        device="cpu",
+        tiny=True,
+        dataset="digits",
+        data_dir=TINY.data.data_dir,
+        engine="plain",
+        textbook_iterations=2,
+    )
+    figures = whole_runs.measure(config, 30)
+    assert figures["engine"] == "plain"
+    base = statistics.median(figures["textbook_iterations_per_second"])
+    whole = sum(figures["seconds"].values())
+    assert figures["times_textbook_with_start_and_scores"] == pytest.approx(30 / whole / base)
+    assert figures["times_textbook"] > figures["times_textbook_with_start_and_scores"]
+    assert f"{figures['times_textbook']:.2f} x the textbook loop" in whole_runs.line(figures)
+
+
+@pytest.mark.full
+def test_few_images_cost_little_besides_steps(tmp_path: Path) -> None:
+    config = frugality.FrugalityConfig(device="cpu", dataset="digits", data_dir=tmp_path)
+    figures = frugality.measure(config, 20, tmp_path / "few")
+    assert figures["iterations"] == 200  # 200 epochs, the default
+    assert frugality.is_frugal(figures), frugality.line(figures)
+    assert not frugality.is_frugal(figures | {"share": 0.101})
+    assert not frugality.is_frugal(figures | {"megabytes": 201.0})

@@ -18,7 +18,7 @@ from export.parity import check_files
 from inference import ArtifactError, Sampler
 from inference.artifact import Metadata
 from inference.model_files import own
-from inference.noise import NOISE
+from inference.noise import LIMIT, NOISE
 from inference.runtime.session import SessionSettings
 from tests.support.forging import Change, add_weights, resealed
 from tests.support.runs import CONV, TINY
@@ -142,6 +142,23 @@ def test_the_average_has_the_statistics_of_its_own_activations() -> None:
         normalised = ((output - shift) / scale).transpose(0, 1).flatten(1)
         assert normalised.mean(1).abs().max() < 0.1
         assert (normalised.std(1) - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("network", "at_once"), [(CONV.network, 1), (CONV.network, 100), (TINY.network, 1000)]
+)
+def test_statistics_in_parts_are_those_of_all_images(
+    network: NetworkConfig, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Generator, "images_at_once", lambda self: at_once)
+    generator = Generator(network.latent_dim, network.dims[0], (1, 8, 8), (), network.network)
+    found = averaged(generator, roughly=True).state_dict()
+    for layer in generator.layers:
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.momentum = 1.0
+    generator.train()(*generator.inputs(256, seed=LIMIT - 1))  # BatchNorm's own, of all at once
+    for name, expected in generator.state_dict().items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_checkpoint_says_what_it_is(conv_run: Path) -> None:

@@ -24,6 +24,7 @@ from training.records.progress import ProgressBar
 from training.records.samples import grid_steps
 from training.run import main
 from training.run_folder.config_file import read_config
+from training.run_folder.folder import RunFolder
 from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
 
@@ -74,6 +75,11 @@ def test_tensorboard_holds_the_same_numbers(tiny_run: Path) -> None:
     assert iterations.Scalars("speed/images_per_second")
     grids = iterations.Images("samples/seed_0")
     assert [event.step for event in grids] == sorted(grid_steps(STEPS))
+    for event in grids:
+        file = RunFolder(tiny_run).grid(event.step)
+        assert event.encoded_image_string == file.read_bytes()
+        with Image.open(file) as picture:
+            assert (event.width, event.height) == picture.size
     epochs = events(tiny_run, "epochs")
     tags = epochs.Tags()["scalars"]
     assert len(tags) == 5

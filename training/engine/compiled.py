@@ -37,7 +37,7 @@ class Compilation:
         options: settings of the compiler, by their names in torch._inductor.config.
         apart: given the arguments, the changed tensors to compute in a CUDA stream of their own.
         """
-        _set_cache_folder()
+        set_cache_folder()
         leaves, structure = pytree.tree_flatten(example)
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         structures = []
@@ -124,10 +124,11 @@ class Compilation:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _set_cache_folder() -> None:
+def set_cache_folder() -> None:
     """Let the compiler keep its results where they outlast a restart of the machine.
 
-    The compiled code is run as it is found there, so the folder must belong to the user alone.
+    The compiled code is run as it is found there, so the folder must belong to the user alone. This
+    has no effect if the compiler has been imported before, as `torch.optim` does.
     """
     if _CACHE not in os.environ:
         root = os.environ.get("XDG_CACHE_HOME")

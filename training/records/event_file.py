@@ -56,6 +56,15 @@ class EventFile:
         ]
         self.add(step, Summary(value=pairs))
 
+    def picture(self, step: int, tag: str, shape: tuple[int, ...], png: bytes) -> None:
+        """Write a picture for a step.  shape: (H, W) or (H, W, 3).  png: the encoded picture."""
+        height, width, *colours = shape
+        channels = colours[0] if colours else 1
+        encoded = Summary.Image(
+            height=height, width=width, colorspace=channels, encoded_image_string=png
+        )
+        self.add(step, Summary(value=[Summary.Value(tag=tag, image=encoded)]))
+
     def table(self, first_step: int, tags: tuple[str, ...], values: NDArray[np.float32]) -> None:
         """Numbers at each of the steps from `first_step` on, at least 1; values: (steps, tags).
 

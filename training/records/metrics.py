@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.tensorboard.summary import hparams, image
+from torch.utils.tensorboard.summary import hparams
 
 from inference.writing.files import atomic_write
 from inference.writing.pictures import grid, save_png
@@ -120,10 +120,9 @@ class Records:
 
     def samples(self, step: int, generator: Generator) -> None:
         """Record the sample grid of a step: images 0 to 63 of seed 0, as the sampler draws them."""
-        picture = grid(sample_images(generator, GRID_IMAGES))
-        save_png(picture, self._folder.grid(step))
-        layout = "HW" if picture.ndim == 2 else "HWC"
-        self._iterations.add(step, image(_SAMPLES_TAG, picture, dataformats=layout))
+        picture, path = grid(sample_images(generator, GRID_IMAGES)), self._folder.grid(step)
+        save_png(picture, path)
+        self._iterations.picture(step, _SAMPLES_TAG, picture.shape, path.read_bytes())
 
     def finish(self) -> None:
         """Mark the run as finished."""
