@@ -89,7 +89,7 @@ def line(figures: dict[str, Any]) -> str:
 
 def is_frugal(figures: dict[str, Any]) -> bool:
     """Whether a run stayed within both limits."""
-    return figures["share"] <= MOST_SHARE and figures["megabytes"] <= MOST_MEGABYTES
+    return bool(figures["share"] <= MOST_SHARE and figures["megabytes"] <= MOST_MEGABYTES)
 
 
 def main() -> None:

@@ -123,7 +123,8 @@ def test_it_draws_the_class_that_is_asked_for(conditional_artifact: Path) -> Non
         np.testing.assert_array_equal(array_of(response), expected)
     tags = {response.headers["etag"] for response in answers[:3]}
     assert len(tags) == 3
-    for response, wrong in zip(answers[3:], (10, "cat"), strict=True):
+    mistaken: list[int | str] = [10, "cat"]
+    for response, wrong in zip(answers[3:], mistaken, strict=True):
         assert response.status_code == 422
         with pytest.raises(ValueError, match="label must be") as refusal:
             sampler.sample(1, label=wrong)
