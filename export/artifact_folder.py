@@ -4,9 +4,10 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -64,12 +65,13 @@ def export(
         CheckpointError: if the snapshot cannot be read.
         ConfigError: if "fp16" cannot be scored, because the path of the images is unknown.
         ParityError: if a file does not match PyTorch, or "fp16" is worse than "fp32".
-        ExportError: if `output` holds other files than an artifact's.
+        ExportError: if no artifact can be put in `output`.
     """
+    place = _place_of(output)
     content = load(checkpoint)
     generator = load_generator(content)
     metadata = _metadata(content, generator)
-    with _replaced_whole(output) as folder:
+    with _replaced_whole(place) as folder:
         model = _Model.of(generator)
         if precision == "fp16":
             data = DataConfig(dataset) if dataset else trained_on(checkpoint, metadata.dataset)
@@ -148,16 +150,57 @@ def best_checkpoint(run_dir: Path) -> Path:
         ) from None
 
 
+def _place_of(output: Path) -> Path:
+    """Where an output folder really is, behind symbolic links.
+
+    Raises:
+        ExportError: if no artifact can be put there. At the end, it would be too late to say so.
+    """
+    place = Path(os.path.realpath(output))
+    if problem := _problem_with(place):
+        raise ExportError(f"{output} {problem}: name an empty or a new folder with --output")
+    return place
+
+
+def _problem_with(folder: Path) -> str:
+    """Why a folder cannot be made or replaced; empty if it can."""
+    if folder.is_symlink():
+        return "is a symbolic link that leads to itself"
+    if folder.exists() and (problem := _problem_with_content(folder)):
+        return problem
+    above = next(path for path in folder.parents if path.exists())
+    if not above.is_dir():
+        return f"cannot be made, as {above} is no folder"
+    for path in (above, folder):
+        if path.exists() and not os.access(path, os.W_OK | os.X_OK):
+            return f"cannot be written, as {path} is for reading only"
+    return ""
+
+
+def _problem_with_content(folder: Path) -> str:
+    """Why what is there must not be replaced; empty if it may."""
+    if not folder.is_dir():
+        return "is a file"
+    if _is_mounted(folder):
+        return "is a mount point, which cannot be replaced"
+    if Path.cwd().is_relative_to(folder):
+        return "is the folder that the command runs in, which would be replaced"
+    others = sorted({path.name for path in folder.iterdir()} - ARTIFACT_FILES)
+    return f"holds other files ({', '.join(others[:5])})" if others else ""
+
+
+def _is_mounted(folder: Path) -> bool:
+    """Whether a folder is a mount point, also one of the file system that is around it."""
+    name = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", str(folder))
+    with suppress(OSError):  # there is such a list on Linux only
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+        return any(line.split(" ")[4] == name for line in mounts.splitlines())
+    return folder.is_mount()
+
+
 @contextmanager
 def _replaced_whole(folder: Path) -> Iterator[Path]:
     """A new folder to fill, which replaces `folder` unless an error is raised."""
-    if folder.exists():
-        others = sorted({path.name for path in folder.iterdir()} - ARTIFACT_FILES)
-        if others:
-            raise ExportError(
-                f"{folder} holds other files ({', '.join(others[:5])}): name an empty or a new "
-                f"folder with --output"
-            )
     new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("new", "old"))
     new.mkdir(parents=True)
     try:

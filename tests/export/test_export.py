@@ -311,6 +311,63 @@ def test_folders_of_others_are_left_alone(tiny_run: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize(
+    ("output", "problem"),
+    [
+        ("file", "file is a file"),
+        ("file/artifact", "artifact cannot be made, as .*/file is no folder"),
+        ("loop", "loop is a symbolic link that leads to itself"),
+        ("link_to_file", "link_to_file is a file"),
+        (".", r"\. is the folder that the command runs in"),
+        ("..", r"\.\. is the folder that the command runs in"),
+        ("/", "/ is a mount point"),
+        ("/proc", "/proc is a mount point"),
+        ("mounted", "mounted is a mount point"),
+        ("bound here", "bound here is a mount point"),
+        ("readonly/new", "readonly/new cannot be written, as .*/readonly is for reading only"),
+    ],
+)
+def test_what_cannot_be_replaced_is_said_before_the_work(
+    output: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "inner"
+    for name in ("mounted", "bound here", "readonly"):
+        (inner / name).mkdir(parents=True)
+    (inner / "file").touch()
+    (inner / "loop").symlink_to(inner / "loop")
+    (inner / "link_to_file").symlink_to("file")
+    mounts = {
+        "mounted": ["-t", "tmpfs", "tmpfs"],
+        "bound here": ["--bind", str(tmp_path)],
+        "readonly/new": ["-t", "tmpfs", "-o", "ro", "tmpfs"],
+    }
+    mounted = inner / output.partition("/")[0]
+    monkeypatch.chdir(inner)
+    if output in mounts:
+        command = ["mount", *mounts[output], str(mounted)]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("mounting is not allowed here")
+    try:
+        with pytest.raises(ExportError, match=f"{problem}.*: name an empty or a new folder"):
+            export(Path("no-such.pt"), Path(output))
+    finally:
+        if output in mounts:
+            subprocess.run(["umount", str(mounted)], check=True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_is_followed(there: bool, tiny_run: Path, tmp_path: Path) -> None:
+    real, link = tmp_path / "disk" / "real", tmp_path / "link"
+    link.symlink_to(real)
+    if there:
+        real.mkdir(parents=True)
+        (real / "generator.onnx").touch()
+    export(best_checkpoint(tiny_run), link)
+    assert link.is_symlink()
+    assert contents(real).keys() == ALL_FILES
+    assert list(real.parent.iterdir()) == [real]
+
+
 def test_the_newest_run_is_the_default(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
