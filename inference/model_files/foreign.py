@@ -1,5 +1,7 @@
 """ONNX generators of other programs: one input z, one image tensor out, no contract.
 
+And artifacts that were changed after their export, which may take labels, too.
+
 Such a file cannot be verified: onnxruntime runs any graph in it, at any cost.
 """
 
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact import PIXEL_TOLERANCE, SEAL_MARKER, ArtifactError, Metadata
+from ..artifact import CONTRACT_KEY, PIXEL_TOLERANCE, SEAL_MARKER, ArtifactError, Metadata
 from ..noise import NOISE, latents
 from ..runtime.session import SessionSettings, say
 from ..runtime.shared_session import Session
@@ -57,21 +59,16 @@ class ForeignGenerator:
         external = has_weights_beside(file, path)
         source: bytes | Path = path if external and path else model
         self.session = Session(source, settings, convolutions=file.has_convolutions)
-        inputs, outputs = self.session.raw.get_inputs(), self.session.raw.get_outputs()
-        names = [value.name for value in outputs]
-        if {"images", "pixels"} <= set(names):  # ours, changed after its export
-            names = ["pixels"]
-        if len(inputs) != 1 or len(names) != 1 or inputs[0].type != "tensor(float)":
-            raise ArtifactError(
-                f"a generator has one float32 input and one output, this has "
-                f"{[(value.name, value.type) for value in inputs]} and {names}"
-            )
-        self._input, self._output = inputs[0].name, names[0]
-        batch, latent_dim, self._ones = _latent_shape(inputs[0].shape, options.latent_dim)
+        z, self._output, labels = _inputs_and_output(self.session.raw)
+        self._input, self._label_input = z.name, labels.name if labels else None
+        classes = _classes(file) if labels else ()
+        if labels and not classes:
+            raise ArtifactError("it takes labels, and it has no contract that names the classes")
+        batch, latent_dim, self._ones = _latent_shape(z.shape, options.latent_dim)
         self.tile = batch or _TILE
         self.painter: Painter | None = None  # what comes of the images, the host does
         self._fixed = batch is not None
-        image = self._images(latents(1, latent_dim))
+        image = self._images(latents(1, latent_dim), np.zeros(1, np.int64))
         shape, self._channels_last = _image_shape(image.shape[1:], options.image_shape)
         self._shape = shape
         self._range = options.value_range or _value_range(file, self._output, image.dtype)
@@ -79,16 +76,16 @@ class ForeignGenerator:
             raise ValueError(f"value_range must be (low, high), got {self._range}")
         self.metadata = Metadata(
             role="generator", image_shape=shape, latent_dim=latent_dim, noise=NOISE,
-            dataset="unknown", recipe="unknown", step=0, weights_sha256="unknown",
+            dataset="unknown", recipe="unknown", step=0, weights_sha256="unknown", classes=classes,
         )  # fmt: skip
         self._require_independent()
 
     def draw(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
     ) -> None:
-        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim)."""
+        """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), and labels (n,)."""
         channels, height, width = self._shape
-        images = self._images(z)
+        images = self._images(z, labels)
         if self._channels_last:
             images = images.reshape(len(z), height, width, channels)
         else:
@@ -107,7 +104,7 @@ class ForeignGenerator:
         drawn = []
         for count in (1, len(z), len(z)):
             out = np.empty((count, height, width, channels), np.uint8)
-            self.draw(z[:count], None, out)
+            self.draw(z[:count], np.zeros(count, np.int64), out)
             drawn.append(out[0].astype(int))
         apart = max(int(np.abs(other - drawn[0]).max()) for other in drawn[1:])
         if apart > PIXEL_TOLERANCE:
@@ -117,17 +114,53 @@ class ForeignGenerator:
                 f"training mode, random nodes). Export it in inference mode"
             )
 
-    def _images(self, z: NDArray[np.float32]) -> NDArray[Any]:
-        """The output of the graph, (n, ...). A fixed batch is filled up with zeros."""
-        whole = z
-        if self._fixed:
-            whole = np.zeros((self.tile, z.shape[1]), np.float32)
-            whole[: len(z)] = z
-        whole = whole.reshape(*whole.shape, *[1] * self._ones)
-        (images,) = self.session.run([self._output], {self._input: whole})
+    def _images(self, z: NDArray[np.float32], labels: NDArray[np.int64] | None) -> NDArray[Any]:
+        """The output of the graph, (n, ...)."""
+        whole = self._batch(z)
+        feeds: dict[str, NDArray[Any]]
+        feeds = {self._input: whole.reshape(*whole.shape, *[1] * self._ones)}
+        if self._label_input is not None and labels is not None:
+            feeds[self._label_input] = self._batch(labels)
+        (images,) = self.session.run([self._output], feeds)
         if images.ndim < 2 or len(images) != len(whole):
             raise ArtifactError(f"it gave {images.shape} for {len(whole)} images")
         return np.asarray(images[: len(z)])
+
+    def _batch(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The values of some images, (n, ...), as the graph takes them.
+
+        If it takes one batch size only, the batch is filled up with zeros.
+        """
+        if not self._fixed:
+            return values
+        whole = np.zeros((self.tile, *values.shape[1:]), values.dtype)
+        whole[: len(values)] = values
+        return whole
+
+
+def _inputs_and_output(session: Any) -> tuple[Any, str, Any]:
+    """z, the name of the output that has the images, and the labels if it takes some."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    names = [value.name for value in outputs]
+    labels = None
+    if {"images", "pixels"} <= set(names):  # ours, changed after its export
+        names = ["pixels"]
+        labels = next((x for x in inputs if (x.name, x.type) == ("labels", "tensor(int64)")), None)
+    others = [value for value in inputs if value is not labels]
+    if len(others) != 1 or len(names) != 1 or others[0].type != "tensor(float)":
+        raise ArtifactError(
+            f"a generator has one float32 input and one output, this has "
+            f"{[(value.name, value.type) for value in inputs]} and {names}"
+        )
+    return others[0], names[0], labels
+
+
+def _classes(file: ModelFile) -> tuple[str, ...]:
+    """The classes in the contract of an artifact that was changed; empty if there is none."""
+    try:
+        return Metadata.from_json(file.metadata[CONTRACT_KEY]).classes
+    except (KeyError, ArtifactError):
+        return ()
 
 
 def has_weights_beside(file: ModelFile, path: Path | None) -> bool:

@@ -237,6 +237,21 @@ def test_an_artifact_that_was_changed_on_purpose_is_drawn_from_if_it_is_trusted(
     assert np.abs(images.astype(int) - expected).max() <= levels
 
 
+def test_labels_of_an_artifact_that_was_changed_are_kept(conditional_artifact: Path) -> None:
+    model = onnx.load(conditional_artifact / "generator.onnx")
+    with_a_key(model)
+    ours = Sampler(conditional_artifact, provider="cpu")
+    changed = Sampler(model.SerializeToString(), provider="cpu", allow_foreign=True)
+    assert changed.metadata.classes == ours.metadata.classes
+    for label in (None, 3):
+        np.testing.assert_array_equal(
+            changed.sample(70, seed=3, label=label), ours.sample(70, seed=3, label=label)
+        )
+    without_metadata(model)
+    with pytest.raises(ArtifactError, match="takes labels, and it has no contract that names the"):
+        Sampler(model.SerializeToString(), provider="cpu", allow_foreign=True)
+
+
 def test_images_that_depend_on_their_neighbours_or_on_chance_are_refused() -> None:
     def batch_norm(training: int) -> onnx.ModelProto:
         made = model(("Tanh", {}), ("Reshape", {"with": "nchw"}))
