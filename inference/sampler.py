@@ -3,28 +3,24 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import images_and_pixels, require_z, shape_of
-from .artifact import ArtifactError, Metadata, is_sealed
+from .arrays import images_and_pixels, require_z
+from .artifact import Metadata
+from .cpu.painter import CpuPainter
 from .label import Label, number_of, numbers_of
-from .model_files.artifact_files import generator_file
-from .model_files.own import LoadedGenerator, OwnGenerator
-from .model_files.reading import read_file
+from .model_files.opening import open_generator
 from .noise import check_range, labels, latents
 from .runtime.session import SessionSettings
-from .tiles import PerThread, TileNoise
 from .walks import interpolate
 
 if TYPE_CHECKING:
     from .golden import CheckResult
     from .gpu.device_images import DeviceImages
-    from .gpu.painter import Painter
-    from .gpu.sources import Noise
+    from .gpu.painter import GpuPainter
 
 
 class Sampler:
@@ -39,6 +35,19 @@ class Sampler:
 
     A sampler is thread-safe. A forked process can use it too, on the CPU, and it can be pickled:
     the other process opens the generator again.
+
+    artifact: an artifact folder, its generator.onnx, or the bytes of that file.
+    provider: "auto" (CUDA if it works, else the CPU; the log says which and why), "cpu",
+        "cuda" or "cuda:N".
+    threads: processor threads of one run; 0 means all cores. CUDA needs none, unless the device
+        cannot run our kernel for the noise.
+    spinning: let idle threads spin: faster, but they use the processor all the time.
+    tf32: let CUDA round factors to 10 bits: faster; images may differ by one grey level.
+    allow_foreign: accept other ONNX generators too: those of other programs, with z as input
+        and one image tensor as output, and artifacts that were changed after their export. Use
+        it only for files that you trust: they cannot be verified.
+    latent_dim, image_shape (C, H, W), value_range (black, white): facts about a foreign
+        generator that its graph does not contain.
     """
 
     provider: str
@@ -59,20 +68,7 @@ class Sampler:
         image_shape: tuple[int, int, int] | None = None,
         value_range: tuple[float, float] | None = None,
     ) -> None:
-        """Load an artifact.
-
-        artifact: an artifact folder, its generator.onnx, or the bytes of that file.
-        provider: "auto" (CUDA if it works, else the CPU; the log says which and why), "cpu",
-            "cuda" or "cuda:N".
-        threads: processor threads of one run; 0 means all cores. CUDA needs none, unless the device
-            cannot run our kernel for the noise.
-        spinning: let idle threads spin: faster, but they use the processor all the time.
-        tf32: let CUDA round factors to 10 bits: faster; images may differ by one grey level.
-        allow_foreign: accept other ONNX generators too: those of other programs, with z as input
-            and one image tensor as output, and artifacts that were changed after their export. Use
-            it only for files that you trust: they cannot be verified.
-        latent_dim, image_shape (C, H, W), value_range (black, white): facts about a foreign
-            generator that its graph does not contain.
+        """Load an artifact. The class describes the arguments.
 
         Raises:
             ArtifactError: if the file is missing, damaged, or no artifact of this format.
@@ -80,33 +76,19 @@ class Sampler:
             ValueError: for a provider or a number of threads that does not exist.
         """
         settings = SessionSettings(provider, threads, spinning, tf32)
-        foreign = latent_dim, image_shape, value_range
-        if not allow_foreign and foreign != (None, None, None):
+        facts = latent_dim, image_shape, value_range
+        if not allow_foreign and facts != (None, None, None):
             raise ValueError("latent_dim, image_shape and value_range go with allow_foreign=True")
-        path = None if isinstance(artifact, bytes) else generator_file(Path(artifact))
-        try:
-            model = artifact if isinstance(artifact, bytes) else read_file(Path(path or ""))
-            if allow_foreign and not is_sealed(model):
-                from .model_files.foreign import ForeignGenerator, ForeignOptions
-
-                options = ForeignOptions(*foreign)
-                generator: LoadedGenerator = ForeignGenerator(model, path, settings, options)
-            else:
-                generator = OwnGenerator(model, settings)
-        except ArtifactError as error:
-            raise ArtifactError(f"{path or 'artifact'}: {error}") from None
+        generator, source = open_generator(artifact, settings, facts if allow_foreign else None)
         self.provider, self.metadata = generator.session.provider, generator.metadata
-        # The arguments for pickle: the bytes of the file, unless weights lie beside it.
-        self._arguments: dict[str, Any] = {
-            "artifact": model if isinstance(generator, OwnGenerator) else path or model,
-            "provider": provider, "threads": threads, "spinning": spinning, "tf32": tf32,
-            "allow_foreign": allow_foreign, "latent_dim": latent_dim, "image_shape": image_shape,
-            "value_range": value_range,
+        self._painter: CpuPainter | GpuPainter | None = generator.painter or CpuPainter(
+            generator.draw, self.metadata, generator.tile, settings.cores
+        )
+        self._arguments: dict[str, Any] = {  # for pickle
+            "artifact": source, "provider": provider, "threads": threads, "spinning": spinning,
+            "tf32": tf32, "allow_foreign": allow_foreign, "latent_dim": latent_dim,
+            "image_shape": image_shape, "value_range": value_range,
         }  # fmt: skip
-        classes = len(self.metadata.classes)
-        make = partial(TileNoise, generator.tile, self.metadata.latent_dim, classes)
-        self._noise = PerThread(make, settings.cores)
-        self._generator: LoadedGenerator | None = generator
 
     @overload
     def sample(
@@ -160,11 +142,7 @@ class Sampler:
         if device:
             return self._sample_on_device(count, seed, start, number, out)
         images, pixels = images_and_pixels(count, self.metadata.image_shape, out)
-        painter = self._open().painter
-        if painter is None:
-            self._draw(pixels, seed, start, number)
-        else:
-            _paint_into(painter, pixels, painter.drawn(seed, start, number))
+        self._open().sample([pixels], seed, start, number)
         return images
 
     def stream(
@@ -187,17 +165,8 @@ class Sampler:
         number = number_of(label, self.metadata.classes)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        generator = self._open()
-        if generator.painter is None:
-            return (
-                self._batch(min(batch_size, count - done), seed, start + done, number)
-                for done in range(0, count, batch_size)
-            )
-        from .gpu.batches import stream  # nothing for a host that draws on the CPU
-
-        draw = partial(self._paint, seed, start, number)
-        shape = shape_of(1, self.metadata.image_shape)[1:]
-        return stream(draw, count, batch_size, generator.tile, shape)
+        fill = partial(self._fill, seed, start, number)
+        return self._open().stream(fill, count, batch_size)
 
     def latents(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.float32]:
         """z of the images of `sample`: float32 (count, latent_dim), see `noise.latents`."""
@@ -230,19 +199,12 @@ class Sampler:
                 unknown; for a closed sampler.
             ArtifactError: if onnxruntime cannot run the generator.
         """
-        generator = self._open()
+        painter = self._open()
         z = np.asarray(z)
         require_z(z, self.metadata.latent_dim)
         numbers = numbers_of(labels, len(z), self.metadata.classes)
         images, pixels = images_and_pixels(len(z), self.metadata.image_shape, out)
-        if generator.painter is not None:
-            _paint_into(generator.painter, pixels, generator.painter.given(z, numbers))
-            return images
-        with self._noise.taken() as noise:
-            for first in range(0, len(z), generator.tile):
-                tile = slice(first, first + generator.tile)
-                part = None if numbers is None else numbers[tile]
-                generator.draw(noise.copy(z[tile]), part, pixels[tile])
+        painter.decode(pixels, z, numbers)
         return images
 
     def interpolate(self, z_a: ArrayLike, z_b: ArrayLike, steps: int) -> NDArray[np.float32]:
@@ -271,7 +233,7 @@ class Sampler:
 
     def close(self) -> None:
         """Release the generator. Any later use, in another thread too, is an error."""
-        self._generator = None
+        self._painter = None
         self._arguments = {}
 
     def __enter__(self) -> Self:
@@ -287,59 +249,30 @@ class Sampler:
         self._open()
         return _make, (self._arguments,)
 
-    def _open(self) -> LoadedGenerator:
-        generator = self._generator
-        if generator is None:
-            raise ValueError("this sampler is closed: make a new one to draw more")
-        return generator
+    def _open(self) -> "CpuPainter | GpuPainter":
+        painter = self._painter
+        if painter is None:
+            raise ValueError("this sampler is closed: make a new one to generate more")
+        return painter
 
-    def _batch(self, count: int, seed: int, start: int, label: int | None) -> NDArray[np.uint8]:
-        images, pixels = images_and_pixels(count, self.metadata.image_shape, None)
-        self._draw(pixels, seed, start, label)
-        return images
-
-    def _draw(self, pixels: NDArray[np.uint8], seed: int, start: int, label: int | None) -> None:
-        """Fill pixels, uint8 (n, H, W, C), tile by tile."""
-        generator = self._open()
-        with self._noise.taken() as noise:
-            for first in range(0, len(pixels), generator.tile):
-                part = pixels[first : first + generator.tile]
-                z, drawn = noise.draw(len(part), seed, start + first, len(pixels) - first)
-                if label is not None:
-                    drawn = np.full(len(part), label, np.int64)
-                generator.draw(z, drawn, part)
-
-    def _paint(
-        self, seed: int, start: int, label: int | None, first: int, places: "Sequence[Any]"
+    def _fill(
+        self, seed: int, start: int, label: int | None, first: int, places: Sequence[Any]
     ) -> None:
-        """Generate some images of a stream on the GPU."""
-        painter = self._open().painter
-        assert painter is not None
-        painter.draw(places, painter.drawn(seed, start + first, label))
+        """Fill arrays with images of a stream, from the stream's image `first` on."""
+        self._open().sample(places, seed, start + first, label)
 
     def _sample_on_device(
         self, count: int, seed: int, start: int, label: int | None, out: object
     ) -> "DeviceImages":
-        painter = self._open().painter
-        if painter is None:
+        painter = self._open()
+        if isinstance(painter, CpuPainter):
             raise ValueError(
                 f"device=True needs a generator of ganpack on CUDA, this one is "
                 f"{'foreign' if self.provider != 'cpu' else 'on the CPU'}: leave it out"
             )
         if out is not None:
             raise ValueError("device=True makes an array of its own: leave out `out`")
-        shape = shape_of(count, self.metadata.image_shape)
-        return painter.draw_on_device(count, shape, painter.drawn(seed, start, label))
-
-
-def _paint_into(painter: "Painter", pixels: NDArray[np.uint8], noise: "Noise") -> None:
-    """Fill pixels of any strides on the GPU; it writes to contiguous memory alone."""
-    if pixels.flags.c_contiguous:
-        painter.draw([pixels], noise)
-    else:
-        drawn = np.empty(pixels.shape, np.uint8)
-        painter.draw([drawn], noise)
-        pixels[...] = drawn
+        return painter.sample_on_device(count, seed, start, label)
 
 
 def _make(arguments: dict[str, Any]) -> Sampler:

@@ -1,4 +1,4 @@
-"""Streams of images from a GPU: several batches are drawn at once and in advance."""
+"""Streams of images from a GPU: several batches are generated at once and in advance."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,22 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Batches = list[NDArray[np.uint8]]
-Draw = Callable[[int, Sequence[NDArray[np.uint8]]], None]
-"""`draw(first, places)` fills arrays with the images of a stream from `first` on."""
+Fill = Callable[[int, Sequence[NDArray[np.uint8]]], None]
+"""`fill(first, places)` fills arrays with the images of a stream from `first` on."""
 
-_THREADS = 2  # while one thread copies images to the host, the device draws those of the other
+_THREADS = 2  # while one thread copies images to the host, the device generates those of the other
 
 
 def stream(
-    draw: Draw, count: int, batch_size: int, together: int, shape: tuple[int, ...]
+    fill: Fill, count: int, batch_size: int, together: int, shape: tuple[int, ...]
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield batches of images, uint8 (n, *shape), in order and in constant memory.
 
-    together: number of images that are drawn at once; at least one batch.
+    together: number of images that are generated at once; at least one batch.
     """
     group = max(1, together // batch_size) * batch_size
     jobs = (
-        partial(_draw, draw, first, min(group, count - first), batch_size, shape)
+        partial(_group, fill, first, min(group, count - first), batch_size, shape)
         for first in range(0, count, group)
     )
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=__package__)
@@ -35,12 +35,13 @@ def stream(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _draw(draw: Draw, first: int, count: int, batch_size: int, shape: tuple[int, ...]) -> Batches:
+def _group(fill: Fill, first: int, count: int, batch_size: int, shape: tuple[int, ...]) -> Batches:
+    """Generate the batches of a group at once."""
     batches = [
         np.empty((min(batch_size, count - done), *shape), np.uint8)
         for done in range(0, count, batch_size)
     ]
-    draw(first, batches)
+    fill(first, batches)
     return batches
 
 

@@ -32,7 +32,7 @@ class Workspace:
         self._context, self._metadata, self._capacity = context, metadata, capacity
         self.image = prod(metadata.image_shape)
         self.z = DeviceMemory(context, 4 * capacity * metadata.latent_dim)
-        self.drawn = DeviceMemory(context, np.dtype(output.kind).itemsize * capacity * self.image)
+        self.result = DeviceMemory(context, np.dtype(output.kind).itemsize * capacity * self.image)
         self._output = output
         self.labels: DeviceMemory | None = None
         if metadata.classes:
@@ -62,7 +62,7 @@ class Workspace:
     def outputs(self, count: int) -> dict[str, OnDevice]:
         """The address of the output."""
         name, kind, shape = self._output
-        return {name: (self.drawn.handle, kind, (count, *shape))}
+        return {name: (self.result.handle, kind, (count, *shape))}
 
     def staged(self) -> "Staged":
         """Pinned memory for z and labels, which may be overwritten now."""
@@ -90,13 +90,13 @@ class Segment:
     def __init__(self, context: Context, size: int) -> None:
         self._context = context
         self.pixels = DeviceMemory(context, size)
-        self._drawn: list[Event] = []
+        self._done: list[Event] = []
 
-    def drawn(self, number: int) -> Event:
+    def done(self, number: int) -> Event:
         """The event of a tile, by its number."""
-        while len(self._drawn) <= number:
-            self._drawn.append(Event(self._context))
-        return self._drawn[number]
+        while len(self._done) <= number:
+            self._done.append(Event(self._context))
+        return self._done[number]
 
 
 class Staged:

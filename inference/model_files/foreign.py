@@ -20,7 +20,7 @@ from .onnx_file import ModelFile, read_model
 from .reading import looks_like
 
 if TYPE_CHECKING:
-    from ..gpu.painter import Painter
+    from ..gpu.painter import GpuPainter
 
 _TILE = 64
 _TRIED = 8  # images that are drawn twice to see whether they depend on chance
@@ -66,7 +66,7 @@ class ForeignGenerator:
             raise ArtifactError("it takes labels, and it has no contract that names the classes")
         batch, latent_dim, self._ones = _latent_shape(z.shape, options.latent_dim)
         self.tile = batch or _TILE
-        self.painter: Painter | None = None  # what comes of the images, the host does
+        self.painter: GpuPainter | None = None  # what comes of the images, the host does
         self._fixed = batch is not None
         image = self._images(latents(1, latent_dim), np.zeros(1, np.int64))
         shape, self._channels_last = _image_shape(image.shape[1:], options.image_shape)

@@ -19,7 +19,7 @@ from .reading import looks_like
 
 if TYPE_CHECKING:
     from ..gpu.kernels import Kernels
-    from ..gpu.painter import Painter
+    from ..gpu.painter import GpuPainter
     from ..runtime.device import Context
 
 # Images in one run of the network. More would not fit into a processor's cache; a GPU is fast with
@@ -40,7 +40,7 @@ class LoadedGenerator(Protocol):
     """The session that runs it."""
     tile: int
     """The most images in one call of `draw`."""
-    painter: "Painter | None"
+    painter: "GpuPainter | None"
     """Replaces `draw` if noise, network and pixels can all stay on a GPU."""
 
     def draw(
@@ -123,25 +123,27 @@ class _OnDevice:
         self.kernels = load(context) if self._wanted else None
         return without_pixels(self._model, self._nodes) if self.kernels else self._model
 
-    def painter(self, generator: OwnGenerator, threads: int) -> "Painter":
+    def painter(self, generator: OwnGenerator, threads: int) -> "GpuPainter":
         """What draws there."""
-        from ..gpu.painter import Painter
+        from ..gpu.painter import GpuPainter
 
-        return Painter(generator.session, generator.metadata, generator.tile, threads, self.kernels)
+        return GpuPainter(
+            generator.session, generator.metadata, generator.tile, threads, self.kernels
+        )
 
 
-def _draws_golden_images(painter: "Painter", metadata: Metadata) -> bool:
+def _draws_golden_images(painter: "GpuPainter", metadata: Metadata) -> bool:
     """Whether a device draws the golden images, within two grey levels (TF32 rounds)."""
     channels, height, width = metadata.image_shape
     pixels = np.empty((1, height, width, channels), np.uint8)
     for golden in metadata.golden:
         try:
             expected = np.frombuffer(b64decode(golden["pixels"], validate=True), np.uint8)
-            noise = painter.drawn(int(golden["seed"]), int(golden["image"]), None)
+            seed, image = int(golden["seed"]), int(golden["image"])
             expected = expected.reshape(pixels.shape)
         except (KeyError, TypeError, ValueError):
             continue  # `Sampler.check` says what is wrong with it
-        painter.draw([pixels], noise)
+        painter.sample([pixels], seed, image, None)
         if np.abs(pixels.astype(int) - expected).max(initial=0) > 2:
             return False
     return True

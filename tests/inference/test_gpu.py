@@ -18,7 +18,7 @@ from inference import ProviderError, Sampler
 from inference.command import doctor
 from inference.gpu import kernels
 from inference.gpu.kernels import Kernels
-from inference.gpu.painter import Painter
+from inference.gpu.painter import GpuPainter
 from inference.noise import labels, latents
 from inference.runtime.device import Context, DeviceMemory, PinnedMemory
 from inference.runtime.streams import Stream
@@ -52,9 +52,9 @@ def conditional(conditional_artifact: Path) -> Sampler:
     return sampler_of(conditional_artifact)
 
 
-def painter_of(sampler: Sampler) -> Painter:
-    painter = sampler._open().painter
-    assert painter is not None
+def painter_of(sampler: Sampler) -> GpuPainter:
+    painter = sampler._open()
+    assert isinstance(painter, GpuPainter)
     return painter
 
 
@@ -120,7 +120,7 @@ def test_the_device_draws_the_noise_and_small_batches_are_graphs(on_gpu: Sampler
     assert painter._kernels is not None
     for count in (1, 8, 60, 1024):
         on_gpu.sample(count)
-    assert painter.uses_graphs
+    assert painter.runs.uses_graphs
     (workspace,) = painter._calls._free
     assert {1, 64, 1024} <= workspace.runs.keys()
 
@@ -207,7 +207,7 @@ def test_the_host_draws_the_noise_where_the_device_cannot(
 
 def test_without_graphs_the_images_are_the_same(on_gpu: Sampler, tiny_artifact: Path) -> None:
     plain = sampler_of(tiny_artifact)
-    painter_of(plain).uses_graphs = False
+    painter_of(plain).runs.uses_graphs = False
     for count in (1, 100, 1000):
         near(plain.sample(count, seed=2), on_gpu.sample(count, seed=2))
 
@@ -377,7 +377,7 @@ import ctypes
 def device():
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     driver = ctypes.CDLL("libcuda.so.1")
-    with sampler._open().painter._context:
+    with painter_of(sampler)._context:
         assert driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
     return (total.value - free.value) / 2**20
 
@@ -540,7 +540,7 @@ driver = ctypes.CDLL("libcuda.so.1")
 first = Sampler(sys.argv[1], provider="cuda")
 def used():
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    with first._open().painter._context:
+    with painter_of(first)._context:
         assert driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
     return (total.value - free.value) / 2**20
 sizes = []

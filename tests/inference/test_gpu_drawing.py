@@ -20,7 +20,10 @@ import numpy as np
 import pytest
 
 from inference import ProviderError, Sampler
-from inference.gpu import device_images, painter
+from inference.gpu import device_images, tiling
+from inference.gpu.network_runs import NetworkRuns
+from inference.gpu.painter import GpuPainter
+from inference.model_files import own
 from tests.support import fake_cuda
 from tests.support.fake_cuda import FakeDriver, FakeRuntime
 
@@ -37,14 +40,10 @@ def nvidia(loaded: dict[str, Any], runtime: FakeRuntime) -> FakeDriver:
 
 
 def on_gpu(artifact: Path, tile: int = 16384, **settings: Any) -> Sampler:
-    sampler = Sampler(artifact, provider="cuda", **settings)
-    generator = sampler._open()
-    assert generator.painter is not None
-    assert generator.tile == 16384
-    # Small tiles show the same in less time.
-    generator.painter = painter.Painter(
-        generator.session, sampler.metadata, tile, 1, generator.painter._kernels
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(own.TILES, "cuda", tile)  # small tiles show the same in less time
+        sampler = Sampler(artifact, provider="cuda", **settings)
+    assert isinstance(sampler._open(), GpuPainter)
     return sampler
 
 
@@ -80,16 +79,14 @@ def test_any_number_of_images_is_what_the_processor_draws(
 def test_tiles_cover_each_image_once(
     first: int, count: int, largest: int, ends_small: bool
 ) -> None:
-    drawing = painter.Painter.__new__(painter.Painter)
-    drawing.tile = largest
-    drawing.sizes = [*(size for size in painter.SIZES if size < largest), largest]
-    tiles = drawing._tiles(slice(first, first + count), ends_small=ends_small)
+    allowed = tiling.batch_sizes(largest)
+    tiles = tiling.tiles(slice(first, first + count), allowed, ends_small=ends_small)
     assert [tile.start for tile in tiles] == [first, *(tile.stop for tile in tiles[:-1])]
     assert tiles[-1].stop == first + count
     sizes = [tile.stop - tile.start for tile in tiles]
     assert sizes == sorted(sizes, reverse=True)
     assert max(sizes) <= largest
-    assert all(size in drawing.sizes for size in sizes if size > 1024)
+    assert all(size in allowed for size in sizes if size > 1024)
     if ends_small:
         assert sizes[-1] <= max(1024, largest // 2)
 
@@ -378,9 +375,9 @@ def test_a_signal_handler_may_draw_while_a_graph_is_recorded(
     expected = Sampler(tiny_artifact, provider="cpu").sample(100, seed=8)
     sampler = Sampler(tiny_artifact, provider="cuda")
     drawn: list[np.ndarray[Any, Any]] = []
-    bind = painter.Painter.bind
+    bind = NetworkRuns.bind
 
-    def signalling(self: painter.Painter, *arguments: Any) -> Any:
+    def signalling(self: NetworkRuns, *arguments: Any) -> Any:
         run = bind(self, *arguments)
 
         def run_and_signal() -> None:
@@ -391,7 +388,7 @@ def test_a_signal_handler_may_draw_while_a_graph_is_recorded(
 
         return run_and_signal
 
-    monkeypatch.setattr(painter.Painter, "bind", signalling)
+    monkeypatch.setattr(NetworkRuns, "bind", signalling)
     previous = signal.signal(
         signal.SIGUSR1, lambda number, frame: drawn.append(sampler.sample(9, seed=8))
     )

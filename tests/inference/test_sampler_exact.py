@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from export.generator_files import export_graph, onnx_file
 from inference import Sampler
 from inference.artifact import Metadata
+from inference.cpu.tiles import TileNoise
 from inference.model_files import own
 from inference.noise import NOISE, latents
-from inference.tiles import TileNoise
 from tests.support.files import ROOT
 from training.gan.networks import Generator
 

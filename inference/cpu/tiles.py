@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from .noise import LIMIT, labels, latents
+from ..noise import LIMIT, labels, latents
 
 # z that are drawn ahead for a host that asks for few images at a time: for small batches numpy's
 # call overhead dominates.

@@ -1,0 +1,1 @@
+"""Generating images on the processor, tile by tile."""
