@@ -23,7 +23,7 @@ from inference import ArtifactError, Sampler
 from inference.noise import labels, latents
 from inference.run import main
 from inference.runtime.session import open_session
-from inference.writing import outputs
+from inference.writing import picture_files
 from inference.writing.pictures import grid
 from tests.support.forging import contract_with, resealed
 from tests.support.runs import TINY
@@ -282,7 +282,7 @@ def test_captions_say_the_class(
         seen.extend(captions)
         return grid(images, captions=captions)
 
-    monkeypatch.setattr(outputs, "grid", observed)
+    monkeypatch.setattr(picture_files, "grid", observed)
     options = ["--captions", "-n", "3", "--seed", "2", "--provider", "cpu", "--force"]
     for label in ([], ["--label", "7"]):
         output = str(tmp_path / "a.png")
