@@ -80,17 +80,10 @@ class Saves:
             CheckpointError: if neither file can be read, or if they belong to other images or
                 networks.
         """
-        damaged = []
-        for path in (self.folder.last, self.folder.previous):
-            if not path.exists():
-                continue
-            try:
-                content = load(path)
-            except DamagedError as error:
-                aside = path.with_name(f"{path.name}.damaged")
-                path.replace(aside)
-                damaged.append(f"{error}; set aside as {aside.name}")
-                _log.warning("%s", damaged[-1])
+        there = [path for path in (self.folder.last, self.folder.previous) if path.exists()]
+        for path in there:
+            content = _load_or_set_aside(path)
+            if content is None:
                 continue
             history = self._restore(content, path, state, seed, other_device=other_device)
             self.previous_epochs = content["previous_epochs"]
@@ -101,8 +94,8 @@ class Saves:
                 self.previous_epochs = len(history.epochs)
                 _log.warning("continuing from %s, iteration %d", path, state.step)
             return history
-        if damaged or self.folder.metrics.exists():
-            reason = "are damaged" if damaged else "are missing"
+        if there or self.folder.metrics.exists():
+            reason = "are damaged" if there else "are missing"
             raise CheckpointError(
                 f"{self.folder.path} has no training state to continue from, last.pt and "
                 f"previous.pt {reason}: its snapshots can still be exported; start a new run"
@@ -152,6 +145,17 @@ class Saves:
         state.restore(Snapshot(content["step"], noise, saved))
         self.threads = content.get("threads")  # the first saves of this format had none
         return History.from_dict(content["history"])
+
+
+def _load_or_set_aside(path: Path) -> dict[str, Any] | None:
+    """Read a training state. A damaged file is renamed, with a warning; the result is None then."""
+    try:
+        return load(path)
+    except DamagedError as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        _log.warning("%s; set aside as %s", error, aside.name)
+        return None
 
 
 def what_is_saved(folder: RunFolder) -> str:
