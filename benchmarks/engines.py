@@ -25,9 +25,9 @@ from training.data.batches import Batches
 from training.data.datasets import load_images
 from training.engine.choice import create_engine
 from training.engine.engine import Engine
+from training.engine.machine import describe_machine
 from training.engine.ways import Kind
 from training.gan.state import TrainState
-from training.run_folder.origin import describe_machine
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TINY = NetworkConfig(latent_dim=10, generator_dims=(16, 32), discriminator_dims=(16,), conv_width=4)

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import tyro
 
 from benchmarks.figures import device_named, write_figures
+from training.engine.machine import describe_machine
 from training.records.phases import in_words
 from training.run_folder.config_file import read_seconds
 from training.run_folder.folder import RunFolder
-from training.run_folder.origin import describe_machine
 
 ITERATIONS = 187_500
 """The exercise's 200 epochs of 60,000 images in batches of 64."""

@@ -16,7 +16,7 @@ from benchmarks.figures import device_named, write_figures
 from export.artifact_folder import best_checkpoint, export
 from export.parity import Check, ParityError
 from training.config import RECIPES, NetworkConfig, TrainConfig
-from training.run_folder.origin import describe_machine
+from training.engine.machine import describe_machine
 from training.train import train
 
 

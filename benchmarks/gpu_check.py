@@ -25,7 +25,8 @@ import tyro
 
 from benchmarks.figures import Deadline, device_named, write_figures
 from benchmarks.gpu_parts import CheckConfig, Part, parts
-from training.run_folder.origin import describe_machine, package_versions
+from training.engine.machine import describe_machine
+from training.run_folder.origin import package_versions
 
 _LAST_LINES = 20
 _SECONDS_TO_STOP = 5.0

@@ -165,7 +165,8 @@ def main() -> None:
     import torch
 
     from inference.runtime.session import version as onnxruntime_version
-    from training.run_folder.origin import describe_machine, package_versions
+    from training.engine.machine import describe_machine
+    from training.run_folder.origin import package_versions
 
     machine = describe_machine(torch.device("cpu")) | package_versions("uvicorn", "fastapi")
     machine["onnxruntime"] = onnxruntime_version()

@@ -27,8 +27,8 @@ from benchmarks.figures import Deadline, device_named, write_figures
 from benchmarks.footprint import BASE, first_images, stream, wheel_bytes
 from benchmarks.samplers import EAGER, LIMIT, TF32, Draw, Subject, contestants, copies, eager_stream
 from training.config import NetworkConfig
+from training.engine.machine import describe_machine
 from training.gan.networks import Generator
-from training.run_folder.origin import describe_machine
 
 _FEWEST_CALLS = 3
 _BATCHES = {"cpu": (1, 8, 64, 1024, 8192), "cuda": (1, 8, 64, 1024, 8192, 32768)}

@@ -17,7 +17,7 @@ from benchmarks.engines import TINY, data_for
 from benchmarks.figures import device_named, write_figures
 from benchmarks.textbook import TextbookConfig, train_and_score
 from training.config import RECIPES, NetworkConfig, TrainConfig
-from training.run_folder.origin import describe_machine
+from training.engine.machine import describe_machine
 from training.train import train
 
 

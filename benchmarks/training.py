@@ -23,8 +23,8 @@ from benchmarks.figures import device_named, write_figures
 from benchmarks.textbook import textbook_networks, train_textbook
 from training.config import RECIPES, DataConfig, NetworkConfig, TrainConfig
 from training.engine.engine import Engine
+from training.engine.machine import describe_machine
 from training.engine.ways import Kind
-from training.run_folder.origin import describe_machine
 
 Precision = Literal["highest", "high", "medium"]
 

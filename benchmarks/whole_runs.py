@@ -17,9 +17,9 @@ from benchmarks.figures import device_named, write_figures
 from benchmarks.training import seconds_of, textbook_run
 from training.config import RECIPES, NetworkConfig, TrainConfig
 from training.engine.compiled import set_cache_folder
+from training.engine.machine import describe_machine
 from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import read_config
-from training.run_folder.origin import describe_machine
 
 _WARM_UP = 20
 _ROUNDS = 3  # of the textbook loop, before the run and after it

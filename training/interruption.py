@@ -1,4 +1,4 @@
-"""Note SIGINT and SIGTERM, so that a run can finish its step and save."""
+"""How a run ends early: by an error, or by SIGINT or SIGTERM after it is saved."""
 
 import os
 import shlex
@@ -12,6 +12,10 @@ from typing import Any, Self
 from inference.errors import GanpackError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingError(GanpackError):
+    """Training cannot start or go on; the message says why."""
 
 
 class Interrupted(GanpackError):
@@ -53,9 +57,8 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        for each in (
-            self._before
-        ):  # The default action ends the process at once, without waiting for Python code.
+        # The default action ends the process at once, without waiting for Python code.
+        for each in self._before:
             signal.signal(each, signal.SIG_DFL)
         # Not `print`: the signal may have interrupted a `print`. Nobody may be there to read it.
         if not self._quiet:

@@ -1,8 +1,6 @@
 """`train`: prepare a run, train it, and score it at its end."""
 
-import logging
 import os
-import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,22 +15,29 @@ from training.data.datasets import load_images
 from training.data.images import Images
 from training.engine.choice import create_engine
 from training.engine.distributed import ALONE, RankLostError, Ranks
+from training.engine.engine import Engine
+from training.engine.machine import (
+    device_for,
+    keep_threads,
+    machine_of,
+    out_of_memory,
+    refuse_uneven,
+)
 from training.engine.precision import known_settings
 from training.gan.state import Snapshot, TrainState
-from training.interruption import Interruption
+from training.interruption import Interruption, TrainingError
 from training.records.phases import PhaseTimer
 from training.records.samples import save_real_images
 from training.run_folder.config_file import add_facts, read_seconds, write_config
 from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_used
-from training.run_folder.origin import core_count, describe, describe_machine
+from training.run_folder.origin import describe
 from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import Extractor, extractor_for
 from training.scoring.reference import reference_for
 from training.scoring.verdict import Verdict, judge
-from training.training_loop import DEFAULT_PACE, Pace, Run, Steps, TrainingError
+from training.training_loop import DEFAULT_PACE, Pace, Run, Steps
 
 CPU = torch.device("cpu")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ def train(
         DataError, CheckpointError, RunFolderError, TrainingError: the message says what to do.
         Interrupted: after SIGINT or SIGTERM, once the run is saved.
     """
-    device = _device(config.device, ranks)
-    _refuse_uneven(config.recipe.batch_size, ranks.count)
+    device = device_for(config.device, ranks)
+    refuse_uneven(config.recipe.batch_size, ranks.count)
     folder = RunFolder(run_dir or new_run_dir(config))
     if not resume:
         refuse_used(folder)
@@ -89,7 +94,7 @@ def train(
                 config, folder, device, resume, override, ranks, timer or PhaseTimer(), pace
             )
     except torch.OutOfMemoryError as error:
-        raise TrainingError(_out_of_memory(config, error)) from None
+        raise TrainingError(out_of_memory(config, error)) from None
     except RankLostError as error:
         raise TrainingError(f"{error}; {what_is_saved(folder)}") from error
     except OSError as error:
@@ -110,48 +115,74 @@ def _train(
     pace: Pace,
 ) -> Result:
     images = load_images(config.data).to(device)
-    state, batches = _beginning(config, images)
-    saves = Saves(folder, images.sha256())
-    total = config.iterations or batches.epoch_end(config.epochs)
     with locked(folder):
         if not resume:
             refuse_used(folder)
-        history = saves.resume(state, config.seed, other_device="device" in override)
-        if override:
-            history.divergences.clear()
-        if "device" in override and "engine" not in override:
-            config = replace(config, engine="auto")
-        with timer.phase("reference"):  # before anything is written: it may refuse the images
-            extractor = _extractor(config, images, folder)
-            reference = reference_for(extractor, images, test=None)
-        if device.type == "cpu":
-            _continue_with(saves.threads)
-        threads = torch.get_num_threads()
-        start = Start(config, device.type, total, images.to(CPU), state.snapshot(CPU), threads)
-        with timer.phase("engine"), ranks.order(start):
-            engine = create_engine(state, batches, config, total, ranks)
-        if ranks.count == 1:
-            config = replace(config, engine=engine.kind)  # a resumed run uses the same engine
-        machine = _machine(device, ranks, config.recipe.batch_size)
-        provenance = describe(config, saves.data_sha256)
+        run = _prepare(config, folder, images, override, ranks, timer, pace)
         if resume:
             timer.add(read_seconds(folder))
         folder.checkpoints.mkdir(exist_ok=True)
+        machine = machine_of(device, ranks, config.recipe.batch_size)
         facts = {"machine": machine, "class_names": images.classes, "seconds": timer.seconds()}
-        write_config(folder, config, provenance, **facts)
+        write_config(folder, run.config, run.provenance, **facts)
         save_real_images(images, folder.real)
-        with Interruption() as interruption:
-            run = Run(
-                config, provenance, saves, state, batches, engine, history, reference, interruption,
-                ranks, timer, pace,
-            )  # fmt: skip
-            with timer.phase("other"):
-                run.train_to(total)
+        with run.interruption, timer.phase("other"):
+            run.train_to(_length(config, run.batches))
         ranks.leave()
         with timer.phase("verdict"):
-            verdict = judge(config, folder, run.history.epochs, images, extractor)
+            verdict = judge(run.config, folder, run.history.epochs, images, run.reference.extractor)
         add_facts(folder, seconds=timer.seconds())
-    return Result(folder.path, state.step, verdict)
+    return Result(folder.path, run.state.step, verdict)
+
+
+def _prepare(
+    config: TrainConfig,
+    folder: RunFolder,
+    images: Images,
+    override: frozenset[str],
+    ranks: Ranks,
+    timer: PhaseTimer,
+    pace: Pace,
+) -> Run:
+    """A run at the state that the folder holds, or at its beginning.
+
+    Nothing new is written yet, because the images or the settings may be refused.
+    """
+    state, batches = _beginning(config, images)
+    saves = Saves(folder, images.sha256())
+    history = saves.resume(state, config.seed, other_device="device" in override)
+    if override:
+        history.divergences.clear()
+    if "device" in override and "engine" not in override:
+        config = replace(config, engine="auto")
+    with timer.phase("reference"):
+        reference = reference_for(_extractor(config, images, folder), images, test=None)
+    if images.pixels.device.type == "cpu":
+        keep_threads(saves.threads)
+    with timer.phase("engine"):
+        engine = _engine(config, images, state, batches, ranks)
+    if ranks.count == 1:
+        config = replace(config, engine=engine.kind)  # a resumed run uses the same engine
+    return Run(
+        config, describe(config, saves.data_sha256), saves, state, batches, engine, history,
+        reference, Interruption(), ranks, timer, pace,
+    )  # fmt: skip
+
+
+def _engine(
+    config: TrainConfig, images: Images, state: TrainState, batches: Batches, ranks: Ranks
+) -> Engine:
+    """The engine of rank 0. The other ranks are told what they need to make theirs."""
+    device, total = images.pixels.device.type, _length(config, batches)
+    threads = torch.get_num_threads()
+    start = Start(config, device, total, images.to(CPU), state.snapshot(CPU), threads)
+    with ranks.order(start):
+        return create_engine(state, batches, config, total, ranks)
+
+
+def _length(config: TrainConfig, batches: Batches) -> int:
+    """Number of iterations of the whole run."""
+    return config.iterations or batches.epoch_end(config.epochs)
 
 
 def _extractor(config: TrainConfig, images: Images, folder: RunFolder) -> Extractor:
@@ -160,16 +191,6 @@ def _extractor(config: TrainConfig, images: Images, folder: RunFolder) -> Extrac
     with suppress(OSError):  # it may be for reading only
         sweep(cache, seconds=3600)  # Another run may be writing a file now.
     return extractor_for(images, cache, images.pixels.device, spare=folder.extractor)
-
-
-def _machine(device: torch.device, ranks: Ranks, batch_size: int) -> dict[str, str]:
-    """What the run computes on, with the number of processes if there are several."""
-    machine = describe_machine(device)
-    if ranks.count > 1:
-        machine["processes"] = str(ranks.count)
-        share = batch_size // ranks.count
-        _log.info("%d processes, %d images of each batch to each", ranks.count, share)
-    return machine
 
 
 def follow(ranks: Ranks) -> None:
@@ -183,7 +204,7 @@ def follow(ranks: Ranks) -> None:
         for order in ranks.orders(interruption):
             if isinstance(order, Start):
                 torch.set_num_threads(order.threads)
-                images = order.images.to(_device(order.device, ranks))
+                images = order.images.to(device_for(order.device, ranks))
                 state, batches = _beginning(order.config, images)
                 state.restore(order.state)
                 engine = create_engine(state, batches, order.config, order.total, ranks)
@@ -203,58 +224,3 @@ def _beginning(config: TrainConfig, images: Images) -> tuple[TrainState, Batches
     )
     conditional = config.network.conditional
     return state, Batches(images, config.recipe.batch_size, config.seed, conditional=conditional)
-
-
-def _continue_with(threads: int | None) -> None:
-    """Use as many threads as before, because the last bits of sums on a CPU depend on them."""
-    now, cores = torch.get_num_threads(), core_count()
-    if threads is None or threads == now:
-        return
-    if threads <= cores:
-        torch.set_num_threads(threads)
-        _log.info(
-            "continuing with %d threads, as before; %d would change the last bits", threads, now
-        )
-    else:
-        _log.warning(
-            "the run had %d threads and continues with %d, because there are %d cores: the result "
-            "is the same except for rounding",
-            threads, now, cores,
-        )  # fmt: skip
-
-
-def _refuse_uneven(batch_size: int, count: int) -> None:
-    if batch_size % count or batch_size < 2 * count:
-        raise TrainingError(
-            f"--batch-size {batch_size} cannot be split among {count} processes into equal parts "
-            f"of two images or more: use a multiple of {count}, at least {2 * count}"
-        )
-
-
-def _out_of_memory(config: TrainConfig, error: Exception) -> str:
-    asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
-    return (
-        f"out of GPU memory: {asked[1] if asked else 'more'} asked for and not free. Reduce "
-        f"--batch-size (now {config.recipe.batch_size}), which needs memory in each step, or "
-        f"--image-size (now {config.data.image_size}), which needs memory for the data set"
-    )
-
-
-def _device(name: str, ranks: Ranks) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            "--device cuda, but PyTorch finds no usable GPU: use --device cpu, or check the driver "
-            "with nvidia-smi"
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and ranks.count > 1:
-        own, there = ranks.device_index, torch.cuda.device_count()
-        if own >= there:
-            raise TrainingError(
-                f"each process needs a GPU of its own, but process {own + 1} finds {there} GPUs: "
-                f"start {there} processes, or use --device cpu"
-            )
-        torch.cuda.set_device(own)
-        return torch.device(name, own)
-    return torch.device(name)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.errors import GanpackError
 from training.config import TrainConfig, options
 from training.data.batches import Batches
 from training.divergence import Diverged, check_classes, check_losses, check_weights
@@ -19,7 +18,7 @@ from training.engine.distributed import Ranks
 from training.engine.engine import Engine, Stretch
 from training.gan.average import averaged
 from training.gan.state import TrainState
-from training.interruption import Interrupted, Interruption
+from training.interruption import Interrupted, Interruption, TrainingError
 from training.keeping import Keeper, Weights
 from training.records.metrics import Records
 from training.records.phases import PhaseTimer
@@ -36,10 +35,6 @@ from training.scoring.subject import Subject
 
 _MOST_RETRIES = 3
 _log = logging.getLogger(__name__)
-
-
-class TrainingError(GanpackError):
-    """Training cannot start or go on; the message says why."""
 
 
 @dataclass(frozen=True)

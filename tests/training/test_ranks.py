@@ -25,10 +25,10 @@ from tests.support.runs import ARGUMENTS, TINY
 from tests.support.waiting import wait_for
 from training.engine.distributed import Ranks
 from training.engine.engine import Engine
+from training.interruption import TrainingError
 from training.run import main
 from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
-from training.training_loop import TrainingError
 
 # One hidden layer: the generator's first layer has no BatchNorm. In float32, for rounding to stay
 # rounding.

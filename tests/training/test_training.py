@@ -346,7 +346,7 @@ def test_a_resume_has_the_threads_of_its_run(
             train(replace(TINY, iterations=20), tmp_path / "run", resume=True)
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
-        monkeypatch.setattr("training.train.core_count", lambda: 0)
+        monkeypatch.setattr("training.engine.machine.core_count", lambda: 0)
         train(replace(TINY, iterations=22), tmp_path / "run", resume=True)
         assert set(seen) == {1, 2}
     finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from operator import getitem
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,73 +12,101 @@ from torch.fx.experimental.proxy_tensor import make_fx
 Compiled = Callable[..., list[Any]]
 
 
+class Part(NamedTuple):
+    """A function made of some nodes of a trace."""
+
+    module: GraphModule
+    inputs: list[Node]
+    """The nodes whose values are its arguments."""
+
+
+class Split(NamedTuple):
+    """A trace in three parts. The two halves can run at the same time, after the common part."""
+
+    common: Part
+    passed: list[Node]
+    """The nodes whose values the common part returns."""
+    apart: Part
+    other: Part
+
+
 def side_by_side(
     traced: GraphModule,
     tensors: list[Tensor],
     apart: list[bool],
     compile_part: Callable[[GraphModule, list[Tensor]], Compiled],
 ) -> Compiled:
-    """Split a trace into three functions: the common part, the half that runs apart, the other
-    half.
+    """Compile a trace in three parts: the common part, the half that runs apart, the other half.
 
     apart: for each input, whether writes to it belong to the half that runs apart.
     """
     with torch.no_grad():
         traced = make_fx(torch.func.functionalize(traced))(*tensors)  # writes are at the end
-    nodes = list(traced.graph.nodes)
-    inputs = [node for node in nodes if node.op == "placeholder"]
-    (output,) = (node for node in nodes if node.op == "output")
-    results: list[Node] = list(output.args[0])
-    writes = [node for node in nodes if node.target is torch.ops.aten.copy_.default]
-    own = dict(zip(inputs, apart, strict=True))
-    one_writes = [node for node in writes if own[node.args[0]]]
-    other_writes = [node for node in writes if not own[node.args[0]]]
-    one, other = _ancestors(one_writes), _ancestors([*other_writes, *results])
-    both = one & other - set(inputs)
-    # Parts pass single tensors, not tuples; views are made again instead of being passed.
-    both |= {user for node in both for user in node.users if user.target is getitem}
-    halves = []
-    for needed, written, returned in ((one, one_writes, []), (other, other_writes, results)):
-        mine = needed - both
-        mine |= _views({i for node in mine for i in node.all_input_nodes} & both)
-        halves.append(_part(traced, [n for n in nodes if n in mine], inputs, returned))
-        clash = {n.args[0] for n in written} & {
-            i for n in ((one | other) - needed) for i in n.all_input_nodes if i in own
-        }
-        assert not clash, f"{clash} would be read and written at the same time"
-    crossing = [node for node in nodes if node in both and any(node in half[1] for half in halves)]
-    first_module, first_inputs = _part(traced, [n for n in nodes if n in both], inputs, crossing)
-    at = {node: i for i, node in enumerate(inputs)}
-
-    known = dict(zip(inputs, tensors, strict=True))
-    first = compile_part(first_module, [known[node] for node in first_inputs])
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    split = _split(traced, dict(zip(inputs, apart, strict=True)))
+    place = {node: i for i, node in enumerate([*inputs, *split.passed])}
+    common, one, other = (
+        [place[node] for node in part.inputs] for part in (split.common, split.apart, split.other)
+    )
+    run_common = compile_part(split.common.module, [tensors[i] for i in common])
     with torch.no_grad():
-        between = first(*(known[node] for node in first_inputs))
-    known |= dict(zip(crossing, between, strict=True))
-    (one_module, one_inputs), (other_module, other_inputs) = halves
-    run_one = compile_part(one_module, [known[node] for node in one_inputs])
-    run_other = compile_part(other_module, [known[node] for node in other_inputs])
+        known = [*tensors, *run_common(*(tensors[i] for i in common))]
+    run_one = compile_part(split.apart.module, [known[i] for i in one])
+    run_other = compile_part(split.other.module, [known[i] for i in other])
     cuda = tensors[0].device.type == "cuda"
     side = torch.cuda.Stream(tensors[0].device) if cuda else None
 
     def run(*given: Tensor) -> list[Any]:
-        between = dict(zip(crossing, first(*(given[at[n]] for n in first_inputs)), strict=True))
-
-        def of(needs: list[Node]) -> list[Tensor]:
-            return [between[n] if n in between else given[at[n]] for n in needs]
-
+        values = [*given, *run_common(*[given[i] for i in common])]
         if side is None:
-            run_one(*of(one_inputs))
-            return run_other(*of(other_inputs))
+            run_one(*[values[i] for i in one])
+            return run_other(*[values[i] for i in other])
         now = torch.cuda.current_stream()
         side.wait_stream(now)
         with torch.cuda.stream(side):
-            run_one(*of(one_inputs))
-        results = run_other(*of(other_inputs))
+            run_one(*[values[i] for i in one])
+        results = run_other(*[values[i] for i in other])
         now.wait_stream(side)
         return results
 
     return run
+
+
+def _split(traced: GraphModule, apart: dict[Node, bool]) -> Split:
+    """Split a trace whose writes are at its end.
+
+    apart: for each input, whether writes to it belong to the half that runs apart.
+    """
+    nodes, inputs = list(traced.graph.nodes), list(apart)
+    (output,) = (node for node in nodes if node.op == "output")
+    results: list[Node] = list(output.args[0])
+    writes = [node for node in nodes if node.target is torch.ops.aten.copy_.default]
+    one_writes = [node for node in writes if apart[node.args[0]]]
+    other_writes = [node for node in writes if not apart[node.args[0]]]
+    one, other = _ancestors(one_writes), _ancestors([*other_writes, *results])
+    _require_unread(one_writes, other - one)
+    _require_unread(other_writes, one - other)
+    both = (one & other) - set(inputs)
+    # Parts pass single tensors, not tuples; views are made again instead of being passed.
+    both |= {user for node in both for user in node.users if user.target is getitem}
+
+    def half(needed: set[Node], returned: list[Node]) -> Part:
+        mine = needed - both
+        mine |= _views({i for node in mine for i in node.all_input_nodes} & both)
+        return _part(traced, [node for node in nodes if node in mine], inputs, returned)
+
+    first, second = half(one, []), half(other, results)
+    needs = {*first.inputs, *second.inputs}
+    passed = [node for node in nodes if node in both and node in needs]
+    common = _part(traced, [node for node in nodes if node in both], inputs, passed)
+    return Split(common, passed, first, second)
+
+
+def _require_unread(writes: list[Node], others: set[Node]) -> None:
+    """Check that the other half does not read what one half writes."""
+    read = {node for other in others for node in other.all_input_nodes}
+    clash = {node.args[0] for node in writes} & read
+    assert not clash, f"{clash} would be read and written at the same time"
 
 
 def _ancestors(nodes: list[Node]) -> set[Node]:
@@ -113,20 +141,15 @@ def _is_view(node: Any) -> bool:
     return bool(returned) and all(info is not None and not info.is_write for info in returned)
 
 
-def _part(
-    traced: GraphModule, nodes: list[Node], inputs: list[Node], returned: list[Node]
-) -> tuple[GraphModule, list[Node]]:
-    """A function made of some nodes in order, and the nodes that are its arguments."""
+def _part(traced: GraphModule, nodes: list[Node], inputs: list[Node], returned: list[Node]) -> Part:
+    """A function made of some nodes in order."""
     mine = set(nodes) - set(inputs)
-    needs = [
-        *dict.fromkeys(
-            i for node in nodes if node in mine for i in node.all_input_nodes if i not in mine
-        )
-    ]
+    read = [i for node in nodes if node in mine for i in node.all_input_nodes if i not in mine]
+    needs = list(dict.fromkeys(read))
     graph = Graph()
     copies = {node: graph.placeholder(f"input_{i}") for i, node in enumerate(needs)}
     for node in nodes:
         if node in mine:
             copies[node] = graph.node_copy(node, lambda n: copies[n])
     graph.output([copies[node] for node in returned])
-    return GraphModule(traced, graph), needs
+    return Part(GraphModule(traced, graph), needs)

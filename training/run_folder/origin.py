@@ -1,13 +1,10 @@
-"""Where a run comes from: its data, versions and commit, and the machine it ran on."""
+"""Where a run comes from: its data, versions and commit."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import inference
 from training.config import TrainConfig
@@ -55,35 +52,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit or None
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "process_cpu_count"):
-        return os.process_cpu_count() or 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def describe_machine(device: torch.device) -> dict[str, str]:
-    """Name and version of what the run computes with: processor, cores, GPU, libraries."""
-    description = {
-        "processor": _processor(),
-        "cores": str(core_count()),
-        "threads": str(torch.get_num_threads()),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
-    if device.type == "cuda":
-        description |= {
-            "gpu": torch.cuda.get_device_name(device),
-            "cuda": str(torch.version.cuda),
-        }
-    return description
-
-
-def _processor() -> str:
-    """The processor's name, and which of the instructions it has that matter here."""
-    capabilities = torch.cpu.get_capabilities()
-    name = str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
-    wide = [each for each in ("avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(each)]
-    return f"{name} ({', '.join(wide)})" if wide else name
