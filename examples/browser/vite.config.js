@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { defineConfig } from "vite";
 
-// The artifact that the page shows first: that of `make demo`, unless ARTIFACT names another.
+// The artifact that the page shows first: the one of `make demo`, unless ARTIFACT names another.
 const artifact = resolve(process.env.ARTIFACT ?? "../../runs/demo/artifact");
 
-/** Puts the artifact's files into the build, and a service worker that keeps all of it for offline. */
+/** Copy the artifact's files into the build, and write the service worker, which stores the build for use offline. */
 function finish() {
   let folder;
   return {
@@ -35,11 +35,11 @@ function finish() {
 }
 
 export default defineConfig({
-  base: "./", // any sub-path
+  base: "./", // so that the page works under any path
   worker: { format: "es" },
   build: {
     target: "es2022",
-    assetsInlineLimit: 0, // the policy allows no data: addresses
+    assetsInlineLimit: 0, // because the policy allows no data: addresses
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1000,
   },

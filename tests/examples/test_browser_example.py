@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from inference import Sampler
 from tests.support.golden_file import IMAGES
-from tests.support.node import installed, needs_node, run
+from tests.support.node import CONTRACTS, installed, needs_node, run, with_contract
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WALK = (3, 44)
@@ -52,12 +52,19 @@ def test_the_page_shows_what_python_draws(
     sampler, other = (Sampler(each, provider="cpu") for each in (golden_artifact, colour_artifact))
     # Labels and convolutions in one.
     with_classes = Sampler(conv_artifact, provider="cpu")
+    forged = []
+    for name, (contract, message) in CONTRACTS.items():
+        folder = example / "forged" / name
+        folder.mkdir(parents=True)
+        (folder / "generator.onnx").write_bytes(with_contract(golden_artifact, contract))
+        forged.append({"file": str(folder / "generator.onnx"), "message": message})
     first_and_last = with_classes.latents(64, seed=7)[[0, 63]]
     expected = {
         "chromium": CHROMIUM,
         "dist": str(example / "dist"),
         "golden": str(IMAGES),
         "artifact": str(golden_artifact),
+        "forged": forged,
         "seed7": base64(sampler.sample(64, seed=7)),
         "walk": {
             "from": WALK[0],

@@ -1,6 +1,6 @@
-// The page's side of the worker.
+// Sends requests to the worker, and receives its answers.
 
-/** Images as the worker hands them over. */
+/** Images, as the worker sends them. */
 export interface Images {
   /** (count, height, width, channels), row by row. */
   pixels: Uint8Array;
@@ -9,9 +9,9 @@ export interface Images {
   channels: number;
   /** (count, latent_dim). */
   z: Float32Array;
-  /** (count), places in the contract's classes; none without classes. */
+  /** (count), indices in the contract's classes; undefined if there are no classes. */
   labels?: BigInt64Array;
-  /** What onnxruntime took. */
+  /** Time that onnxruntime needed. */
   seconds: number;
 }
 
@@ -45,12 +45,12 @@ function ask<T>(request: Asked): Promise<T> {
   });
 }
 
-/** Take these sessions; a new sampler without its generator leaves none to decode with. */
+/** Load these files. A new sampler also removes the generator of the old one. */
 export const open = (files: { sampler?: Uint8Array; generator?: Uint8Array }) => ask<void>({ kind: "open", ...files });
 
-/** Images start to start + count of a seed; of a class, or with -1 of one drawn for each. */
+/** Draw images start to start + count of a seed. label: a class, or -1 for a random class for each image. */
 export const draw = (seed: bigint, start: bigint, count: number, label: bigint) =>
   ask<Images>({ kind: "draw", seed, start, count, label });
 
-/** The image of one z, and of one class where there are classes. */
+/** Draw the image of one z, of a class if there are classes. */
 export const decode = (z: Float32Array, label?: bigint) => ask<Images>({ kind: "decode", z, count: 1, label });

@@ -1,3 +1,4 @@
+import { requireSize } from "../../artifact.mjs";
 import { element } from "./page";
 
 export interface DroppedFile {
@@ -5,13 +6,13 @@ export interface DroppedFile {
   bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** Files from the button, or dropped anywhere on the page: some of them, or the folder they are in. */
+/** Take files that are chosen with the button, or files and folders that are dropped anywhere on the page. */
 export function acceptFiles(use: (files: DroppedFile[]) => void, tell: (error: unknown) => void): void {
   const chosen = element("files", HTMLInputElement);
   element("choose", HTMLButtonElement).addEventListener("click", () => chosen.click());
   chosen.addEventListener("change", () => {
     load([...(chosen.files ?? [])]).then(use, tell);
-    chosen.value = ""; // the same files may be chosen again
+    chosen.value = ""; // so that the same files can be chosen again
   });
 
   const veil = element("drop", HTMLElement);
@@ -23,13 +24,13 @@ export function acceptFiles(use: (files: DroppedFile[]) => void, tell: (error: u
   document.addEventListener("dragenter", show);
   document.addEventListener("dragover", show);
   document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) veil.hidden = true; // out of the window
+    if (!event.relatedTarget) veil.hidden = true; // the pointer has left the window
   });
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     veil.hidden = true;
     const items = [...(event.dataTransfer?.items ?? [])].filter((item) => item.kind === "file");
-    // Asked for at once: the browser empties the list when this function returns.
+    // Read the list now: the browser empties it when this function returns.
     const parts = items.map((item) => ({ entry: item.webkitGetAsEntry(), file: item.getAsFile() }));
     Promise.all(parts.map(({ entry, file }) => within(entry, file)))
       .then((files) => load(files.flat()))
@@ -45,12 +46,15 @@ async function within(entry: FileSystemEntry | null, file: File | null): Promise
   return Promise.all(files.map((each) => new Promise<File>((resolve, reject) => each.file(resolve, reject))));
 }
 
-/** The ONNX files among them; where there are none, the rest, to be told what is wrong with it. */
+/** Read the ONNX files. If there are none, read the first file, so that the page says what is wrong with it. */
 async function load(files: File[]): Promise<DroppedFile[]> {
   const models = files.filter((file) => file.name.endsWith(".onnx"));
   const wanted = models.length > 0 ? models : files.slice(0, 1);
   if (wanted.length === 0) throw new Error("There is no file in what was dropped.");
   return Promise.all(
-    wanted.map(async (file) => ({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) })),
+    wanted.map(async (file) => {
+      requireSize(file.name, file.size);
+      return { name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) };
+    }),
   );
 }

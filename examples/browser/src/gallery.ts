@@ -6,7 +6,7 @@ import { paint } from "./pictures";
 const COLUMNS = 8;
 const STEPS: Record<string, number> = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS };
 
-/** The grid: a button an image, of which the Tab key reaches one and the arrow keys the others. */
+/** The grid: a button for each image. The Tab key reaches one button, and the arrow keys move to the others. */
 export class Gallery {
   readonly #buttons: HTMLButtonElement[];
 

@@ -3,7 +3,7 @@ import { element } from "./page";
 import { paint } from "./pictures";
 import type { End } from "./walk";
 
-/** One image of the grid, large, with its seed and index. */
+/** A dialog with one image of the grid, enlarged, with its seed and index. */
 export class Large {
   readonly #dialog = element("large", HTMLDialogElement);
   readonly #picture = element("large-picture", HTMLCanvasElement);
@@ -26,7 +26,7 @@ export class Large {
       if (event.key === "ArrowLeft") this.#move(-1);
       if (event.key === "ArrowRight") this.#move(1);
     });
-    // A click beside it closes it, as Escape does.
+    // A click beside the dialog closes it, as Escape does.
     this.#dialog.addEventListener("click", (event) => {
       if (event.target === this.#dialog) this.#dialog.close();
     });
@@ -52,14 +52,14 @@ export class Large {
   }
 }
 
-/** What an image of the grid is called. */
+/** The name of an image of the grid. */
 export function nameOf({ seed, start, classes, images }: Shown, i: number): string {
   const label = images.labels?.[i];
-  const of = label === undefined ? "" : `: ${classes[Number(label)]}`;
+  const of = label === undefined ? "" : `: ${classes[Number(label)] ?? label}`;
   return `Image ${start + BigInt(i)} of seed ${seed}${of}`;
 }
 
-/** An image of the grid as an end of the walk. */
+/** An image of the grid, as an end of the walk. */
 export function endOf({ seed, start, classes, images }: Shown, i: number): End {
   const count = images.pixels.length / (images.height * images.width * images.channels);
   const length = images.z.length / count;

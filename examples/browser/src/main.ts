@@ -1,14 +1,17 @@
-// The page: a seed, its images, one of them large, a walk between two, and files that are dropped.
-import { readArtifact, type ArtifactFile, type Contract } from "./artifact";
+// The page: a seed, its images, one image enlarged, a walk between two images, and dropped files.
+import { LIMIT, readArtifact } from "../../artifact.mjs";
 import { draw, open, type Images } from "./drawing";
 import { acceptFiles, type DroppedFile } from "./drop";
 import { Gallery } from "./gallery";
 import { Large } from "./large";
-import { element, Newest, problem } from "./page";
+import { element, Newest, problem, words } from "./page";
 import { Walk } from "./walk";
 
+type ArtifactFile = Awaited<ReturnType<typeof readArtifact>>;
+type Contract = ArtifactFile["contract"];
+
 const COUNT = 64;
-const LIMIT = 2n ** 63n;
+const MOST_CLASSES = 20; // in the description; the choice has all of them
 
 const seedField = element("seed", HTMLInputElement);
 const startField = element("start", HTMLInputElement);
@@ -19,22 +22,23 @@ const walk = new Walk();
 const large = new Large({ from: (picked) => walk.pick("from", picked), to: (picked) => walk.pick("to", picked) });
 const gallery = new Gallery(COUNT, (i) => large.show(shown, i));
 
-/** What the grid shows. */
+/** The images in the grid. */
 export interface Shown {
   seed: bigint;
   start: bigint;
   images: Images;
-  /** Their names, for the labels. */
+  /** The names of the classes. */
   classes: string[];
 }
 let shown: Shown;
-/** The weights that are loaded, by their contract. */
+/** The contract of the loaded sampler. */
 let loaded: Contract | undefined;
 
-// Of what is typed quickly, only the newest is drawn.
+// If the visitor types quickly, only the newest seed is drawn.
 const drawing = new Newest(async ({ seed, start, label }: { seed: bigint; start: bigint; label: string }) => {
   const images = await draw(seed, start, COUNT, BigInt(label || -1));
   shown = { seed, start, images, classes: loaded!.classes };
+  problem("drawing", "");
   gallery.show(shown);
   walk.offer(shown);
   const rate = Math.round(COUNT / Math.max(images.seconds, 1e-4));
@@ -48,9 +52,9 @@ function redraw(): void {
   const start = read(startField, LIMIT - BigInt(COUNT));
   if (seed === undefined || start === undefined) {
     const [name, most] = (seed === undefined ? ["A seed", LIMIT - 1n] : ["The first image", LIMIT - BigInt(COUNT)]) as [string, bigint];
-    problem(`${name} is a whole number from 0 to ${most.toLocaleString("en")}.`);
+    problem("place", `${name} is a whole number from 0 to ${most.toLocaleString("en")}.`);
   } else if (loaded) {
-    problem("");
+    problem("place", "");
     drawing.ask({ seed, start, label: classField.value });
   }
 }
@@ -71,15 +75,26 @@ function move(images: number): void {
   redraw();
 }
 
-/** Draw from other files; what fails leaves the page as it was. */
-async function use(files: DroppedFile[]): Promise<void> {
+let using: Promise<void> = Promise.resolve();
+
+/**
+ * Load files, one call after the other, and draw from them. If this fails, the page stays as it was.
+ * wanted: whether the files are still wanted, once it is their turn.
+ */
+function use(files: DroppedFile[], wanted: () => boolean = () => true): Promise<void> {
+  const used = using.then(() => (wanted() ? load(files) : undefined));
+  using = used.catch(() => undefined);
+  return used;
+}
+
+async function load(files: DroppedFile[]): Promise<void> {
   const read = await Promise.all(files.map(({ name, bytes }) => readArtifact(name, bytes)));
   const found: Record<string, ArtifactFile> = Object.fromEntries(read.map((file) => [file.contract.role, file]));
   const { sampler, generator } = found;
   const weights = sampler?.contract.weights_sha256 ?? loaded?.weights_sha256;
-  if (!weights) throw new Error("generator.onnx only decodes: drop its sampler.onnx with it.");
+  if (!weights) throw new Error("generator.onnx alone cannot draw a seed. Drop the sampler.onnx of the same artifact with it.");
   if (generator && generator.contract.weights_sha256 !== weights) {
-    throw new Error("This generator.onnx belongs to another artifact than the sampler.onnx that draws.");
+    throw new Error("This generator.onnx belongs to another artifact than the loaded sampler.onnx.");
   }
   await open({ sampler: sampler?.bytes, generator: generator?.bytes });
   if (sampler) {
@@ -92,10 +107,10 @@ async function use(files: DroppedFile[]): Promise<void> {
   redraw();
 }
 
-/** The choice of a class, where there are classes. */
+/** Show the choice of a class if there are classes. */
 function offerClasses(classes: string[]): void {
   const wanted = classField.value || (new URLSearchParams(location.hash.slice(1)).get("class") ?? "");
-  classField.replaceChildren(new Option("drawn for each", ""), ...classes.map((name, i) => new Option(name, String(i))));
+  classField.replaceChildren(new Option("random for each", ""), ...classes.map((name, i) => new Option(name, String(i))));
   classField.value = wanted in classes ? wanted : "";
   element("class-field", HTMLElement).hidden = classes.length === 0;
 }
@@ -106,7 +121,7 @@ function describe(contract: Contract): void {
     Data: contract.dataset,
     Recipe: `${contract.recipe}, ${contract.step.toLocaleString("en")} steps`,
     Images: `${width} × ${height}, ${channels === 1 ? "grey" : "colour"}`,
-    ...(contract.classes.length > 0 && { Classes: contract.classes.join(", ") }),
+    ...(contract.classes.length > 0 && { Classes: listed(contract.classes) }),
     Weights: contract.weights_sha256.slice(0, 12),
   };
   const parts = Object.entries(facts).map(([name, value]) => {
@@ -119,23 +134,26 @@ function describe(contract: Contract): void {
   element("contract", HTMLElement).replaceChildren(...parts);
 }
 
+function listed(classes: string[]): string {
+  const rest = classes.length - MOST_CLASSES;
+  return classes.slice(0, MOST_CLASSES).join(", ") + (rest > 0 ? ` and ${rest} more` : "");
+}
+
 async function fetched(name: string): Promise<DroppedFile | undefined> {
   const response = await fetch(`artifact/${name}`);
   if (!response.ok) return undefined;
   return { name, bytes: new Uint8Array(await response.arrayBuffer()) };
 }
 
-/** The artifact beside the page: the grid as soon as it can be drawn, the walk when it can. */
+/** Load the artifact beside the page: first the sampler, to show the grid soon, then the generator, for the walk. */
 async function begin(): Promise<void> {
   const sampler = await fetched("sampler.onnx");
-  if (!sampler) {
-    speed.textContent = "There is no artifact beside this page yet: drop one, or choose its files.";
-    return;
-  }
-  await use([sampler]);
+  // The visitor's files go first: what was beside the page is not loaded after them.
+  if (sampler) await use([sampler], () => loaded === undefined);
+  else if (!loaded) speed.textContent = "There is no artifact beside this page yet: drop one, or choose its files.";
   const ours = loaded;
-  const generator = await fetched("generator.onnx");
-  if (generator && loaded === ours) await use([generator]); // unless another was dropped meanwhile
+  const generator = sampler && (await fetched("generator.onnx"));
+  if (generator) await use([generator], () => loaded === ours && ours !== undefined);
 }
 
 function fromAddress(): void {
@@ -145,9 +163,8 @@ function fromAddress(): void {
   if (loaded) classField.value = wanted.get("class") ?? "";
 }
 
-const tell = (error: unknown) => problem(error instanceof Error ? error.message : String(error));
-drawing.onerror = tell;
-walk.onerror = tell;
+drawing.onerror = (error) => problem("drawing", words(error));
+walk.onerror = drawing.onerror;
 
 seedField.addEventListener("input", redraw);
 startField.addEventListener("input", redraw);
@@ -167,9 +184,18 @@ window.addEventListener("hashchange", () => {
   fromAddress();
   redraw();
 });
-acceptFiles((files) => use(files).catch(tell), tell);
+const refuse = (error: unknown) => problem("files", words(error));
+acceptFiles((files) => {
+  use(files).then(() => {
+    problem("files", "");
+    problem("artifact", "");
+  }, refuse);
+}, refuse);
 
 fromAddress();
-begin().catch(tell);
-// Only where the browser trusts the address: https, or this machine.
+begin().catch((error) => {
+  problem("artifact", words(error));
+  if (!loaded) speed.textContent = "Nothing is loaded: drop an artifact, or choose its files.";
+});
+// Browsers allow this only on https and on localhost.
 navigator.serviceWorker?.register("offline.js").catch(() => undefined);

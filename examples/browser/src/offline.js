@@ -1,8 +1,8 @@
-// A service worker: keeps every file of the build, so that the page loads without a network.
-// The build fills in what it is called and which files there are.
+// A service worker that stores every file of the build, so that the page loads without a network.
+// The build fills in the version and the list of files.
 const version = __VERSION__;
 const files = __FILES__;
-const ours = `ganpack ${self.registration.scope} `; // other pages of this origin have caches too
+const ours = `ganpack ${self.registration.scope} `; // because other pages of this origin have caches too
 
 self.addEventListener("install", (event) => {
   const keep = async () => (await caches.open(ours + version)).addAll(files);

@@ -1,6 +1,6 @@
 import type { Images } from "./drawing";
 
-/** Paint image i onto a canvas, one of its pixels to one of the canvas; CSS makes it larger. */
+/** Paint image i onto a canvas, pixel by pixel. CSS enlarges the canvas. */
 export function paint(canvas: HTMLCanvasElement, images: Images, i = 0): void {
   const { height, width, channels } = images;
   const size = height * width * channels;
@@ -14,7 +14,7 @@ export function paint(canvas: HTMLCanvasElement, images: Images, i = 0): void {
   canvas.getContext("2d")!.putImageData(picture, 0, 0);
 }
 
-/** Spherical interpolation: z of a normal distribution lie near a sphere, and so does the way between two. */
+/** Interpolate on a sphere, because normally distributed z lie near a sphere. */
 export function slerp(a: Float32Array, b: Float32Array, t: number): Float32Array {
   const dot = (x: Float32Array, y: Float32Array) => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
   const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));

@@ -4,13 +4,13 @@ import type { Shown } from "./main";
 import { element, Newest } from "./page";
 import { paint, slerp } from "./pictures";
 
-/** Where a walk begins or ends: one image, and its name. */
+/** One end of a walk: an image and its name. */
 export interface End {
   name: string;
   images: Images;
 }
 
-/** The slider between two images: z in between, decoded by generator.onnx. */
+/** The slider between two images. generator.onnx draws the z in between. */
 export class Walk {
   readonly #slider = element("walk-slider", HTMLInputElement);
   readonly #picture = element("walk-picture", HTMLCanvasElement);
@@ -29,23 +29,23 @@ export class Walk {
     this.#decoding.onerror = tell;
   }
 
-  /** There is a generator to decode with, or there is none. */
+  /** Turn the slider on if there is a generator, or off. */
   enable(on: boolean): void {
     this.#slider.disabled = !on;
     this.#note.textContent = on
       ? "Click an image to choose it as an end."
-      : "The slider is off: it needs the generator.onnx of this artifact as well.";
+      : "The slider is off. It needs the generator.onnx of this artifact too.";
     this.#step();
   }
 
-  /** Another artifact: its ends are no ends of this one. */
+  /** Drop both ends, because the artifact has changed. */
   forget(): void {
     delete this.#ends.from;
     delete this.#ends.to;
     this.#picked = false;
   }
 
-  /** Ends to begin with, until some are picked: the first and the last of the grid. */
+  /** Take the first and the last image of the grid as ends, unless the visitor has picked some. */
   offer(shown: Shown): void {
     if (this.#picked) return;
     const count = shown.images.pixels.length / (shown.images.height * shown.images.width * shown.images.channels);
@@ -72,7 +72,7 @@ export class Walk {
     if (this.#slider.disabled) paint(this.#picture, from.images);
     else {
       const z = slerp(from.images.z, to.images.z, this.#slider.valueAsNumber);
-      this.#decoding.ask({ z, label: from.images.labels?.[0] }); // all of the walk is of one class
+      this.#decoding.ask({ z, label: from.images.labels?.[0] }); // the whole walk has one class
     }
   }
 }

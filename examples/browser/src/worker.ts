@@ -1,15 +1,15 @@
-// onnxruntime in a thread of its own, so that the page stays alive while it draws.
+// Runs onnxruntime in a thread of its own, so that the page reacts while images are drawn.
 import * as ort from "onnxruntime-web/wasm";
 import type { Images, Request } from "./drawing";
 
-ort.env.wasm.numThreads = 1; // more need headers that not every server sends
+ort.env.wasm.numThreads = 1; // several threads need headers that not every server sends
 
 let sampler: ort.InferenceSession | undefined;
 let generator: ort.InferenceSession | undefined;
 
 const work = {
   async open(request: { sampler?: Uint8Array; generator?: Uint8Array }): Promise<void> {
-    // Both are open before the old ones go: what fails changes nothing.
+    // Open both before replacing any: if one fails, nothing changes.
     const draws = request.sampler && (await ort.InferenceSession.create(request.sampler));
     const decodes = request.generator && (await ort.InferenceSession.create(request.generator));
     if (draws) {
@@ -48,7 +48,7 @@ function images(pixels: ort.Tensor): { pixels: Uint8Array; height: number; width
   return { pixels: pixels.data as Uint8Array, height, width, channels };
 }
 
-// One after the other: a session is no place for two calls at once.
+// One request at a time: a session cannot run twice at once.
 let last: Promise<void> = Promise.resolve();
 self.onmessage = ({ data }: MessageEvent<Request>) => {
   last = last.then(async () => {

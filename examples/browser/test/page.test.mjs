@@ -1,5 +1,5 @@
-// The built page in real Chromium, held to what Python draws. tests/examples/test_browser_example.py builds it and says
-// in EXPECTED, a JSON file, where everything is and what must be seen.
+// Tests of the built page in real Chromium, against images that Python draws. tests/examples/test_browser_example.py builds
+// the page. The JSON file EXPECTED names the files, and the images that the page must show.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
@@ -227,7 +227,7 @@ test("all of it by keyboard", async () => {
   await key("Escape");
   assert.equal(await focused(), "Image 55 of seed 9");
   await key("Tab");
-  assert.equal(await focused(), "How far the walk is");
+  assert.equal(await focused(), "Position in the walk");
   const before = await levels("#walk-picture");
   await key("End");
   await page.waitForFunction(() => document.getElementById("walk-slider").value === "1");
@@ -283,7 +283,7 @@ test("an artifact with classes draws the one that is chosen", async () => {
   await page.waitForSelector("#class");
   await page.waitForFunction(() => !document.getElementById("walk-slider").disabled);
   assertSame(await grid(), drawn);
-  assert.deepEqual(await page.$$eval("#class option", (all) => all.map(({ text }) => text)), ["drawn for each", ...names]);
+  assert.deepEqual(await page.$$eval("#class option", (all) => all.map(({ text }) => text)), ["random for each", ...names]);
   await page.selectOption("#class", { label: names[3] });
   await page.waitForFunction(() => location.hash.endsWith("&class=3"));
   assertSame(await grid(), three);
@@ -314,20 +314,51 @@ test("a broken file gives a readable message and changes nothing", async () => {
   flipped[good.length >> 1] ^= 1;
   const cases = [
     [["sampler.onnx", flipped], /sampler\.onnx is damaged: its content does not match its seal/],
-    [["sampler.onnx", good.subarray(0, good.length >> 1)], /sampler\.onnx is no ONNX file, or cut short/],
+    [["sampler.onnx", good.subarray(0, good.length >> 1)], /sampler\.onnx is not an ONNX file, or it is incomplete/],
     [["sampler.onnx", Buffer.alloc(0)], /sampler\.onnx was not written by ganpack/],
-    [["sampler.onnx", Buffer.from("<!doctype html><title>Not found</title>")], /sampler\.onnx is no ONNX file/],
-    [["holiday.jpg", Buffer.from([255, 216, 255, 224])], /holiday\.jpg is no ONNX file/],
+    [["sampler.onnx", Buffer.from("<!doctype html><title>Not found</title>")], /sampler\.onnx is not an ONNX file/],
+    [["holiday.jpg", Buffer.from([255, 216, 255, 224])], /holiday\.jpg is not an ONNX file/],
+    ...expected.forged.map(({ file, message }) => [[file], new RegExp(message)]),
   ];
   for (const [file, message] of cases) {
     await drop(file);
-    await page.waitForFunction((name) => document.getElementById("problem").textContent.startsWith(name), file[0]);
+    const name = file[0].split("/").at(-1);
+    await page.waitForFunction((name) => document.getElementById("problem").textContent.startsWith(name), name);
     assert.match(await problem(), message);
     await page.evaluate(() => (document.getElementById("problem").textContent = ""));
   }
   assert.deepEqual(await grid(), before);
   await place(8n);
   assert.notDeepEqual(await grid(), before);
+  assert.match(await problem(), /holiday|contract/); // the last message stays until good files come
+});
+
+test("a file that is still loading hides no refusal, and replaces no file of the visitor", async () => {
+  const refused = [["README.md", "not for the page"]];
+  const other = [[join(expected.other.artifact, "sampler.onnx")], [join(expected.other.artifact, "generator.onnx")]];
+  for (const [files, late] of [[refused, "generator.onnx"], [refused, "sampler.onnx"], [other, "sampler.onnx"]]) {
+    await context.close();
+    context = await browser.newContext({ serviceWorkers: "block" });
+    page = await context.newPage();
+    let deliver;
+    const wait = new Promise((resolve) => (deliver = resolve));
+    await page.route(`**/artifact/${late}`, (route) => wait.then(() => route.continue()));
+    await page.goto(site.address);
+    if (late === "generator.onnx") await named(7n, 0n);
+    await drop(...files);
+    if (files === refused) assert.match(await problem(), /^README\.md is not an ONNX file/);
+    else await named(7n, 0n);
+    deliver();
+    if (files === refused) {
+      await page.waitForFunction(() => !document.getElementById("walk-slider").disabled);
+      assert.match(await problem(), /^README\.md is not an ONNX file/);
+      await place(8n); // and what the visitor types does not hide it either
+      assert.match(await problem(), /^README\.md is not an ONNX file/);
+    } else {
+      await page.waitForTimeout(500);
+      assertSame(await grid(), expected.other.seed7);
+    }
+  }
 });
 
 test("without an artifact beside it, it asks for one", async () => {
@@ -338,7 +369,7 @@ test("without an artifact beside it, it asks for one", async () => {
   await page.goto(site.address);
   await page.waitForFunction(() => /drop one, or choose its files/.test(document.getElementById("speed").textContent));
   await page.setInputFiles("#files", [join(expected.artifact, "generator.onnx")]);
-  assert.match(await problem(), /drop its sampler\.onnx with it/);
+  assert.match(await problem(), /Drop the sampler\.onnx of the same artifact with it/);
   await page.setInputFiles("#files", ["sampler.onnx", "generator.onnx"].map((name) => join(expected.artifact, name)));
   await page.waitForFunction(() => !document.getElementById("walk-slider").disabled);
   assertSame(await grid(), expected.seed7);

@@ -1,12 +1,12 @@
-// A static file server under a sub-path that sends the page's own policy as a header with every file,
-// so that the worker is held to it too.
+// A static file server under a sub-path. It sends the page's policy as a header with every file, so that the policy applies
+// to the worker too.
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { extname, join, normalize } from "node:path";
 
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".wasm": "application/wasm" };
 
-/** Serve a folder at http://127.0.0.1:PORT/some/where/; `asked` gathers what was asked for. */
+/** Serve a folder at http://127.0.0.1:PORT/some/where/. `asked` collects the addresses of all requests. */
 export async function serve(folder) {
   const [, policy] = /Content-Security-Policy"\s+content="([^"]+)"/.exec(await readFile(join(folder, "index.html"), "utf-8"));
   const asked = [];
