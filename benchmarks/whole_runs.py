@@ -35,7 +35,7 @@ class WholeRunsConfig:
     """Lengths of the runs."""
     textbook_iterations: int = 200
     """In each of the rounds of the textbook loop, before and after the run."""
-    recipe: Literal["bce", "r3gan", "hinge"] = "bce"
+    recipe: Literal["bce", "r3gan", "hinge", "textbook"] = "bce"
     engine: Literal["auto", "plain", "compiled", "graph"] = "auto"
     device: Literal["auto", "cuda", "cpu"] = "auto"
     tiny: bool = False

@@ -130,11 +130,12 @@ class StepNumbers(NamedTuple, Generic[Number]):
 class RecipeConfig:
     """Loss, penalties and optimizer."""
 
-    recipe: Literal["bce", "r3gan", "hinge"] = "bce"
+    recipe: Literal["bce", "r3gan", "hinge", "textbook"] = "bce"
     """Loss of both networks. bce: binary cross entropy, non-saturating (Goodfellow et al. 2014).
-    r3gan: relativistic pairing (Huang et al. 2024, arXiv 2501.05441). hinge: Lim and Ye 2017. Each
-    recipe has its own defaults for the options below. Gradient penalties stop the two networks from
-    circling, with bce as well (Mescheder et al. 2018, arXiv 1801.04406)."""
+    r3gan: relativistic pairing (Huang et al. 2024, arXiv 2501.05441). hinge: Lim and Ye 2017.
+    textbook: bce as tutorials have it, without penalties and without an average, to compare with.
+    Each recipe has its own defaults for the options below. Gradient penalties stop the two networks
+    from circling, with bce as well (Mescheder et al. 2018, arXiv 1801.04406)."""
     batch_size: int = 64
     """Number of real images in each update, and of generated ones."""
     lr: float = 2e-4
@@ -212,6 +213,9 @@ RECIPES: dict[str, RecipeConfig] = {
     "bce": RecipeConfig(),
     "r3gan": RecipeConfig("r3gan", batch_size=128),
     "hinge": RecipeConfig("hinge", betas=(0.5, 0.999), gamma=0.0, gamma_end=0.0),
+    "textbook": RecipeConfig(
+        "textbook", betas=(0.5, 0.999), gamma=0.0, gamma_end=0.0, ema_half_life=0.0
+    ),
 }
 
 
@@ -247,6 +251,9 @@ class TrainConfig:
     features. g-loss: lowest mean generator loss of an epoch, except the first."""
     score_every: int = 1000
     """Number of iterations between two scorings, rounded up to the end of an epoch."""
+    grids: tuple[int, ...] = ()
+    """Iterations with a sample grid, besides the last. By default 1000, 10000, 20000, and so on, or
+    ten of a run of less than 80,000 iterations."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
@@ -260,6 +267,7 @@ class TrainConfig:
             f"--network conv needs an --image-size of at least 8, got {size}",
         )
         _require(self.score_every >= 1, f"--score-every must be at least 1, got {self.score_every}")
+        _require(min(self.grids, default=1) >= 1, f"--grids must be positive, got {self.grids}")
         _require(0 <= self.seed < 2**63, f"--seed must be in 0 … 2**63 - 1, got {self.seed}")
 
 

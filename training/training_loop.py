@@ -136,7 +136,7 @@ class Run:
             self.saves.write(self.state, self.history, checked=True)
 
     def _train(self, total: int) -> None:
-        grids = grid_steps(total)
+        grids = grid_steps(total, self.config.grids)
         with ProgressBar(self.state.step, total) as self._bar:
             while self.state.step < total:
                 self._stop_if_asked()

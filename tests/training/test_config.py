@@ -17,6 +17,7 @@ from training.config import (
     TrainConfig,
     differences,
 )
+from training.gan.losses import LOSSES
 from training.run import main, parse
 from training.run_folder.config_file import from_dict, read_config, read_seconds, to_dict
 from training.run_folder.folder import RunFolder
@@ -88,6 +89,7 @@ def test_settings_of_another_version_are_refused() -> None:
         (["--burn-in", "-1"], "--burn-in must be 0 or more"),
         (["--ema-half-life", "-1"], "--ema-half-life"),
         (["--seed", "-1"], "--seed must be in 0"),
+        (["--grids", "0"], "--grids must be positive"),
         (["--recipe", "nonsense"], "invalid choice: 'nonsense'"),
         (["--resume", "nowhere"], "nowhere holds no run"),
     ],
@@ -121,7 +123,7 @@ def test_every_setting_is_an_option(tmp_path: Path) -> None:
         "--lr-end 0.05 --engine plain --deterministic "
         "--betas 0.2 0.3 --gamma 0.5 --gamma-end 0.4 --burn-in 3 --ema-half-life 4 --epochs 10 "
         "--iterations 11 --seed 12 --device cpu --matmul-precision high --select g-loss "
-        "--score-every 13 --run-dir r".split()
+        "--score-every 13 --grids 14 15 --run-dir r".split()
     )
     assert command.run_dir == Path("r")
     assert command.config == TrainConfig(
@@ -137,6 +139,7 @@ def test_every_setting_is_an_option(tmp_path: Path) -> None:
         deterministic=True,
         select="g-loss",
         score_every=13,
+        grids=(14, 15),
     )
 
 
@@ -144,6 +147,14 @@ def test_a_recipe_brings_its_own_defaults() -> None:
     recipe = parse(["--recipe", "r3gan", "--lr", "0.001"]).config.recipe
     assert recipe == replace(RECIPES["r3gan"], lr=0.001)
     assert recipe.batch_size == 128
+
+
+def test_the_textbook_is_the_exercise_without_what_was_added() -> None:
+    recipe = parse(["--recipe", "textbook"]).config.recipe
+    assert not recipe.penalised
+    assert recipe.at(1000).ema_share == 1  # the average is the generator itself
+    assert (recipe.betas, recipe.lr, recipe.batch_size) == ((0.5, 0.999), 2e-4, 64)
+    assert LOSSES["textbook"] == LOSSES["bce"]
 
 
 def test_differences_are_named() -> None:

@@ -174,6 +174,7 @@ def test_grids_are_drawn_when_the_exercise_drew_them() -> None:
         gaps = np.diff([0, *steps])
         assert gaps.max() - gaps.min() <= 1
     assert sorted(grid_steps(3)) == [1, 2, 3]
+    assert grid_steps(500, (1000, 30, 7)) == {7, 30, 500}
 
 
 def test_the_sampler_draws_the_sample_grid(tiny_run: Path, tmp_path: Path) -> None:

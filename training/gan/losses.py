@@ -51,4 +51,5 @@ LOSSES = {
     "bce": AdversarialLoss(bce_generator_loss, bce_discriminator_loss),
     "r3gan": AdversarialLoss(paired_generator_loss, paired_discriminator_loss),
     "hinge": AdversarialLoss(hinge_generator_loss, hinge_discriminator_loss),
+    "textbook": AdversarialLoss(bce_generator_loss, bce_discriminator_loss),
 }

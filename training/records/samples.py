@@ -1,5 +1,6 @@
 """Sample grids: at which steps they are drawn, and their images."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,14 @@ def save_real_images(images: Images, path: Path) -> None:
     save_png(grid(as_pictures(images.pixels[order[:GRID_IMAGES]])), path)
 
 
-def grid_steps(total: int) -> set[int]:
-    """The steps with a sample grid: 1000, 10000, 20000, … and the last; at least ten in a run.
+def grid_steps(total: int, asked: Iterable[int] = ()) -> set[int]:
+    """The steps with a sample grid: those that are asked for up to `total`, and the last.
 
-    The last multiple of 1000 has one too, because the exercise's last grid is that of iteration
-    187,000 of 187,500.
+    By default 1000, 10000, 20000, … and the last; at least ten in a run. The last multiple of 1000
+    has one too, because the exercise's last grid is that of iteration 187,000 of 187,500.
     """
+    if chosen := set(asked):
+        return {step for step in chosen if step <= total} | {total}
     steps = {1000, *range(10_000, total + 1, 10_000), total}
     if total < 1000 or len(steps) < 10:
         return {-(-total * i // 10) for i in range(1, 11)}

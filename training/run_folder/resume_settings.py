@@ -24,7 +24,7 @@ def resumed_config(
     """The settings of a resumed run: the saved ones, with the changes that are allowed.
 
     A resume may change the length (epochs or iterations), the data folder, the rule of selection,
-    the path of a folder of images, and the settings in `override`.
+    the iterations with a grid, the path of a folder of images, and the settings in `override`.
 
     Raises:
         ConfigError: if another setting changes; or if `override` names no setting, or one that can
@@ -35,7 +35,7 @@ def resumed_config(
     if bound := override & _BOUND:
         names = ", ".join(sorted(name.replace("_", "-") for name in bound))
         raise ConfigError(f"--override {names}: a resumed run cannot change it, start a new run")
-    free = {"epochs", "iterations", "data_dir", "select"} | override
+    free = {"epochs", "iterations", "data_dir", "select", "grids"} | override
     if not {saved.data.dataset, asked.data.dataset} & set(DATASETS):
         free.add(
             "dataset"
