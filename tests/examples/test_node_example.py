@@ -141,11 +141,11 @@ def test_a_file_is_read_in_javascript_as_python_reads_it(
     contract, *messages = node_reads(whole, *(tmp_path / name for name in broken))
     assert isinstance(contract, dict)
     assert contract["role"] == "sampler"
-    for (name, (_, expected)), message in zip(broken.items(), messages, strict=True):
-        assert isinstance(message, str), name
-        assert message.startswith(str(tmp_path / name))
-        assert re.search(expected, message)
-        assert len(message) < 300
+    for (name, (_, expected)), said in zip(broken.items(), messages, strict=True):
+        assert isinstance(said, str), name
+        assert said.startswith(str(tmp_path / name))
+        assert re.search(expected, said)
+        assert len(said) < 300
 
 
 @pytest.mark.parametrize("example", ["node"])

@@ -82,6 +82,6 @@ const read = async (file) => {
 console.log(JSON.stringify(await Promise.all(process.argv.slice(2).map(read))));
 """
     module = ROOT / "examples" / "artifact.mjs"
-    command = ["node", "--input-type=module", "-e", code, module, *files]
+    command: list[str | Path] = ["node", "--input-type=module", "-e", code, module, *files]
     found: list[str | dict[str, Any]] = json.loads(run(*command, cwd=ROOT))
     return found
