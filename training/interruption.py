@@ -23,10 +23,13 @@ class Interrupted(GanpackError):
 
     heading = ""
 
-    def __init__(self, run_dir: Path, step: int, number: int) -> None:
+    def __init__(self, run_dir: Path, step: int, number: int, best: str = "") -> None:
+        """best: the best snapshot so far, in words; empty if nothing was scored yet."""
+        folder = shlex.quote(str(run_dir))
+        export = f"; python -m export.run {folder} exports the best so far, {best}" if best else ""
         super().__init__(
             f"stopped by {signal.Signals(number).name}, saved at iteration {step}: go on with "
-            f"python -m training.run --resume {shlex.quote(str(run_dir))}"
+            f"python -m training.run --resume {folder}{export}"
         )
         self.exit_code = 128 + number
 

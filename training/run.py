@@ -24,7 +24,7 @@ from training.command_line import by_default, command_line
 from training.config import RECIPES, ConfigError, TrainConfig
 from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import add_facts, read_config
-from training.run_folder.folder import RunFolder, RunFolderError, newest_run
+from training.run_folder.folder import RunFolder, RunFolderError, new_run_dir, newest_run
 from training.run_folder.resume_settings import resumed_config
 from training.run_folder.scores import shown
 
@@ -90,13 +90,15 @@ def _main_of_many(arguments: Sequence[str], timer: PhaseTimer, pace: "Pace | Non
 
 
 def _run(command: Command, timer: PhaseTimer, pace: "Pace | None", ranks: "Ranks | None") -> int:
+    run_dir = command.resume or command.run_dir or new_run_dir(command.config)
+    print(f"run folder: {run_dir}", file=sys.stderr, flush=True)
     from training.engine.distributed import ALONE  # torch only once the usage is right
     from training.train import train
     from training.training_loop import DEFAULT_PACE
 
     result = train(
         command.config,
-        command.resume or command.run_dir,
+        run_dir,
         resume=command.resume is not None,
         override=frozenset(command.override),
         ranks=ranks or ALONE,
@@ -134,6 +136,11 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
         print(
             f"  best by {rule}: epoch {choice.epoch}, {choice.checkpoint} ({choice.why})\n"
             f"    {', '.join(f'{score.title} {score.text(scores)}' for score in shown(scores))}"
+        )
+    if verdict.scores["g-loss"].fcd < verdict.scores["fcd"].fcd:
+        print(
+            "  on these images the choice by g-loss is nearer; on those that the snapshots were "
+            "compared on, the choice by fcd was"
         )
     print(
         f"  {scores.images} fresh images against as many {scores.split} images, floor "

@@ -1,5 +1,6 @@
 """`train`: prepare a run, train it, and score it at its end."""
 
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ from training.scoring.verdict import Verdict, judge
 from training.training_loop import DEFAULT_PACE, Pace, Run, Steps
 
 CPU = torch.device("cpu")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,9 @@ def _train(
     pace: Pace,
 ) -> Result:
     images = load_images(config.data).to(device)
+    machine = machine_of(device, ranks, config.recipe.batch_size)
+    _log.info("data: %s, %s", Path(config.data.dataset).name, images)
+    _log.info("device: %s", machine.get("gpu", "{processor}, threads: {threads}".format(**machine)))
     with locked(folder):
         if not resume:
             refuse_used(folder)
@@ -122,7 +127,6 @@ def _train(
         if resume:
             timer.add(read_seconds(folder))
         folder.checkpoints.mkdir(exist_ok=True)
-        machine = machine_of(device, ranks, config.recipe.batch_size)
         facts = {"machine": machine, "class_names": images.classes, "seconds": timer.seconds()}
         write_config(folder, run.config, run.provenance, **facts)
         save_real_images(images, folder.real)
@@ -130,7 +134,8 @@ def _train(
             run.train_to(_length(config, run.batches))
         ranks.leave()
         with timer.phase("verdict"):
-            verdict = judge(run.config, folder, run.history.epochs, images, run.reference.extractor)
+            _log.info("scoring the best snapshots on fresh images")
+            verdict = judge(run.config, folder, run.history.epochs, images, run.reference)
         add_facts(folder, seconds=timer.seconds())
     return Result(folder.path, run.state.step, verdict)
 

@@ -207,6 +207,7 @@ class Run:
             with self.timer.phase("samples"):
                 self._records.samples(self.state.step, average)
         if scored:
+            self._bar.note("scoring")
             with self.timer.phase("scores"):
                 scores = self.reference.score(Subject.of(average), SELECTION_SEED)
             record = self._record_epoch(epoch, self.state.step, scores, finished=finished)
@@ -257,7 +258,11 @@ class Run:
         if self.interruption.number is not None:
             if self.saves.last_step != self.state.step:
                 self._save(checked=False)
-            raise Interrupted(self._folder.path, self.state.step, self.interruption.number)
+            number, best = self.interruption.number, ""
+            if any(record.scores for record in self.history.epochs):
+                choice = choose(self.config.select, self.history.epochs)
+                best = f"of iteration {choice.step} by {choice.rule}"
+            raise Interrupted(self._folder.path, self.state.step, number, best)
 
     def _go_back(self, evidence: str) -> None:
         """Go back to the last sound save, with new noise. A resume from that save does the same."""

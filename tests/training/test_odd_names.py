@@ -72,8 +72,10 @@ def test_commands_that_are_printed_can_be_pasted(
     (artifact,) = shlex.split(command)
     assert draw([artifact, "--output", str(tmp_path / "a.png")]) == 0
     assert shlex.split(RunFolder(run_dir).quoted) == [str(run_dir)]
-    stopped = str(Interrupted(run_dir, 7, signal.SIGTERM))
-    assert shlex.split(stopped.rpartition("--resume ")[2]) == [str(run_dir)]
+    stopped = str(Interrupted(run_dir, 7, signal.SIGTERM, "of iteration 4 by fcd"))
+    resume, _, export_best = stopped.partition("--resume ")[2].partition("; python")
+    assert shlex.split(resume) == [str(run_dir)]
+    assert shlex.split(export_best)[:3] == ["-m", "export.run", str(run_dir)]
     with pytest.raises(RunFolderError) as used:
         refuse_used(RunFolder(run_dir))
     assert shlex.split(str(used.value).rpartition("--resume ")[2]) == [str(run_dir)]

@@ -1,6 +1,7 @@
 """A run, from its folder to its resume."""
 
 import json
+import logging
 import re
 import shutil
 from dataclasses import replace
@@ -17,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from inference import Sampler
 from inference.writing.pictures import grid
 from tests.support.comparing import assert_same_state, events, read_lines, without_timing
-from tests.support.runs import TINY
+from tests.support.runs import ARGUMENTS, TINY
 from training.config import TrainConfig
 from training.engine.engine import Engine
 from training.records.progress import ProgressBar
@@ -299,23 +300,56 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
         assert part in lines[0]
 
 
+def test_progress_comes_soon_and_then_seldom(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with ProgressBar(step=0, total=100) as bar:
+        for step in range(1, 41):
+            now[0] = 2.0 * step
+            bar.update(step, 1, 0.5, 0.25)
+    shown = re.findall(
+        r"iteration (\d+)/100, .*, 2.0 s/it, \d\d:\d\d left", capsys.readouterr().err
+    )
+    assert shown == ["2", "17", "32"]  # after 4 seconds, and 30 seconds later each
+
+
 def test_progress_on_a_terminal_is_a_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with ProgressBar(step=10, total=20) as bar:
+        bar.note("scoring")
         bar.update(20, 2, 0.5, 0.25)
     shown = capsys.readouterr().err
-    for part in ("epoch 2", "20/20", "loss_g 0.500", "loss_d 0.250", "it/s"):
+    for part in ("scoring", "epoch 2", "20/20", "loss_g 0.500", "loss_d 0.250", "it/s"):
         assert part in shown
+
+
+def test_a_run_says_what_it_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir, engine = tmp_path / "run", ["--engine", "auto"]
+    with caplog.at_level(logging.INFO):
+        assert main([*ARGUMENTS, *engine, "--iterations", "3", "--run-dir", str(run_dir)]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == f"run folder: {run_dir}"
+    said = caplog.text
+    assert "data: digits, 1,797 images of 8×8 in grey, 10 classes" in said
+    assert "device: " in said
+    assert re.search(r"3 iterations take about \d\d:\d\d at .* it/s \(plain engine\)", said)
+    assert "scoring the best snapshots on fresh images" in said
 
 
 def test_the_checkpoint_of_the_lowest_loss_is_of_its_epoch(tmp_path: Path) -> None:
     """It is written when the run is saved, long after its epoch."""
     rising = replace(TINY, recipe=replace(TINY.recipe, lr=0.01), epochs=9, score_every=1000)
     train(rising, tmp_path / "run")
-    choice = json.loads((tmp_path / "run/best.json").read_text())["choices"]["g-loss"]
+    choices = json.loads((tmp_path / "run/best.json").read_text())["choices"]
+    choice = choices["g-loss"]
     assert choice["step"] == 8
+    # Its epoch was not scored during the run. It is at the end, and competes by FCD.
+    assert choices["fcd"]["why"].startswith("lowest FCD of 3 scored checkpoints")
     names = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
     assert names == ["step-0000004.pt", "step-0000008.pt", "step-0000032.pt"]
     train(replace(rising, iterations=8), tmp_path / "short")

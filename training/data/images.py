@@ -32,6 +32,13 @@ class Images:
         _, channels, height, width = self.pixels.shape
         return channels, height, width
 
+    def __str__(self) -> str:
+        """What the images are, in words."""
+        channels, height, width = self.image_shape
+        colour = "grey" if channels == 1 else "colour"
+        classes = f"{len(self.classes)} classes" if self.classes else "no labels"
+        return f"{len(self):,} images of {width}×{height} in {colour}, {classes}"
+
     def sha256(self) -> str:
         """The sha256 of all pixels and labels in order, which identifies the data set."""
         digest = hashlib.sha256(self.pixels.cpu().numpy().data)  # hashes without a copy

@@ -5,6 +5,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+from tqdm import tqdm
+
 from training.config import TrainConfig
 from training.data.batches import Batches
 from training.engine.distributed import ALONE, RankLostError, Ranks
@@ -46,6 +48,7 @@ def create_engine(
     start = time.monotonic()
     for way in [way for way in ways(device) if way.kind == kind] or [Way(kind, (1,))]:
         engine = Engine(state, batches, config, ranks, way)
+        _announce(engine)
         if is_sound(engine, plain, ranks):
             seconds = time.monotonic() - start
             _log.info("engine: %s, ready and compared with the plain one in %.0f s", kind, seconds)
@@ -69,6 +72,7 @@ def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
         most_saved = steps / rates[best.kind] * (1 - 1 / _MOST_GAIN[device])
         if most_saved < _SECONDS_FOUND or most_saved < _expected_seconds(engine, before):
             continue
+        _announce(engine)
         start = time.monotonic()
         if not is_sound(engine, plain, ALONE):
             continue
@@ -83,7 +87,19 @@ def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
             "engine: %s, of these the fastest (iterations/s: %s); ready and compared in %.0f s",
             best.kind, others_said, sum(tried.values()),
         )  # fmt: skip
+    if steps > 0:
+        _log.info(
+            "%s iterations take about %s at %.3g it/s (%s engine), without scores",
+            f"{steps:,}", tqdm.format_interval(steps / rates[best.kind]), rates[best.kind],
+            best.kind,
+        )  # fmt: skip
     return best
+
+
+def _announce(engine: Engine) -> None:
+    """Say what takes so long, before it does."""
+    if engine.kind == "compiled":
+        _log.info("compiling the step: up to %.0f s the first time", _SECONDS_NEW["compiled"])
 
 
 def _expected_seconds(engine: Engine, before: Snapshot) -> float:

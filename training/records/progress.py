@@ -7,6 +7,7 @@ from typing import Self
 from tqdm import tqdm
 
 _LINE_SECONDS = 30.0
+_FIRST_SECONDS = 3.0
 
 
 class ProgressBar:
@@ -14,7 +15,8 @@ class ProgressBar:
 
     def __init__(self, step: int, total: int) -> None:
         self._first, self._total = step, total
-        self._start = self._spoke = time.monotonic()
+        self._start = time.monotonic()
+        self._due = self._start + _FIRST_SECONDS
         self._bar = (
             tqdm(total=total, initial=step, unit="it", smoothing=0.05, dynamic_ncols=True)
             if sys.stderr.isatty()
@@ -37,14 +39,19 @@ class ProgressBar:
             self._bar.update(step - self._bar.n)
             return
         now = time.monotonic()
-        if now - self._spoke < _LINE_SECONDS and step < self._total:
+        if now < self._due and step < self._total:
             return
-        self._spoke = now
+        self._due = now + _LINE_SECONDS
         rate = (step - self._first) / (now - self._start)
         left = tqdm.format_interval((self._total - step) / rate)
+        speed = f"{rate:.0f} it/s" if rate >= 1 else f"{1 / rate:.1f} s/it"
         print(
-            f"epoch {epoch}, iteration {step}/{self._total}, {losses}, "
-            f"{rate:.0f} it/s, {left} left",
+            f"epoch {epoch}, iteration {step}/{self._total}, {losses}, {speed}, {left} left",
             file=sys.stderr,
             flush=True,
         )
+
+    def note(self, text: str) -> None:
+        """Show on a terminal what the run does instead of steps; the next `update` removes it."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)

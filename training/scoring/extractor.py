@@ -8,6 +8,7 @@ can tell distributions apart too (Naeem et al., ICML 2020, arXiv 2002.09797).
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _MOST_BLUR = 0.5  # largest weight of the image blurred by (1, 2, 1) / 4 both wa
 _MOST_NOISE = 0.15  # largest standard deviation, for pixels in [-1, 1]
 _CHUNK = 250  # images at once: their activations fit into the processor's cache
 _CHUNK_VALUES = 2**21  # activations of the first layer at once: fewer images where these are large
+_LINE_SECONDS = 5.0  # between two lines of progress
 _SHIPPED = Path(__file__).with_name("extractors")
 _SHIPPED_FOR = {
     "d18cfd466eb1": "mnist",
@@ -124,7 +126,7 @@ def extractor_for(
             content = kept.read_bytes()
             break
     else:
-        _log.info("training a classifier of this data set, to score images by")
+        _log.info("training a classifier of this data set, once, to score images by")
         content = save(train_classifier(images, least_steps=least_steps).state_dict())
         kept = _keep(content, path, spare)
     try:
@@ -152,7 +154,11 @@ def train_classifier(
         network.to(device).train()
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
+        due = time.monotonic() + _LINE_SECONDS
         for step in range(steps):
+            if time.monotonic() > due:
+                _log.info("classifier: %d of %d steps", step, steps)
+                due = time.monotonic() + _LINE_SECONDS
             indices = batches.indices(step)
             _, logits = network(_disturbed(_shifted(normalised(images.pixels[indices]))))
             loss = F.cross_entropy(logits, images.labels[indices])

@@ -1,7 +1,7 @@
 """The verdict at the end of a run: each rule's choice, scored on noise it was not chosen by."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from training.run_folder.scores import Scores
 from training.run_folder.sealed_file import load
 from training.scoring.class_scores import ClassScore, score_classes
 from training.scoring.distances import nearest
-from training.scoring.extractor import Extractor
-from training.scoring.reference import SELECTION_SEED, reference_for
+from training.scoring.reference import SELECTION_SEED, Reference, reference_for
 from training.scoring.selection import RULES, Choice, choose, write_best
 from training.scoring.subject import Subject
 
@@ -68,16 +67,19 @@ def judge(
     folder: RunFolder,
     epochs: Sequence[EpochRecord],
     images: Images,
-    extractor: Extractor,
+    selection: Reference,
 ) -> Verdict:
     """Score the choice of each rule on fresh noise; write best.json, nearest.png and classes.png.
+
+    selection: what the snapshots were scored against during the run.
 
     nearest.png has rows of samples, each above the training images nearest to them. classes.png,
     of a conditional run, has a row of samples for each class, all of the same noise.
     """
     device = images.pixels.device
     test = _test_images(config.data, device)
-    reference = reference_for(extractor, images, test)
+    reference = reference_for(selection.extractor, images, test)
+    epochs = _with_the_choice_by_loss(folder, epochs, selection)
     choices = {rule: choose(rule, epochs) for rule in RULES}
     generators = {
         rule: load_generator(load(folder.path / choice.checkpoint)).to(device)
@@ -100,6 +102,21 @@ def judge(
         save_png(class_grid(best), folder.classes)
     write_best(folder, config.select, choices, **_findings(verdict))
     return verdict
+
+
+def _with_the_choice_by_loss(
+    folder: RunFolder, epochs: Sequence[EpochRecord], selection: Reference
+) -> list[EpochRecord]:
+    """The epochs, with scores of the choice by loss, so that the choice by FCD considers it too."""
+    lowest = choose("g-loss", epochs)
+    scored = list(epochs)
+    for i, record in enumerate(epochs):
+        if record.step == lowest.step and record.scores is None:
+            content = load(folder.path / lowest.checkpoint)
+            generator = load_generator(content).to(selection.real.features.device)
+            scores = selection.score(Subject.of(generator), SELECTION_SEED)
+            scored[i] = replace(record, scores=scores)
+    return scored
 
 
 def _test_images(data: DataConfig, device: torch.device) -> Images | None:
