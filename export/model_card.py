@@ -53,6 +53,16 @@ image everywhere, within one grey level.
 `python -m ganpack.run . --check` draws four golden images again and says whether this machine draws
 what PyTorch drew.
 
+## In other runtimes
+
+`sampler.onnx` is for onnxruntime alone. OpenVINO 2026.4.1 draws wrong images from it, without an
+error; so does OpenCV 5.0.0, if the seed or an index is 2^32 or more. MNN 3.6.1 and tract 0.23.9
+cannot run it.
+
+`generator.onnx` was right in all of these (in OpenVINO with `INFERENCE_PRECISION_HINT` `f32`). In
+another runtime, first compare the four images under `golden` in the contract: draw each from its
+`z` (base64 of float32). A pixel of `pixels` (base64 of uint8) may differ by one level.
+
 ## Measured
 
 Against PyTorch in float64, {inputs} inputs: values in [-1, 1] at most {max_difference:.2g} apart

@@ -75,6 +75,7 @@ def describe(
     return {
         "seed": seed,
         "image": image,
+        "z": b64encode(z.astype("<f4").tobytes()).decode(),
         "z_sha256": _sha256(z),
         "pixels": b64encode(pixels.tobytes()).decode(),
     } | ({} if label is None else {"label": label})

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from inference import Sampler
@@ -28,13 +29,30 @@ def folder(golden_artifact: Path, tmp_path: Path) -> Path:
 
 def test_python(folder: Path, golden_artifact: Path) -> None:
     drawn = Sampler(golden_artifact, provider="cpu").sample(64, seed=7)
-    ours, plain = programs("python")
+    ours, plain, _ = programs("python")
     ours = ours.replace("from ganpack", "from inference")  # as it is called in the checkout
     for program, result in ((ours, "images"), (plain, "pixels[..., 0]")):
         save = f"\nnp.save('drawn.npy', {result})\n"
         command = [sys.executable, "-c", f"import numpy as np\n{program}{save}"]
         subprocess.run(command, check=True, cwd=folder, env={"PYTHONPATH": str(ROOT)})
         require_same_pixels(np.load(folder / "drawn.npy"), drawn)
+
+
+def test_the_program_that_compares_a_runtime_passes_and_can_fail(
+    folder: Path, golden_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = programs("python")[2]
+    assert len([line for line in program.splitlines() if line and "import" not in line]) <= 10
+    monkeypatch.chdir(folder)
+    exec(program, {})
+    (folder / "artifact").unlink()
+    (folder / "artifact").mkdir()
+    model = onnx.load(golden_artifact / "generator.onnx")
+    bias = next(x for x in model.graph.initializer if len(x.dims) == 1 and x.dims[0] == 256)
+    bias.raw_data = (np.frombuffer(bias.raw_data, np.float32) + 0.05).tobytes()
+    onnx.save(model, folder / "artifact" / "generator.onnx")
+    with pytest.raises(AssertionError, match="wrong images"):
+        exec(program, {})
 
 
 @needs_node

@@ -54,6 +54,7 @@ def test_they_are_the_images_of_pytorch_in_float64(tiny_artifact: Path, tiny_run
         with torch.inference_mode():
             pixels = to_pixels(generator(torch.from_numpy(z).double()))
         assert b64decode(golden["pixels"]) == pixels.numpy().tobytes()
+        assert b64decode(golden["z"]) == z.tobytes()
         assert golden["z_sha256"] == hashlib.sha256(z.tobytes()).hexdigest()
     assert streams == [(0, 0), (0, 63), (2**40 + 9, 2**33 + 1), (2**53 - 1, 2**53 - 2)]
 
