@@ -39,17 +39,18 @@ ORDER = {
         "sampler",
         "golden model_files",
         "cpu gpu",
-        "runtime writing",
+        "runtime writing onnx_format",
         "arrays artifact label noise walks",
-        "errors",
+        "errors strict_json",
     ],
 }
 # What a package may import from another.
 ALLOWED = {
-    "training": {"inference": "__init__ errors noise writing"},
+    "training": {"inference": "__init__ errors noise strict_json writing"},
     "export": {
         "training": "config command_line data engine gan run_folder scoring",
-        "inference": "__init__ artifact errors golden model_files noise runtime writing",
+        "inference": "__init__ artifact errors golden model_files noise onnx_format runtime "
+        "writing",
     },
     "inference": {},
 }

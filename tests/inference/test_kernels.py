@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from inference.model_files.network import without_pixels
-from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT, labels, latents, normal_quantiles
+from inference.onnx_format.onnx_file import read_model
 from inference.runtime.session import open_session
 from scripts.make_kernels import PTX, PTX_VERSION, SOURCE, compile_ptx, compiler, shipped
 
