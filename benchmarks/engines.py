@@ -1,4 +1,4 @@
-"""Iterations per second, and the kernels of a step, for each engine of this machine.
+"""Each engine of this machine: iterations per second, and the kernels of a step.
 
 python -m benchmarks.engines
 
@@ -41,26 +41,26 @@ class EnginesConfig:
     """Which engines to measure, on what, and for how long."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """auto: CUDA if there is a GPU."""
+    """auto takes CUDA where there is a GPU."""
     recipes: tuple[str, ...] = ("r3gan", "bce")
     engines: tuple[Kind, ...] = ()
-    """By default all engines of the device."""
+    """By default all that this device has."""
     network: Literal["mlp", "conv"] = "mlp"
     batch_size: int = 64
     tiny: bool = False
-    """Train networks of a few neurons, to check that this program works."""
+    """Train networks of a few neurons, to try this program."""
     dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     seconds: float = 2.0
-    """Seconds to measure each engine for, once it is ready."""
+    """Time to measure each engine for, once it is ready."""
     budget: float | None = None
-    """After this many seconds, no other engine is measured."""
+    """Seconds after which no other engine is begun."""
     json: Path | None = None
     """File to write the figures to; rewritten after each engine."""
 
 
 def data_for(dataset: str, data_dir: Path, *, tiny: bool) -> DataConfig:
-    """A data set; tiny: of 8×8 images, whose classifier trains in seconds."""
+    """A data set in its own size, or tiny: a classifier of images of 8×8 trains in seconds."""
     return DataConfig(dataset, data_dir, image_size=8 if tiny else DataConfig.image_size)
 
 
@@ -73,7 +73,7 @@ def engines_of(device: torch.device) -> tuple[Kind, ...]:
 
 
 def make_engine(settings: TrainConfig, device: torch.device) -> Engine:
-    """An engine with a new state. If the wanted engine does not work here, it is another one."""
+    """An engine on a new state; another one than asked for where that cannot be had."""
     images = load_images(settings.data).to(device)
     state = TrainState.create(
         settings.network, settings.recipe, images.image_shape, device, settings.seed
@@ -83,7 +83,7 @@ def make_engine(settings: TrainConfig, device: torch.device) -> Engine:
 
 
 def measure(config: EnginesConfig) -> dict[str, Any]:
-    """Measure everything; the figures as JSON values."""
+    """All figures, as JSON values."""
     device, deadline = device_named(config.device), Deadline(config.budget)
     rows: list[dict[str, Any]] = []
     figures = {
@@ -95,7 +95,7 @@ def measure(config: EnginesConfig) -> dict[str, Any]:
     for kind, recipe in product(config.engines or engines_of(device), config.recipes):
         row = {"engine": kind, "recipe": recipe}
         if deadline.left() <= 0:
-            row |= {"skipped": f"the budget of {config.budget:.0f} s is used up"}
+            row |= {"skipped": f"the budget of {config.budget:.0f} s is spent"}
         else:
             row |= _figures(config, RECIPES[recipe], kind, device)
         print(_line(row), flush=True)
@@ -105,7 +105,7 @@ def measure(config: EnginesConfig) -> dict[str, Any]:
 
 
 def kernels(engine: Engine, device: torch.device) -> dict[str, Any]:
-    """Profile a step with PyTorch's profiler: kernels on a GPU, operations on a CPU."""
+    """What PyTorch's profiler sees of a step: kernels on a GPU, operations on a CPU."""
     cuda = device.type == "cuda"
     engine.run(_PROFILED_STEPS)
     activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
@@ -160,11 +160,9 @@ def _figures(
 
 
 def _rates(engine: Engine, seconds: float) -> list[float]:
-    """Iterations per second, measured in several stretches.  seconds: of all stretches together."""
+    """Iterations per second in stretches that take so long together."""
     count, took = 1, 0.0
-    while (
-        took < seconds / _STRETCHES / 2
-    ):  # this finds the number of steps in a stretch, and warms up
+    while took < seconds / _STRETCHES / 2:  # find how many steps make a stretch; warms up, too
         count *= 2
         took = _seconds(engine, count)
     count = max(1, int(count * seconds / _STRETCHES / took))
@@ -179,7 +177,7 @@ def _seconds(engine: Engine, count: int) -> float:
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """Collect the warnings of training."""
+    """What training warns of meanwhile."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
@@ -207,7 +205,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and print; with --json, also write a file."""
+    """Measure and print; write JSON if asked."""
     measure(tyro.cli(EnginesConfig, prog="python -m benchmarks.engines", description=__doc__))
 
 

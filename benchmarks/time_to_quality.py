@@ -1,8 +1,8 @@
-"""Seconds of training until FCD falls below given values: textbook loop, `bce` and `r3gan`.
+"""Seconds of training until FCD falls under given values: textbook `bce`, ours `bce` and `r3gan`.
 
-python -m benchmarks.time_to_quality --iterations 10000    # train runs, then compare them
+python -m benchmarks.time_to_quality --iterations 10000    # trains these, then compares
 
-python -m benchmarks.time_to_quality runs/a runs/b         # compare these runs
+python -m benchmarks.time_to_quality runs/a runs/b         # compares runs that are there
 """
 
 from collections.abc import Iterator
@@ -26,28 +26,28 @@ class QualityConfig:
     """What to compare."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run folders; without any, new runs are trained."""
+    """Folders of runs; none: train some now."""
     fcd: tuple[float, ...] = (64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0)
-    """Values of FCD."""
+    """The values."""
     dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     iterations: int = 10_000
     """Length of each run that is trained."""
     textbook: bool = True
-    """Also train the textbook loop."""
+    """Whether to train the textbook's loop as well."""
     conv: bool = False
-    """Also train `r3gan` with convolutions."""
+    """Whether to train `r3gan` with convolutions as well."""
     tiny: bool = False
-    """Train networks of a few neurons, to check that this program works."""
+    """Train networks of a few neurons, to try this program."""
     run_dir: Path = Path("runs/time-to-quality")
-    """Folder for the new runs; it must not exist."""
+    """Where they are trained; must not exist."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     json: Path | None = None
-    """File to write the figures to."""
+    """Where to write the figures to as well."""
 
 
 def train_all(config: QualityConfig) -> Iterator[Path]:
-    """Train runs that are scored about twenty times; yields the folder of each."""
+    """The folder of each new run once it is trained, scored about twenty times."""
     if config.textbook:
         yield _train_textbook(config)
     ours: list[tuple[str, Literal["mlp", "conv"]]] = [("r3gan", "mlp"), ("bce", "mlp")]
@@ -85,7 +85,7 @@ def _train_textbook(config: QualityConfig) -> Path:
 
 
 def seconds_until(curve: Curve, fcd: float) -> float | None:
-    """Seconds of training until a scored snapshot is below `fcd`; None if that never happens."""
+    """Seconds of training until a scored snapshot is below `fcd`; None if none is."""
     for minutes, scores in zip(curve.minutes, curve.scores, strict=True):
         if scores["fcd"] < fcd:
             return 60 * minutes
@@ -93,7 +93,7 @@ def seconds_until(curve: Curve, fcd: float) -> float | None:
 
 
 def compare(config: QualityConfig) -> dict[str, Any]:
-    """Measure everything; the figures as JSON values, written after each run."""
+    """All figures, as JSON values; written after each run."""
     rows: dict[str, dict[str, float | None]] = {}
     figures = {
         "machine": describe_machine(device_named(config.device)),
@@ -108,7 +108,7 @@ def compare(config: QualityConfig) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """The figures for a person."""
     rows = figures["seconds_until_fcd"]
     width = max(map(len, rows))
     values = next(iter(rows.values()))
@@ -120,7 +120,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Train unless runs are given, and print; with --json, also write a file."""
+    """Train if need be, print, and write JSON if asked."""
     config = tyro.cli(
         QualityConfig, prog="python -m benchmarks.time_to_quality", description=__doc__
     )

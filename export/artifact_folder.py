@@ -33,8 +33,14 @@ from inference.writing.files import atomic_write
 from training.config import DataConfig
 from training.engine.precision import known_settings
 from training.gan.networks import Generator
-from training.run_folder.checkpoint import load_generator, weights_sha256
+from training.run_folder.checkpoint import (
+    CheckpointFacts,
+    checkpoint_facts,
+    load_generator,
+    weights_sha256,
+)
 from training.run_folder.folder import RunFolder
+from training.run_folder.history import read_best
 from training.run_folder.origin import package_versions
 from training.run_folder.sealed_file import load
 
@@ -69,8 +75,8 @@ def export(
     """
     place = _place_of(output)
     content = load(checkpoint)
-    generator = load_generator(content)
-    metadata = _metadata(content, generator)
+    generator = load_generator(content, str(checkpoint))
+    metadata = _metadata(checkpoint_facts(content, str(checkpoint)), generator)
     with _replaced_whole(place) as folder:
         model = _Model.of(generator)
         if precision == "fp16":
@@ -117,19 +123,19 @@ class _Model:
         return checks
 
 
-def _metadata(content: dict[str, Any], generator: Generator) -> Metadata:
-    """The contract of an artifact, from the content of a generator snapshot."""
+def _metadata(facts: CheckpointFacts, generator: Generator) -> Metadata:
+    """The contract of an artifact, from the facts in a generator snapshot."""
     return Metadata(
         role="generator",
         image_shape=generator.image_shape,
         latent_dim=generator.latent_dim,
         classes=generator.classes,
         noise=NOISE,
-        dataset=content["dataset"],
-        recipe=content["recipe"],
-        step=content["step"],
+        dataset=facts.dataset,
+        recipe=facts.recipe,
+        step=facts.step,
         weights_sha256=weights_sha256(generator),
-        scores=content["scores"],
+        scores=facts.scores,
         versions=_versions(),
     )
 
@@ -140,13 +146,18 @@ def best_checkpoint(run_dir: Path) -> Path:
     Raises:
         ExportError: if the run has none.
     """
-    path = RunFolder(run_dir).best
+    folder = RunFolder(run_dir)
     try:
-        return run_dir / str(json.loads(path.read_text("utf-8"))["checkpoint"])
-    except (OSError, ValueError, KeyError) as error:
+        return folder.path / read_best(folder).checkpoint
+    except OSError as error:
         raise ExportError(
-            f"{run_dir} has no best checkpoint yet ({path.name}: {error}): train it first, or name "
-            f"a file with --checkpoint"
+            f"{run_dir} has no best checkpoint yet ({folder.best.name}: {error.strerror}): train "
+            f"it first, or name a file with --checkpoint"
+        ) from None
+    except ValueError as error:
+        raise ExportError(
+            f"{folder.best} is damaged ({error}): python -m training.run --resume {folder.quoted} "
+            f"writes it again, or name a file with --checkpoint"
         ) from None
 
 

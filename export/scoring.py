@@ -12,12 +12,12 @@ from inference import Sampler
 from training.config import DATASETS, ConfigError, DataConfig
 from training.data.datasets import load_images
 from training.data.images import DataError
-from training.run_folder.checkpoint import load_generator
+from training.run_folder.checkpoint import checkpoint_facts, load_generator
 from training.run_folder.config_file import read_config
 from training.run_folder.folder import RunFolder
-from training.run_folder.scores import Scores
+from training.run_folder.scores import ClassScore, Scores
 from training.run_folder.sealed_file import load
-from training.scoring.class_scores import ClassScore, score_classes
+from training.scoring.class_scores import score_classes
 from training.scoring.extractor import extractor_for
 from training.scoring.reference import SELECTION_SEED, Reference, reference_for
 from training.scoring.subject import Subject
@@ -132,8 +132,9 @@ def _candidates(target: Path) -> Iterator[_Candidate]:
 
 def _from_checkpoint(path: Path) -> _Candidate:
     content = load(path)
-    generator = load_generator(content)
-    return _Candidate(path.name, content["dataset"], generator.image_shape, Subject.of(generator))
+    generator = load_generator(content, str(path))
+    facts = checkpoint_facts(content, str(path))
+    return _Candidate(path.name, facts.dataset, generator.image_shape, Subject.of(generator))
 
 
 def _from_artifact(path: Path) -> _Candidate:

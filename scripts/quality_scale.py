@@ -1,6 +1,6 @@
-"""Score real images that were changed in known ways: `python scripts/quality_scale.py`.
+"""What real images score with something done to them: `python scripts/quality_scale.py`.
 
-Generators are scored against one half of the training images. These images are the other half.
+The other half of the training images, against the half that generators are scored against.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from training.scoring.subject import Subject
 
 
 def noisy(images: Images) -> Tensor:
-    """Add normal noise of 10 grey levels."""
+    """Normal noise of 10 grey levels."""
     noise = torch.randn(images.pixels.shape, generator=torch.Generator().manual_seed(0))
     return (images.pixels + 10 * noise).round().clamp(0, 255).byte()
 
 
 def blurred(images: Images) -> Tensor:
-    """Blend each image with its blur by (1, 2, 1) / 4 in both directions."""
+    """Half of each image blurred by (1, 2, 1) / 4 both ways."""
     taps = torch.tensor([1.0, 2.0, 1.0]) / 4
     pixels = images.pixels.float()
     padded = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
@@ -33,7 +33,7 @@ def blurred(images: Images) -> Tensor:
 
 
 def without_first_class(images: Images) -> Tensor:
-    """Leave out one of the ten classes."""
+    """Nine of the ten classes."""
     assert images.labels is not None
     return images.pixels[images.labels > 0]
 

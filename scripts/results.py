@@ -1,8 +1,8 @@
 """Show a finished run under docs/results: `python scripts/results.py docs/results RUN_DIR …`.
 
-For each run, this program writes DATASET-RECIPE-curves.png (losses, excess FCD and the choices of
-both rules), DATASET-RECIPE-grids.png (images of the same noise during training) and
-DATASET-RECIPE.json. With --network conv, the names begin with DATASET-RECIPE-conv.
+Of each run: DATASET-RECIPE-curves.png (losses, excess FCD and what both rules chose of it),
+DATASET-RECIPE-grids.png (the same noise through the training) and DATASET-RECIPE.json; with
+--network conv, DATASET-RECIPE-conv.
 """
 
 import io
@@ -21,10 +21,11 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from inference.writing.files import atomic_write
 from training.pages.charts import binned
-from training.pages.run_view import COLUMNS, RunView, read_run
+from training.pages.run_view import RunView, read_run
+from training.records.metrics_file import COLUMNS
 from training.run_folder.config_file import to_dict
 
-STEPS = (1_000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000, 187_000)  # the exercise's steps
+STEPS = (1_000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000, 187_000)  # the exercise's
 COLOURS = {"fcd": "tab:green", "g-loss": "tab:red"}
 
 
@@ -34,15 +35,15 @@ def main(folder: Path, run_dirs: list[Path]) -> None:
         network = run.config.network.network
         name = f"{run.config.data.dataset}-{run.config.recipe.recipe}"
         name += "" if network == "mlp" else f"-{network}"
-        save_curves(run, folder / f"{name}-curves.png")
-        save_grids(run, folder / f"{name}-grids.png")
+        draw_curves(run, folder / f"{name}-curves.png")
+        draw_grids(run, folder / f"{name}-grids.png")
         with atomic_write(folder / f"{name}.json") as file:
             file.write((json.dumps(figures(run), indent=1) + "\n").encode())
         print(folder / f"{name}.json")
 
 
-def save_curves(run: RunView, path: Path) -> None:
-    """Plot losses and excess FCD of a run over its iterations."""
+def draw_curves(run: RunView, path: Path) -> None:
+    """Both charts of a run over its iterations."""
     figure, (losses, quality) = plt.subplots(
         2, 1, figsize=(7.2, 5.6), layout="constrained", sharex=True
     )
@@ -59,11 +60,13 @@ def save_curves(run: RunView, path: Path) -> None:
         color="tab:gray",
     )
     for rule, choice in run.choices.items():
-        excess = 100 * run.best["final"][rule]["excess"]
-        label = f"chosen by {rule}: iteration {choice['step']:,}, {excess:.2f} % on test images"
+        scores = run.scores_of(rule)
+        assert scores is not None  # the run has finished
+        excess = 100 * scores.excess
+        label = f"chosen by {rule}: iteration {choice.step:,}, {excess:.2f} % on test images"
         for axes in (losses, quality):
-            axes.axvline(choice["step"], color=COLOURS[rule], ls="--", lw=1)
-        quality.plot(choice["step"], excess, "o", color=COLOURS[rule], label=label)
+            axes.axvline(choice.step, color=COLOURS[rule], ls="--", lw=1)
+        quality.plot(choice.step, excess, "o", color=COLOURS[rule], label=label)
     quality.set_yscale("log")
     quality.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     quality.yaxis.set_major_formatter("{x:g}")
@@ -78,11 +81,8 @@ def save_curves(run: RunView, path: Path) -> None:
     plt.close(figure)
 
 
-def save_grids(run: RunView, path: Path) -> None:
-    """Put the grids of several iterations side by side: 8 × 8 images of the same noise.
-
-    The iterations are the exercise's. A shorter run shows others.
-    """
+def draw_grids(run: RunView, path: Path) -> None:
+    """The exercise's grids side by side (of a shorter run its own), 8 × 8 images of one noise."""
     grids = run.folder.grids_by_step()
     of_run = sorted(grids)
     own = (of_run[i * (len(of_run) - 1) // (len(STEPS) - 1)] for i in range(len(STEPS)))
@@ -92,23 +92,23 @@ def save_grids(run: RunView, path: Path) -> None:
         if step in grids:
             axes.set_title(f"iteration {step:,}", fontsize=10)
             axes.imshow(Image.open(grids[step]).convert("L"), cmap="gray", vmin=0, vmax=255)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=100)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
     plt.close(figure)
-    Image.open(picture).convert("L").save(path, optimize=True)  # grey needs a third of the size
+    Image.open(drawn).convert("L").save(path, optimize=True)  # a third of the size of colours
 
 
 def figures(run: RunView) -> dict[str, Any]:
-    """Settings, machine and results of the run, as JSON values."""
+    """What the run came to, as JSON values."""
     return {
         "config": to_dict(run.config),
-        "machine": run.facts.get("machine", {}),
-        "versions": run.facts["versions"],
-        "git_commit": run.facts.get("git_commit"),
+        "machine": run.facts.machine,
+        "versions": run.facts.versions,
+        "git_commit": run.facts.git_commit,
         "iterations": run.step,
         "minutes": round(float(run.minutes()[-1]), 1),
         "choices": {
-            rule: {"step": choice["step"], "scores": scores.to_dict() if scores else {}}
+            rule: {"step": choice.step, "scores": scores.to_dict() if scores else {}}
             for rule, choice in run.choices.items()
             for scores in [run.scores_of(rule)]
         },

@@ -26,11 +26,10 @@ from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import add_facts, read_config
 from training.run_folder.folder import RunFolder, RunFolderError, new_run_dir, newest_run
 from training.run_folder.resume_settings import resumed_config
-from training.run_folder.scores import shown
+from training.run_folder.scores import ClassScore, shown
 
 if TYPE_CHECKING:
     from training.engine.distributed import Ranks
-    from training.scoring.class_scores import ClassScore
     from training.train import Result
     from training.training_loop import Pace
 
@@ -154,7 +153,7 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
     )
 
 
-def _classes(scores: "list[ClassScore]") -> str:
+def _classes(scores: list[ClassScore]) -> str:
     """A line about the classes of a conditional run."""
     if not scores:
         return ""

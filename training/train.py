@@ -29,8 +29,8 @@ from training.gan.state import Snapshot, TrainState
 from training.interruption import Interruption, TrainingError
 from training.records.phases import PhaseTimer
 from training.records.samples import save_real_images
-from training.run_folder.config_file import add_facts, read_seconds, write_config
-from training.run_folder.folder import RunFolder, locked, new_run_dir, refuse_used
+from training.run_folder.config_file import add_facts, read_seconds, refuse_used, write_config
+from training.run_folder.folder import RunFolder, locked, new_run_dir
 from training.run_folder.origin import describe
 from training.run_folder.resume import Saves, what_is_saved
 from training.scoring.extractor import Extractor, extractor_for
@@ -86,21 +86,25 @@ def train(
     """
     device = device_for(config.device, ranks)
     refuse_uneven(config.recipe.batch_size, ranks.count)
-    folder, timer = RunFolder(run_dir or new_run_dir(config)), timer or PhaseTimer()
+    folder = RunFolder(run_dir or new_run_dir(config))
     if not resume:
         refuse_used(folder)
     try:
         # The engine has its own precision for steps.
         with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
-            return _train(config, folder, device, resume, override, ranks, timer, pace)
+            return _train(
+                config, folder, device, resume, override, ranks, timer or PhaseTimer(), pace
+            )
     except torch.OutOfMemoryError as error:
         raise TrainingError(out_of_memory(config, error)) from None
     except RankLostError as error:
         raise TrainingError(f"{error}; {what_is_saved(folder)}") from error
     except OSError as error:
-        where = error.filename or folder.path  # the folder is not to blame for other files
-        reason = error.strerror or error
-        raise TrainingError(f"{where}: {reason}; {what_is_saved(folder)}") from error
+        # The folder is not to blame for other files; of a rename, the second is the place.
+        where = error.filename2 or error.filename or folder.path
+        raise TrainingError(
+            f"{where}: {error.strerror or error}; {what_is_saved(folder)}"
+        ) from error
 
 
 def _train(
@@ -126,6 +130,8 @@ def _train(
         folder.checkpoints.mkdir(exist_ok=True)
         facts = {"machine": machine, "class_names": images.classes, "seconds": timer.seconds()}
         write_config(folder, run.config, run.provenance, **facts)
+        if override and run.state.step:  # the save and config.json have the same settings
+            run.saves.write(run.state, run.history, checked=run.saves.last_checked)
         save_real_images(images, folder.real)
         with run.interruption, timer.phase("other"):
             run.train_to(_length(config, run.batches))
@@ -151,8 +157,8 @@ def _prepare(
     Nothing new is written yet, because the images or the settings may be refused.
     """
     state, batches = _beginning(config, images)
-    saves = Saves(folder, images.sha256())
-    history = saves.resume(state, config.seed, other_device="device" in override)
+    saves = Saves(folder, images.sha256(), config)
+    history = saves.resume(state, config.seed, override)
     if override:
         history.divergences.clear()
     if "device" in override and "engine" not in override:
@@ -165,6 +171,7 @@ def _prepare(
         engine = _engine(config, images, state, batches, ranks)
     if ranks.count == 1:
         config = replace(config, engine=engine.kind)  # a resumed run uses the same engine
+    saves.config = config
     return Run(
         config, describe(config, saves.data_sha256), saves, state, batches, engine, history,
         reference, Interruption(), ranks, timer, pace,

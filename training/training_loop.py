@@ -112,7 +112,7 @@ class Run:
         while True:
             self._cut_back(total)
             records = Records(
-                self._folder, self.state.step, len(self.history.epochs), options(self.config)
+                self._folder, self.state.step, self.history.epochs, options(self.config)
             )
             with records as self._records:
                 try:

@@ -26,7 +26,8 @@ def atomic_write(
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # of a process with the same number that was killed
+        with temporary.open("xb") as file:  # never through a link
             yield file
             if sync:
                 file.flush()
@@ -48,7 +49,14 @@ def atomic_write(
 def sweep(folder: Path, *, seconds: float = 0.0) -> None:
     """Remove temporary files of killed writers from a folder, if they have at least this age."""
     for path in folder.glob(".*.tmp"):
-        if _TEMPORARY.fullmatch(path.name):
+        if is_temporary(path):
             with suppress(FileNotFoundError):  # its writer may still be running, and rename it
-                if time.time() - path.stat().st_mtime >= seconds:
+                if time.time() - path.lstat().st_mtime >= seconds:
                     path.unlink()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path is a file, or a link, that has the temporary name of one being written."""
+    if not _TEMPORARY.fullmatch(path.name):
+        return False
+    return path.is_symlink() or path.is_file()

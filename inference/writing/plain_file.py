@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 
 def read_plain(path: str | os.PathLike[str], most: int) -> bytes:
@@ -15,18 +16,32 @@ def read_plain(path: str | os.PathLike[str], most: int) -> bytes:
         OSError: if the file does not exist, may not be read, is no plain file, or is larger. Its
             `strerror` says what is wrong.
     """
+    with open_plain(path, most) as file:
+        content = file.read(most + 1)
+    _require_size(len(content), Path(path), most)
+    return content
+
+
+def open_plain(path: str | os.PathLike[str], most: int) -> BinaryIO:
+    """Open a plain file of at most `most` bytes for reading. Never waits.
+
+    Raises:
+        OSError: as `read_plain`.
+    """
     path = Path(path)
     try:
         _require_plain(path.stat(), path, most)  # first, because opening a device may change it
         # A pipe that has taken the file's place meanwhile must not make this wait for a writer.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            _require_plain(os.fstat(file.fileno()), path, most)
-            content = file.read(most + 1)
+        file = os.fdopen(os.open(path, flags), "rb")
     except ValueError as error:  # the path has a NUL or half a character
         raise OSError(errno.EINVAL, f"its path is impossible ({error})", str(path)) from None
-    _require_size(len(content), path, most)
-    return content
+    try:
+        _require_plain(os.fstat(file.fileno()), path, most)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _require_plain(status: os.stat_result, path: Path, most: int) -> None:

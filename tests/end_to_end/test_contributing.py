@@ -1,4 +1,4 @@
-"""Follow the examples of CONTRIBUTING.md in a copy of the sources."""
+"""The examples of CONTRIBUTING.md, followed in a copy of the sources."""
 
 import json
 import re

@@ -1,7 +1,6 @@
-"""Build the browser example and use it in headless Chromium.
+"""The browser example: built, and driven in real headless Chromium.
 
-The checks in the browser are in `examples/browser/test/page.test.mjs`. This file prepares the
-images that Python generates.
+What is seen there is in `examples/browser/test/page.test.mjs`; here is what Python draws.
 """
 
 import json

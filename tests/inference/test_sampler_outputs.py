@@ -1,4 +1,4 @@
-"""`save` and the writers: the name chooses the format, and a file is complete or absent."""
+"""`save` and the writers: what the name says, whole or not at all."""
 
 import sys
 import tracemalloc

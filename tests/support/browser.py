@@ -1,4 +1,4 @@
-"""A headless browser."""
+"""A real headless browser."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _OPTIONS = (
 
 @contextmanager
 def chromium(profile: Path) -> "Iterator[Chrome]":
-    """Chromium with a new profile; skips the test if it is not installed."""
+    """Chromium with a fresh profile; skips the test where there is none."""
     webdriver = pytest.importorskip("selenium.webdriver")
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     driver = shutil.which("chromedriver")
@@ -50,5 +50,5 @@ def show(browser: "Chrome", page: Path, *, width: int = 1280, **media: str) -> N
 
 
 def run(browser: "Chrome", script: str) -> Any:
-    """Run JavaScript; its result."""
+    """What some JavaScript returns."""
     return browser.execute_script(script)

@@ -1,4 +1,4 @@
-"""Compare the folders of two runs."""
+"""What two runs have in common, read off their folders."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from training.run_folder.sealed_file import load
 
 
 def assert_same_run(run_dir: Path, other: Path) -> None:
-    """Check that two runs have the same bits, and that nothing is recorded twice or missing."""
+    """The same to the last bit, and nothing recorded twice or left out."""
     assert_same_state(run_dir, other)
     for kind in ("iteration", "epoch"):
         assert without_timing(read_lines(run_dir, kind)) == without_timing(read_lines(other, kind))
@@ -35,7 +35,7 @@ def read_lines(run_dir: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def events(run_dir: Path, stream: str) -> Any:
-    """All values that TensorBoard has from one of the two event streams."""
+    """All that TensorBoard has of one of the two event streams."""
     everything = {"scalars": 0, "images": 0}
     return EventAccumulator(str(run_dir / "tensorboard" / stream), everything).Reload()
 
@@ -56,7 +56,7 @@ def tensors(content: Any) -> Iterator[torch.Tensor]:
 
 
 def assert_same_state(a: Path, b: Path) -> None:
-    """Check that networks, average, optimizers and random state have the same bits."""
+    """Bit for bit: networks, average, optimizers, random state."""
     first, second = list(tensors(load(a / "last.pt"))), list(tensors(load(b / "last.pt")))
     assert len(first) == len(second) > 40
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))

@@ -1,7 +1,7 @@
-"""A fake CUDA device on the processor: the driver's functions, and onnxruntime's CUDA provider.
+"""A CUDA device played by the processor: the driver's functions, and onnxruntime's CUDA provider.
 
-Its memory is the host's. Work on a stream is done only when somebody waits for the stream, so that
-a missing wait gives wrong pixels.
+Its memory is the host's. Nothing on a stream is done before somebody waits for it, so that a wait
+that is missing shows as wrong pixels.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ LIBRARIES = ["libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libcura
 
 
 class FakeFunction:
-    """A function of the driver, with the attributes that ctypes gives to functions."""
+    """A function of the driver, with what ctypes hangs on such."""
 
     def __init__(self, name: str, action: Callable[..., int | None]) -> None:
         self.__name__, self._action = name, action
@@ -56,9 +56,7 @@ class FakeDriver:
         self.marks: dict[int, tuple[int, Work]] = {}
         self.launched: list[str] = []
         self.full = False
-        self.busy = (
-            0  # calls in progress; the calls of a real driver end before Python handles a signal
-        )
+        self.busy = 0  # calls in progress: a real driver's are over before a signal is handled
         self.depth = threading.local()
 
     def __getattr__(self, name: str) -> FakeFunction:
@@ -91,12 +89,12 @@ class FakeDriver:
         return function
 
     def enqueue(self, stream: int, work: Work) -> None:
-        """Put work on a stream, or into the graph that is being recorded."""
+        """Put work on a stream, or into the graph that is recorded from it."""
         with self._lock:
             self.captures.get(stream, self.streams[stream]).append(work)
 
     def drain(self, stream: int, until: Work | None = None) -> None:
-        """Do the work on a stream, all of it or the first part."""
+        """Do what is on a stream, up to some of it."""
         with self._lock:
             queue = self.streams[stream]
             if until is not None and until not in queue:
@@ -191,7 +189,7 @@ class FakeDriver:
 
     def do_cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: int) -> None:
         self.enqueue(stream, lambda: ctypes.memmove(target, source, size))
-        self.drain(stream)  # memory that is not pinned: the call returns when everything is copied
+        self.drain(stream)  # memory that is not pinned: it returns when all is copied
 
     def do_cuStreamCreate(self, stream: Any, flags: int) -> None:
         self.streams[self._new(stream)] = deque()
@@ -304,11 +302,11 @@ KERNELS: dict[int, tuple[Any, Callable[[list[int]], int], Callable[..., None]]] 
     2: ((_u64, _u64, _u64, _u32, _u32, ctypes.c_int64), lambda v: v[3], _draw_labels),
     3: ((_u64, _u64, _u32, _u32, _u32), lambda v: -(-v[2] // 4), _to_pixels),
 }
-"""For each kernel: the types of its arguments, the number of items, and a function."""
+"""Types of the arguments, the number of items, and what it does, of each kernel."""
 
 
 class FakeRuntime:
-    """onnxruntime whose CUDA provider is the CPU provider under another name."""
+    """onnxruntime with a CUDA provider, which is its CPU provider by another name."""
 
     def __init__(self, base: Any, driver: Callable[[], FakeDriver]) -> None:
         self.__dict__.update(vars(base))
@@ -345,7 +343,7 @@ class FakeRuntime:
 
 
 class _FakeSession:
-    """A session, on a stream of the fake device or without a stream."""
+    """A session on a stream of the fake device, or on none."""
 
     def __init__(self, real: Any, parts: list[Any], driver: FakeDriver, stream: int) -> None:
         self._real, self._driver, self._stream = real, driver, stream

@@ -1,4 +1,4 @@
-"""The folder of the checkout, and comparisons of folders."""
+"""Where the checkout is, and whether something has come to be there."""
 
 from pathlib import Path
 

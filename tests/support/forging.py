@@ -1,4 +1,4 @@
-"""Artifacts that are wrong but have a valid seal."""
+"""Artifacts with a good seal, in which something is not as it should be."""
 
 import json
 import math
@@ -14,7 +14,7 @@ Change = Callable[[onnx.ModelProto], None]
 
 
 def resealed(artifact: Path, change: Change) -> bytes:
-    """A changed generator.onnx with a valid seal."""
+    """generator.onnx, changed, with a good seal."""
     model = onnx.load(artifact / "generator.onnx")
     change(model)
     for entry in model.metadata_props:

@@ -1,4 +1,4 @@
-"""Wait for another process."""
+"""Waiting for what another process does."""
 
 import time
 from collections.abc import Callable

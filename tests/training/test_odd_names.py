@@ -1,4 +1,4 @@
-"""Odd names are shown unchanged."""
+"""Names are shown as they are, whatever they look like."""
 
 import json
 import shlex
@@ -12,7 +12,8 @@ import pytest
 from training.interruption import Interrupted
 from training.pages.charts import Chart, class_chart, comparison_chart
 from training.pages.run_view import read_run
-from training.run_folder.folder import RunFolder, RunFolderError, refuse_used
+from training.run_folder.config_file import refuse_used
+from training.run_folder.folder import RunFolder, RunFolderError
 
 NAMES = [
     "$x^2$", "$", "_x", "_child0", "#010101", "#0000a1", 'a "b" \'c\'', "<b>&amp;</b>", ' id="x"',
@@ -39,7 +40,7 @@ def test_a_chart_shows_a_name_as_it_is(name: str, tiny_run: Path) -> None:
     for chart in charts:
         text = shown(chart)
         for line in name.split("\n"):
-            assert text.count(line) >= 2  # in the wide and the narrow version
+            assert text.count(line) >= 2  # in both shapes
         assert "var(--" not in text
         assert chart.wide.count("var(--ink)") > 1
 
@@ -61,7 +62,7 @@ def test_the_pages_of_a_run_with_an_odd_name_are_written(
 def test_commands_that_are_printed_can_be_pasted(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The commands that one command prints for the next can be run."""
+    """From the end of an export to the next command."""
     from export.run import main as export
     from inference.run import main as draw
 

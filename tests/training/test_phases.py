@@ -1,4 +1,4 @@
-"""A run measures the time of its phases."""
+"""A run says where its time goes."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from training.train import train
 
 
 class Clock:
-    """A clock in place of `time.monotonic`, set by the test."""
+    """What `time.monotonic` shows, set by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0

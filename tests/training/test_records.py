@@ -1,4 +1,4 @@
-"""Records of many steps at once equal records of single steps."""
+"""Records of many steps at once are those of one after the other."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ TAGS = ("loss/generator", "x" * 200, "D(x), of real images")
 
 @pytest.mark.parametrize("first", [1, 120, 16_380, 2_097_148, 2**40])
 def test_rows_are_the_bytes_that_protobuf_and_tensorboard_write(first: int, tmp_path: Path) -> None:
-    """Rows whose step needs one more byte from some row on."""
+    """With steps that take one more byte from some row on."""
     values = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
     values[0] = 0
     with (tmp_path / "events").open("wb") as file:
@@ -50,7 +50,7 @@ def test_a_table_in_an_event_file_is_read_by_tensorboard(tmp_path: Path) -> None
 
 def test_lines_are_those_of_json(tmp_path: Path) -> None:
     losses = np.array([[0.1, 1e-30, 1, 3.4e38], [-0.0, 2.5, 1e22, 0.30000001]], np.float32)
-    with Records(RunFolder(tmp_path), 4, 0, options(TrainConfig())) as records:
+    with Records(RunFolder(tmp_path), 4, [], options(TrainConfig())) as records:
         records.iterations(6, losses, 100.0)
         with pytest.raises(ValueError, match="no NaN"):
             records.iterations(7, losses[:1] * np.float32("nan"), 100.0)
@@ -76,11 +76,11 @@ def test_damaged_records_are_dropped_and_counted(
     damage: Callable[[bytes], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = RunFolder(tmp_path)
-    with Records(folder, 0, 0, options(TrainConfig())) as records:
+    with Records(folder, 0, [], options(TrainConfig())) as records:
         records.iterations(5, np.ones((5, 4), np.float32), 100.0)
     lines = folder.metrics.read_bytes().splitlines(keepends=True)
     folder.metrics.write_bytes(b"".join([*lines[:2], damage(lines[2]), *lines[3:], lines[0][:9]]))
-    with Records(folder, 4, 0, options(TrainConfig())):
+    with Records(folder, 4, [], options(TrainConfig())):
         pass
     assert folder.metrics.read_bytes() == b"".join([*lines[:2], lines[3]])
-    assert "metrics.jsonl: 1 damaged lines are dropped" in caplog.text
+    assert "metrics.jsonl: 1 of 4 iterations are lost" in caplog.text

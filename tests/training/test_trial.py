@@ -1,4 +1,4 @@
-"""The trial finds each error of a step or an engine."""
+"""Whatever a step or an engine does wrong, the trial finds it."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from training.pages.run_view import COLUMNS, RunView
+from training.pages.run_view import RunView
+from training.records.metrics_file import COLUMNS
 
 _BINS = 240
 _WIDE, _NARROW = (9.6, 3.8), (3.9, 3.5)  # inches: for a desktop or paper, and for a phone
@@ -256,9 +257,9 @@ def _band_note(run: RunView) -> str:
 def _mark_choices(axes: Axes, run: RunView, curve: dict[int, float] | None = None) -> None:
     """Draw vertical lines where the rules chose, with points on the curve if it is given."""
     for rule, choice in run.choices.items():
-        step, hue = choice["step"], _HUES[rule]
+        step, hue = choice.step, _HUES.get(rule, _INK)
         label = f"chosen by {rule}: {step:,}"
-        axes.axvline(step, color=hue, lw=1.3, ls=_DASHES[rule], label=label)
+        axes.axvline(step, color=hue, lw=1.3, ls=_DASHES.get(rule), label=label)
         if curve and step in curve:
             axes.plot(step, curve[step], "o", color=hue, ms=7, mfc="none", mew=1.6, label="")
 

@@ -38,6 +38,7 @@ def notes(runs: Sequence[RunView]) -> list[str]:
             f"Not finished: {running}. Its scores use the noise that it chooses by, those of "
             f"finished runs use fresh noise."
         )
+    found += [f"{run.name}: {run.lost}." for run in runs if run.lost]
     if not _measured_alike(runs):
         found.append(
             "The scores were measured against different images or in different features: only the "
@@ -74,7 +75,12 @@ def write_comparison(runs: Sequence[RunView], groups: dict[str, list[Row]], outp
     from training.pages.charts import comparison_chart
     from training.pages.html import embedded, write_page
 
-    last = [list(run.folder.grids_by_step().items())[-1:] for run in runs]
+    last = [
+        (step, picture)
+        for run in runs
+        for step, path in list(run.folder.grids_by_step().items())[-1:]
+        if (picture := embedded(path))
+    ]
     write_page(
         output,
         "compare.html",
@@ -84,7 +90,7 @@ def write_comparison(runs: Sequence[RunView], groups: dict[str, list[Row]], outp
         chart_of_all=comparison_chart(runs, names(runs))
         if all(run.scored for run in runs)
         else None,
-        grids=[(step, embedded(path)) for ((step, path),) in last] if all(last) else [],
+        grids=last if len(last) == len(runs) else [],
     )
 
 
@@ -103,11 +109,11 @@ def _settings(runs: Sequence[RunView]) -> list[Row]:
         if name.replace("-", "_") in wanted
     ]
     for name, value in (
-        ("data sha256", lambda run: run.facts["data_sha256"][:12]),
-        ("commit", lambda run: (run.facts.get("git_commit") or "not in git")[:12]),
-        ("torch", lambda run: run.facts["versions"]["torch"]),
-        ("processor", lambda run: run.facts.get("machine", {}).get("processor", "unknown")),
-        ("gpu", lambda run: run.facts.get("machine", {}).get("gpu", "none")),
+        ("data sha256", lambda run: run.facts.data_sha256[:12]),
+        ("commit", lambda run: (run.facts.git_commit or "not in git")[:12]),
+        ("torch", lambda run: run.facts.versions.get("torch", "unknown")),
+        ("processor", lambda run: run.facts.machine.get("processor", "unknown")),
+        ("gpu", lambda run: run.facts.machine.get("gpu", "none")),
     ):
         cells = tuple(value(run) for run in runs)
         if len(set(cells)) > 1:
@@ -117,8 +123,8 @@ def _settings(runs: Sequence[RunView]) -> list[Row]:
 
 def _scores(runs: Sequence[RunView]) -> list[Row]:
     rows = [
-        Row("chosen by", tuple(run.best.get("rule", "-") for run in runs)),
-        Row("iteration", tuple(f"{run.best['step']:,}" if run.best else "-" for run in runs)),
+        Row("chosen by", tuple(run.best.rule if run.best else "-" for run in runs)),
+        Row("iteration", tuple(f"{run.best.step:,}" if run.best else "-" for run in runs)),
     ]
     for score in SCORES:
         found = [run.best_scores() for run in runs]
@@ -137,7 +143,7 @@ def _speed(runs: Sequence[RunView]) -> list[Row]:
     speeds = [run.iterations_per_second() for run in runs]
     images = [speed * run.config.recipe.batch_size for speed, run in zip(speeds, runs, strict=True)]
     trained = [float(run.minutes()[-1]) if run.epochs else None for run in runs]
-    until_best = [run.minutes_at(run.best["step"]) if run.best else None for run in runs]
+    until_best = [run.minutes_at(run.best.step) if run.best else None for run in runs]
     return [
         Row("iterations", tuple(f"{run.step:,}" for run in runs)),
         _row("iterations a second", speeds, ".0f", highest=True),

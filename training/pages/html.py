@@ -1,6 +1,7 @@
 """Self-contained HTML pages: templates, with pictures inside the file."""
 
 import io
+import logging
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from inference.writing.files import atomic_write
+from inference.writing.plain_file import read_plain
 
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_MOST_BYTES = 2**27  # of a picture: 64 colour images of 800×800 pixels
+_log = logging.getLogger(__name__)
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -32,10 +37,22 @@ def write_page(path: Path, template: str, **values: Any) -> None:
         file.write(page.encode())
 
 
-def embedded(picture: Path | NDArray[np.uint8]) -> str:
-    """A data URL with a PNG file, or with an image uint8 (H, W[, 3])."""
+def embedded(picture: Path | NDArray[np.uint8]) -> str | None:
+    """A data URL with a PNG file, or with an image uint8 (H, W[, 3]).
+
+    None if there is no such file, or, with a warning, if it is no PNG file.
+    """
     if isinstance(picture, Path):
-        content = picture.read_bytes()
+        try:
+            content = read_plain(picture, _MOST_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _log.warning("%s is left out: %s", picture, error.strerror)
+            return None
+        if not (content.startswith(_PNG_START) and content.endswith(_PNG_END)):
+            _log.warning("%s is left out: it is damaged, or no PNG file", picture)
+            return None
     else:
         from PIL import Image
 

@@ -31,7 +31,7 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
     pictures = {
         "best": None if best_grid is None else embedded(best_grid),
         **{
-            path.stem: embedded(path) if path.exists() else None
+            path.stem: embedded(path)
             for path in (run.folder.real, run.folder.nearest, run.folder.classes)
         },
     }
@@ -43,13 +43,13 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
         rules=_rules(run),
         table=_shown_scores(run),
         pictures=pictures,
-        frames=[(step, embedded(path)) for step, path in _frames(run)],
+        frames=[(step, shown) for step, path in _frames(run) if (shown := embedded(path))],
         charts=_charts(run),
         settings=_settings(run),
         facts=_facts(run),
         timing={
             "training": minutes(run.minutes()[-1]) if run.epochs else "-",
-            "until the best": minutes(run.minutes_at(run.best["step"])) if run.best else "-",
+            "until the best": minutes(run.minutes_at(run.best.step)) if run.best else "-",
             "iterations a second": f"{run.iterations_per_second():.0f}",
             "images a second": f"{run.iterations_per_second() * run.config.recipe.batch_size:,.0f}",
         },
@@ -61,16 +61,16 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
 
 def _rules(run: RunView) -> list[dict[str, Any]]:
     """The choice of each rule with its scores; the rule of the run comes first."""
-    asked = run.best.get("rule")
+    asked = run.best.rule if run.best else ""
     return [
-        {**choice, "scores": run.scores_of(rule)}
+        {**vars(choice), "scores": run.scores_of(rule)}
         for rule, choice in sorted(run.choices.items(), key=lambda item: item[0] != asked)
     ]
 
 
 def _shown_scores(run: RunView) -> list[Score]:
     """The scores to show for this run: class shares need several classes."""
-    labelled = len(run.facts.get("class_names", [])) > 1
+    labelled = len(run.facts.class_names) > 1
     return [score for score in SCORES if labelled or not score.needs_classes]
 
 
@@ -84,7 +84,7 @@ def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
     from training.run_folder.sealed_file import CheckpointError, load
 
     try:
-        generator = load_generator(load(run.folder.path / run.best["checkpoint"]))
+        generator = load_generator(load(run.folder.path / run.best.checkpoint))
     except CheckpointError:
         return None
     return grid(sample_images(generator, GRID_IMAGES))
@@ -109,11 +109,10 @@ def _charts(run: RunView) -> dict[str, Any]:
         best = run.best_scores()
         of = "of the best snapshot" if best else f"of iteration {step:,}"
         scores = best or last
-        names = run.facts.get("class_names", [])
-        if 1 < len(names) <= _MOST_CLASSES and scores.class_counts:
-            charts["classes"] = class_chart(
-                names, scores.class_counts, scores.real_class_counts, of
-            )
+        names = run.facts.class_names
+        counts = scores.class_counts, scores.real_class_counts
+        if 1 < len(names) <= _MOST_CLASSES and all(len(each) == len(names) for each in counts):
+            charts["classes"] = class_chart(names, *counts, of)
     return charts
 
 
@@ -152,11 +151,11 @@ def _text(value: Any) -> str:
 def _facts(run: RunView) -> dict[str, dict[str, str]]:
     """Hardware, versions and origin, if config.json has them."""
     origin = {
-        "commit": (run.facts.get("git_commit") or "not in git")[:12],
-        "data sha256": f"{run.facts['data_sha256'][:12]}…",
+        "commit": (run.facts.git_commit or "not in git")[:12],
+        "data sha256": f"{run.facts.data_sha256[:12]}…",
         "seed": str(run.config.seed),
     }
-    versions, machine = run.facts["versions"], run.facts.get("machine", {})
+    versions, machine = run.facts.versions, run.facts.machine
     return {
         "Hardware": {name: value for name, value in machine.items() if name not in versions},
         "Versions": versions,
@@ -167,7 +166,7 @@ def _facts(run: RunView) -> dict[str, dict[str, str]]:
 
 def _phases(run: RunView) -> dict[str, str]:
     """Seconds and share of each phase, and of all."""
-    seconds: dict[str, float] = run.facts.get("seconds", {})
-    total = sum(seconds.values())
+    seconds = run.facts.seconds
+    total = sum(seconds.values()) or 1.0
     rows = {name: f"{value:,.1f} s, {value / total:.0%}" for name, value in seconds.items()}
     return rows | {"together": f"{total:,.1f} s"} if rows else {}

@@ -1,22 +1,24 @@
 """A run as its folder shows it, finished or not. No torch."""
 
-import json
+import logging
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config import ConfigError, TrainConfig
-from training.run_folder.config_file import read_config
+from training.records.metrics_file import COLUMNS, SoundLines
+from training.run_folder.config_file import Facts, read_config, read_facts
 from training.run_folder.folder import RunFolder
-from training.run_folder.history import EpochRecord
+from training.run_folder.history import Best, Choice, EpochRecord, read_best
 from training.run_folder.scores import Scores
 
-COLUMNS = ("loss_g", "loss_d", "d_real", "d_fake")
-"""The columns of `RunView.losses`, by their names in metrics.jsonl."""
+_MOST_BYTES = 2**32  # of metrics.jsonl: thirty million iterations
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,16 @@ class RunView:
 
     folder: RunFolder
     config: TrainConfig
-    facts: dict[str, Any]
-    """All of config.json."""
+    facts: Facts
     steps: NDArray[np.int64]
     """Numbers of the recorded iterations, (n,)."""
     losses: NDArray[np.float64]
     """(n, 4), the columns `COLUMNS`."""
     epochs: list[EpochRecord]
-    best: dict[str, Any]
-    """The content of best.json; empty before there is one."""
+    best: Best | None
+    """The content of best.json; None before there is one."""
+    lost: str = ""
+    """Which records are lost, in words."""
 
     @property
     def name(self) -> str:
@@ -48,13 +51,12 @@ class RunView:
     @property
     def finished(self) -> bool:
         """Whether the run has finished, and so has scores on fresh noise."""
-        return "final" in self.best
+        return bool(self.best and self.best.final)
 
     @property
-    def choices(self) -> dict[str, dict[str, Any]]:
+    def choices(self) -> dict[str, Choice]:
         """The snapshot that each rule chooses."""
-        choices: dict[str, dict[str, Any]] = self.best.get("choices", {})
-        return choices
+        return self.best.choices if self.best else {}
 
     @cached_property
     def scored(self) -> list[tuple[int, Scores]]:
@@ -66,13 +68,13 @@ class RunView:
 
         None if its snapshot was not scored.
         """
-        if self.finished:
-            return Scores.from_dict(self.best["final"][rule])
-        return dict(self.scored).get(self.choices[rule]["step"])
+        if self.best and self.best.final:
+            return self.best.final[rule]
+        return dict(self.scored).get(self.choices[rule].step)
 
     def best_scores(self) -> Scores | None:
         """The scores of the choice by the run's own rule; None if there are none."""
-        return self.scores_of(self.best["rule"]) if self.best else None
+        return self.scores_of(self.best.rule) if self.best else None
 
     def minutes(self) -> NDArray[np.float64]:
         """Minutes of training steps until the end of each epoch; scoring and saving not counted."""
@@ -82,8 +84,9 @@ class RunView:
         return np.cumsum(seconds) / 60
 
     def minutes_at(self, step: int) -> float:
-        """Minutes of training steps until a step that ends an epoch."""
-        return float(self.minutes()[[record.step for record in self.epochs].index(step)])
+        """Minutes of training steps until a step."""
+        steps = [0, *(record.step for record in self.epochs)]
+        return float(np.interp(step, steps, [0.0, *self.minutes()]))
 
     def iterations_per_second(self) -> float:
         """The median over the epochs; NaN before the end of the first epoch."""
@@ -92,41 +95,65 @@ class RunView:
 
 
 def read_run(run_dir: Path) -> RunView:
-    """Read a run folder.
+    """Read a run folder. Damaged parts are left out, with a warning.
 
     Raises:
         ConfigError: if the folder holds no run, or if the run has recorded nothing yet.
     """
     config = read_config(run_dir)
     folder = RunFolder(run_dir)
-    facts = json.loads(folder.config.read_text("utf-8"))
-    try:  # Read before the metrics: the run writes the metrics first.
-        best = json.loads(folder.best.read_text("utf-8"))
-    except FileNotFoundError:
-        best = {}
-    steps, losses, epochs = _read_metrics(folder.metrics)
+    facts = read_facts(folder)
+    best = _best(folder)  # Read before the metrics: the run writes the metrics first.
+    steps, losses, lines = _records(folder)
     if not steps:
-        raise ConfigError(f"{run_dir} has recorded no iteration yet: wait a few seconds")
-    known = {record.step for record in epochs}
-    if any(choice["step"] not in known for choice in best.get("choices", {}).values()):
-        best = {}  # best.json is older than the metrics: the run has gone back
-    return RunView(folder, config, facts, np.array(steps), np.array(losses), epochs, best)
+        found = "its records are damaged" if lines.damaged or best else "wait a few seconds"
+        raise ConfigError(f"{run_dir} has recorded no iteration yet: {found}")
+    lost = _lost(folder, best, steps, lines)
+    if lost:
+        _log.warning("%s: %s", folder.metrics, lost)
+    if best and not best.final and best.step not in {record.step for record in lines.epochs}:
+        best = None  # best.json is older than the metrics: the run has gone back
+    table = np.frombuffer(losses).reshape(-1, len(COLUMNS))
+    return RunView(folder, config, facts, np.array(steps), table, lines.epochs, best, lost)
 
 
-def _read_metrics(path: Path) -> tuple[list[int], list[list[float]], list[EpochRecord]]:
-    steps: list[int] = []
-    losses: list[list[float]] = []
-    epochs: list[EpochRecord] = []
-    if not path.exists():
-        return steps, losses, epochs
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if not line.endswith("\n"):
-                break  # still being written
-            record = json.loads(line)
-            if record["kind"] == "iteration":
-                steps.append(record["step"])
-                losses.append([record[name] for name in COLUMNS])
-            else:
-                epochs.append(EpochRecord.from_dict(record))
-    return steps, losses, epochs
+def _best(folder: RunFolder) -> Best | None:
+    try:
+        return read_best(folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        problem = str(error.strerror)
+    except ValueError as error:
+        problem = f"it is damaged ({error}); a resume writes it again"
+    _log.warning("%s is left out: %s", folder.best, problem)
+    return None
+
+
+def _records(folder: RunFolder) -> tuple["array[int]", "array[float]", SoundLines]:
+    """The steps and their losses, row by row; instead of lost steps, the means of the epochs."""
+    lines = SoundLines(folder.metrics, _MOST_BYTES)
+    steps, losses = array("q"), array("d")
+    try:
+        for found in lines.iterations():
+            steps.append(found.step)
+            losses.extend(found.losses)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"{folder.metrics}: {error.strerror}") from None
+    for record in lines.epochs if not steps else ():
+        steps.append(record.step)
+        losses.extend(getattr(record, name) for name in COLUMNS)
+    return steps, losses, lines
+
+
+def _lost(folder: RunFolder, best: Best | None, steps: Sequence[int], lines: SoundLines) -> str:
+    """Which records are lost, in words."""
+    last_step, last_epoch = steps[-1], lines.epochs[-1].epoch if lines.epochs else 0
+    if best and best.final:  # the run has finished, and drew a grid at its last step
+        last_step = max(last_step, best.step, *folder.grids_by_step())
+        last_epoch = max(last_epoch, *(choice.epoch for choice in best.choices.values()))
+    lost = {"iterations": (last_step, len(steps)), "epochs": (last_epoch, len(lines.epochs))}
+    parts = [f"{n - kept:,} of {n:,} {what}" for what, (n, kept) in lost.items() if kept < n]
+    return f"{' and '.join(parts)} are lost, as their lines are damaged" if parts else ""

@@ -7,6 +7,7 @@ created, whatever the clock says.
 
 import os
 import platform
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from training.records.event_rows import EventRows
 
 _PREFIX = "events.out.tfevents."
+_NAME = re.compile(re.escape(_PREFIX) + r"(\d{10})\D.*", re.ASCII | re.DOTALL)
+_LAST = "9" * 10  # no file could come after one of this name
 
 
 class EventFile:
@@ -29,9 +32,11 @@ class EventFile:
         """descriptions: the text that TensorBoard shows for each tag."""
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard sorts the files by name, and the name begins with the second of creation.
-        seconds = [int(path.name.removeprefix(_PREFIX)[:10]) for path in folder.glob(f"{_PREFIX}*")]
+        names = (_NAME.fullmatch(path.name) for path in folder.glob(f"{_PREFIX}*"))
+        seconds = [int(name[1]) for name in names if name and name[1] != _LAST]
         number = max(int(time.time()), max(seconds, default=0) + 1)
-        self._file = (folder / f"{_PREFIX}{number:010d}.{platform.node()}").open("wb")
+        path = folder / f"{_PREFIX}{number:010d}.{platform.node()}"
+        self._file = path.open("xb")  # never through a link
         self._writer = RecordWriter(self._file)
         self._rows: EventRows | None = None
         self._undescribed = dict(descriptions)

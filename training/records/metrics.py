@@ -3,9 +3,9 @@
 import json
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from inference.writing.files import atomic_write
 from inference.writing.pictures import grid, save_png
 from training.gan.networks import Generator
 from training.records.event_file import EventFile
+from training.records.metrics_file import SoundLines
 from training.records.samples import GRID_IMAGES, sample_images
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord
@@ -49,13 +50,15 @@ _EPOCH = {
     "d_fake": ("epoch/probability_generated", "probability/generated, mean of the epoch."),
     "images_per_second": ("epoch/images_per_second", "speed/images_per_second, of the epoch."),
 }
+# The largest file that is read: a line has half as many bytes, but runs may write anything else.
+_MOST_BYTES, _MOST_BYTES_OF_STEP = 2**30, 512
 _log = logging.getLogger(__name__)
 _SAMPLES_TAG = "samples/seed_0"
 _SCORES = {score.tag: score.description for score in SCORES}
 
 
 class Records:
-    """Writes the records of a run, from a step and an epoch on; later records are dropped.
+    """Writes the records of a run from a step on, after the epochs up to it; drops later records.
 
     TensorBoard gets two event streams, one counted in iterations and one in epochs, so that a
     resume can cut each at its own place.
@@ -65,21 +68,23 @@ class Records:
         self,
         folder: RunFolder,
         step: int,
-        epoch: int,
+        epochs: Sequence[EpochRecord],
         settings: dict[str, str | int | float | bool | None],
     ) -> None:
         """settings: TensorBoard shows them under HPARAMS, where it sorts runs by them."""
         self._folder = folder
         folder.samples.mkdir(exist_ok=True)
-        _cut_back(folder.metrics, step, epoch)
+        _cut_back(folder, step, epochs)
         with ExitStack() as stack:
-            self._metrics = stack.enter_context(folder.metrics.open("a", encoding="utf-8"))
+            self._metrics = stack.enter_context(folder.metrics.open("ab"))
             tags = dict([*_STEP.values(), _SPEED]) | _SCORES
             self._iterations = stack.enter_context(
                 closing(EventFile(folder.tensorboard / "iterations", step + 1, tags))
             )
             self._epochs = stack.enter_context(
-                closing(EventFile(folder.tensorboard / "epochs", epoch + 1, dict(_EPOCH.values())))
+                closing(
+                    EventFile(folder.tensorboard / "epochs", len(epochs) + 1, dict(_EPOCH.values()))
+                )
             )
             self._open = stack.pop_all()
         # The metrics in the table of HPARAMS, beside the settings.
@@ -104,14 +109,14 @@ class Records:
         lines = [
             _ITERATION.format(step, *row) for step, row in enumerate(losses.tolist(), start=first)
         ]
-        self._metrics.write("".join(lines))
+        self._metrics.write("".join(lines).encode())
         self._iterations.table(first, tuple(tag for tag, _ in _STEP.values()), losses)
         self._iterations.scalars(last_step, {_SPEED[0]: images_per_second})
 
     def epoch(self, record: EpochRecord) -> None:
         """Record the means of an epoch, and its scores if there are any."""
         values = record.to_dict()
-        self._line({"kind": "epoch", **values})
+        self._metrics.write(_epoch_line(record))
         means = {tag: values[name] for name, (tag, _) in _EPOCH.items()}
         self._epochs.scalars(record.epoch, means)
         if record.scores:
@@ -136,26 +141,30 @@ class Records:
         self._iterations.sync()
         self._epochs.sync()
 
-    def _line(self, values: dict[str, Any]) -> None:
-        self._metrics.write(json.dumps(values, allow_nan=False) + "\n")
+
+def _cut_back(folder: RunFolder, step: int, epochs: Sequence[EpochRecord]) -> None:
+    """Write metrics.jsonl anew: its sound lines up to `step`, and the epochs, which are known.
+
+    A warning counts the iterations whose lines are lost.
+    """
+    lines = SoundLines(folder.metrics, _MOST_BYTES + _MOST_BYTES_OF_STEP * step)
+    found = lines.iterations() if step and folder.metrics.exists() else iter(())
+    kept, left = 0, [*reversed(epochs)]
+    with atomic_write(folder.metrics) as file:
+        for each in found:
+            if each.step > step:
+                break
+            while left and left[-1].step < each.step:
+                file.write(_epoch_line(left.pop()))
+            file.write(each.line)
+            kept += 1
+        file.writelines(_epoch_line(record) for record in reversed(left))
+    if kept < step:
+        _log.warning(
+            "%s: %d of %d iterations are lost, because their lines are damaged or missing",
+            folder.metrics, step - kept, step,
+        )  # fmt: skip
 
 
-def _cut_back(metrics: Path, step: int, epoch: int) -> None:
-    """Keep the lines up to `step` and `epoch`; drop damaged lines, and say how many."""
-    if not metrics.exists():
-        return
-    kept, damaged = [], 0
-    with metrics.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if not line.endswith("\n"):
-                break  # The run was killed while it wrote this line.
-            try:
-                record = json.loads(line)
-                if int(record["step"]) <= step and int(record.get("epoch", 0)) <= epoch:
-                    kept.append(line)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                damaged += 1
-    if damaged:
-        _log.warning("%s: %d damaged lines are dropped", metrics, damaged)
-    with atomic_write(metrics) as file:
-        file.writelines(line.encode() for line in kept)
+def _epoch_line(record: EpochRecord) -> bytes:
+    return (json.dumps({"kind": "epoch", **record.to_dict()}, allow_nan=False) + "\n").encode()

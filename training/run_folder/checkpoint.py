@@ -1,10 +1,14 @@
 """Generator snapshots: the files in checkpoints/, each the generator of one step."""
 
 import hashlib
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
 
 from training.gan.networks import Generator
 from training.run_folder.folder import RunFolder
+from training.run_folder.json_file import typed
 from training.run_folder.sealed_file import FORMAT_VERSION, CheckpointError, save
 
 
@@ -36,26 +40,68 @@ def save_checkpoint(
     save(content, folder.checkpoint(step))
 
 
-def load_generator(content: dict[str, Any]) -> Generator:
-    """The averaged generator of a loaded snapshot, on the CPU, in eval mode.
+@dataclass(frozen=True)
+class _Network:
+    """The arguments of a generator, as its snapshot holds them."""
+
+    latent_dim: int
+    hidden_dims: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...] = ()  # the first files of this format had no classes
+    network: Literal["mlp", "conv"] = "mlp"  # and no kind of network
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What a generator snapshot says of itself."""
+
+    step: int
+    dataset: str
+    recipe: str
+    scores: dict[str, Any]
+
+
+def checkpoint_facts(content: dict[str, Any], name: str = "the snapshot") -> CheckpointFacts:
+    """The facts in a loaded snapshot.  name: what messages call it.
 
     Raises:
-        CheckpointError: if the content is a training state instead.
+        CheckpointError: if the content is no snapshot's.
+    """
+    try:
+        facts: CheckpointFacts = typed(CheckpointFacts, content)
+    except ValueError as error:
+        raise CheckpointError(f"{name} is none that ganpack writes: {error}") from None
+    return facts
+
+
+def load_generator(content: dict[str, Any], name: str = "the snapshot") -> Generator:
+    """The averaged generator of a loaded snapshot, on the CPU, in eval mode.
+
+    name: what messages call it.
+
+    Raises:
+        CheckpointError: if the content is a training state instead, or no snapshot's.
     """
     if "network" not in content:
         raise CheckpointError(
-            "last.pt and previous.pt are training states: "
-            "use a generator snapshot from checkpoints/"
+            f"{name} is a training state, as last.pt and previous.pt are: "
+            f"use a generator snapshot from checkpoints/"
         )
-    network = content["network"]
-    generator = Generator(
-        network["latent_dim"],
-        tuple(network["hidden_dims"]),
-        tuple(network["image_shape"]),
-        tuple(network.get("classes", ())),  # the first files of this format had no classes
-        network.get("network", "mlp"),  # and no kind of network
-    )
-    generator.load_state_dict(content["ema"])
+    try:
+        network: _Network = typed(_Network, content["network"])
+        arguments = vars(network).values()
+        # Without memory for weights first: the sizes may be absurd.
+        with torch.device("meta"):
+            expected = Generator(*arguments).state_dict()
+        shapes = [{name: tensor.shape for name, tensor in each.items()}
+                  for each in (expected, content["ema"])]  # fmt: skip
+        if shapes[0] != shapes[1]:
+            raise ValueError("its weights have other shapes than its network")
+        generator = Generator(*arguments)
+        generator.load_state_dict(content["ema"])
+    except Exception as error:  # of any type: a wrong content has a correct checksum only if forged
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise CheckpointError(f"{name} is none that ganpack writes: {reason}") from None
     return generator.eval()
 
 

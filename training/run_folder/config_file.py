@@ -1,55 +1,137 @@
 """config.json: a run's settings, and facts about the run."""
 
-import json
-from dataclasses import asdict, is_dataclass
+import logging
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from inference.writing.files import atomic_write
 from training.config import ConfigError, TrainConfig
-from training.run_folder.folder import RunFolder
+from training.run_folder.folder import RunFolder, RunFolderError
+from training.run_folder.json_file import read_object, typed, write_object
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What config.json holds besides the settings; what is missing or damaged is empty."""
+
+    dataset: str = "unknown images"
+    data_sha256: str = "unknown"
+    git_commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, str] = field(default_factory=dict)
+    class_names: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds spent in each phase."""
 
 
 def write_config(
     folder: RunFolder, config: TrainConfig, provenance: dict[str, Any], **facts: Any
 ) -> None:
     """Write config.json.  facts: facts about the run that its snapshots do not repeat."""
-    _write(folder, {"config": to_dict(config), **provenance, **facts})
+    write_object(folder.config, {"config": to_dict(config), **provenance, **facts})
 
 
 def add_facts(folder: RunFolder, **facts: Any) -> None:
-    """Add facts to config.json, or replace facts in it."""
-    _write(folder, json.loads(folder.config.read_text("utf-8")) | facts)
+    """Add facts to config.json, or replace facts in it; a damaged file is left, with a warning."""
+    try:
+        content = read_object(folder.config)
+    except ValueError as error:
+        _log.warning("%s is damaged and stays as it is: %s", folder.config, error)
+    else:
+        write_object(folder.config, content | facts)
+
+
+def read_facts(folder: RunFolder) -> Facts:
+    """The facts in config.json; a warning names those that are damaged."""
+    try:
+        content = read_object(folder.config)
+    except (OSError, ValueError):
+        return Facts()  # `read_config` has said so
+    sound, damaged = {}, []
+    for name, kind in get_type_hints(Facts).items():
+        if name in content:
+            try:
+                sound[name] = typed(kind, content[name], name)
+            except ValueError as error:
+                damaged.append(str(error))
+    if damaged:
+        _log.warning("%s: left out, as damaged: %s", folder.config, "; ".join(damaged)[:500])
+    return Facts(**sound)
 
 
 def read_seconds(folder: RunFolder) -> dict[Any, float]:
     """The seconds that a run has spent in each phase; empty before the first save."""
-    try:
-        seconds: dict[Any, float] = json.loads(folder.config.read_text("utf-8"))["seconds"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return seconds
-
-
-def _write(folder: RunFolder, content: dict[str, Any]) -> None:
-    with atomic_write(folder.config) as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    return read_facts(folder).seconds
 
 
 def read_config(run_dir: Path) -> TrainConfig:
-    """The settings in config.json.
+    """The settings in config.json. If the file is damaged, those in last.pt, with a warning.
 
     Raises:
-        ConfigError: if the file is missing, damaged or of another version.
+        ConfigError: if there are none, or if they are of another version.
     """
-    path = RunFolder(run_dir).config
+    folder = RunFolder(run_dir)
+    path = folder.config
     try:
-        config: TrainConfig = from_dict(TrainConfig, json.loads(path.read_text("utf-8"))["config"])
+        content = read_object(path)
+        if "config" not in content:
+            raise ValueError("it holds no settings")
+        config: TrainConfig = from_dict(TrainConfig, content["config"])
+        return config
     except OSError as error:
-        raise ConfigError(f"{run_dir} holds no run: {path.name}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise ConfigError(f"{path} is damaged or of another version: {error}") from None
-    return config
+        problem = f"{path.name}: {error.strerror}"
+    except (ValueError, ConfigError) as error:
+        problem = f"{path.name} is damaged or of another version: {error}"
+    for save in (folder.last, folder.previous):
+        settings = _saved_settings(save)
+        if settings is not None:
+            _log.warning("%s: %s; the settings are those of %s", run_dir, problem, save.name)
+            return settings
+    if has_only_beginnings(folder) and any(folder.path.iterdir()):
+        problem = "it ended before it saved anything: start it again, without --resume"
+    raise ConfigError(f"{run_dir} holds no run: {problem}")
+
+
+def _saved_settings(save: Path) -> TrainConfig | None:
+    """The settings in a training state; None if it cannot be read, or is older than this key."""
+    if not save.is_file():
+        return None
+    from training.run_folder.sealed_file import CheckpointError, load  # torch only where needed
+
+    try:
+        content = load(save)
+        return from_dict(TrainConfig, content["settings"]) if content.get("settings") else None
+    except (CheckpointError, ConfigError):
+        return None
+
+
+def refuse_used(folder: RunFolder) -> None:
+    """Raise RunFolderError if a folder for a new run holds anything.
+
+    What a run leaves that was killed before its first save does not count.
+    """
+    if folder.path.exists() and not has_only_beginnings(folder):
+        raise RunFolderError(
+            f"{folder.path} is not empty: continue its run with --resume {folder.quoted}"
+        )
+
+
+def has_only_beginnings(folder: RunFolder) -> bool:
+    """Whether a folder holds nothing but what a run writes before its first save."""
+    if not folder.path.is_dir():
+        return False
+    files = {folder.lock, folder.extractor, folder.config, folder.real}
+    if not folder.holds_only(files, {folder.checkpoints}):
+        return False
+    try:
+        from_dict(TrainConfig, read_object(folder.config).get("config"))
+    except FileNotFoundError:  # it is written first
+        return not folder.real.exists()
+    except (OSError, ValueError, ConfigError):
+        return False
+    return True
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -58,25 +140,28 @@ def to_dict(config: Any) -> dict[str, Any]:
     return values
 
 
-def from_dict(cls: type[Any], values: dict[str, Any]) -> Any:
+def from_dict(cls: type[Any], values: Any) -> Any:
     """The config that `to_dict` made `values` of; missing keys take their defaults.
 
     Raises:
         ConfigError: for a key without a field, or a value that the field refuses.
     """
+    try:
+        _refuse_unknown(cls, values)
+        return typed(cls, values)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _refuse_unknown(cls: type[Any], values: Any) -> None:
+    if not isinstance(values, dict):
+        raise ConfigError(f"the settings are no {cls.__name__}")
     hints = get_type_hints(cls)
-    unknown = values.keys() - hints.keys()
-    if unknown:
-        raise ConfigError(f"unknown settings {sorted(unknown)} in {cls.__name__}")
-    return cls(**{name: _decode(hints[name], value) for name, value in values.items()})
-
-
-def _decode(kind: Any, value: Any) -> Any:
-    if isinstance(kind, type) and is_dataclass(kind):
-        return from_dict(kind, value)
-    if kind is Path:
-        return Path(value)
-    return tuple(value) if isinstance(value, list) else value
+    if unknown := sorted(values.keys() - hints.keys()):
+        raise ConfigError(f"unknown settings {str(unknown)[:200]} in {cls.__name__}")
+    for name, value in values.items():
+        if is_dataclass(hints[name]):
+            _refuse_unknown(hints[name], value)
 
 
 def _jsonable(value: Any) -> Any:

@@ -3,17 +3,21 @@
 import fcntl
 import os
 import platform
+import re
 import shlex
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TextIO
 
 from inference.errors import GanpackError
-from inference.writing.files import sweep
+from inference.writing.files import is_temporary, sweep
 from training.config import TrainConfig
+
+_STEP = re.compile(r"step-(\d{7}|[1-9]\d{7,17})", re.ASCII)
 
 
 class RunFolderError(GanpackError):
@@ -127,6 +131,28 @@ class RunFolder:
         """The sample grids in the folder, ordered by step."""
         return _by_step(self.samples, ".png")
 
+    def refuse_links(self) -> None:
+        """Raise RunFolderError if a folder in it is a symbolic link: it may lead anywhere."""
+        inner = (self.tensorboard / name for name in ("iterations", "epochs"))
+        for path in (self.checkpoints, self.samples, self.tensorboard, *inner, self.lock):
+            if path.is_symlink():
+                raise RunFolderError(
+                    f"{path} is a symbolic link, and nothing is written through links in a run "
+                    f"folder: put what it leads to in its place, or remove it"
+                )
+
+    def holds_only(self, files: set[Path], folders: set[Path]) -> bool:
+        """Whether it holds nothing but some of these files, empty folders, and temporary files."""
+        for path in self.path.iterdir():
+            if path.is_symlink():
+                return False
+            if path in folders and path.is_dir():
+                if not all(is_temporary(inner) for inner in path.iterdir()):
+                    return False
+            elif not (is_temporary(path) or (path in files and path.is_file())):
+                return False
+        return True
+
     def remove_after(self, step: int) -> None:
         """Remove snapshots and sample grids of later steps; a resumed run makes them again."""
         for files in (self.checkpoints_by_step(), self.grids_by_step()):
@@ -136,8 +162,13 @@ class RunFolder:
 
 
 def _by_step(folder: Path, suffix: str) -> dict[int, Path]:
-    steps = {int(path.stem.removeprefix("step-")): path for path in folder.glob(f"step-*{suffix}")}
-    return dict(sorted(steps.items()))
+    """The plain files in a folder that are named exactly as ours, by step."""
+    found = {
+        int(match[1]): path
+        for path in folder.glob(f"step-*{suffix}")
+        if (match := _STEP.fullmatch(path.stem)) and path.is_file()
+    }
+    return dict(sorted(found.items()))
 
 
 def new_run_dir(config: TrainConfig) -> Path:
@@ -152,23 +183,10 @@ def newest_run() -> Path:
     Raises:
         RunFolderError: if there is none.
     """
-    saved = [path for path in Path("runs").glob("*") if RunFolder(path).last.exists()]
+    saved = [path for path in Path("runs").glob("*") if RunFolder(path).last.is_file()]
     if not saved:
         raise RunFolderError("no run under runs/: train one first, or name its folder")
     return max(saved, key=lambda path: RunFolder(path).last.stat().st_mtime)
-
-
-def refuse_used(folder: RunFolder) -> None:
-    """Raise RunFolderError if a folder for a new run is not empty.
-
-    A lock file and temporary files do not count: a run that was killed at its start leaves them.
-    """
-    if not folder.path.exists():
-        return
-    if any(path != folder.lock and path.suffix != ".tmp" for path in folder.path.iterdir()):
-        raise RunFolderError(
-            f"{folder.path} is not empty: continue its run with --resume {folder.quoted}"
-        )
 
 
 @contextmanager
@@ -178,15 +196,15 @@ def locked(folder: RunFolder) -> Iterator[None]:
     The operating system releases the lock when the process ends, however that happens.
 
     Raises:
-        RunFolderError: if another process holds it.
+        RunFolderError: if another process holds it, or if it leads elsewhere by a symbolic link.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    with folder.lock.open("a+", encoding="utf-8") as file:
+    folder.refuse_links()
+    with _opened_lock(folder.lock) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "one that is just starting"
+            holder = "".join(filter(str.isprintable, file.read(100))) or "one that is just starting"
             raise RunFolderError(
                 f"{folder.path} is being written by another process ({holder}): wait for its end, "
                 f"or stop it"
@@ -197,3 +215,14 @@ def locked(folder: RunFolder) -> Iterator[None]:
         for each in (folder.path, folder.checkpoints, folder.samples):
             sweep(each)
         yield
+
+
+def _opened_lock(path: Path) -> TextIO:
+    """Open the lock file; it is made if needed."""
+    # Neither follow a link nor wait for the reader of a pipe.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    number = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise RunFolderError(f"{path} is no plain file: remove it")
+    return os.fdopen(number, "r+", encoding="utf-8", errors="replace")

@@ -1,13 +1,15 @@
-"""What a run has measured so far: means of past epochs, and sums of the present one."""
+"""What a run has measured so far: past epochs, the present one, and which snapshot is best."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.run_folder.scores import Scores
+from training.run_folder.folder import RunFolder
+from training.run_folder.json_file import read_object, typed
+from training.run_folder.scores import ClassScore, Scores
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,15 @@ class EpochRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The record that `to_dict` made `values` of. Ignores unknown keys."""
-        known = {f.name for f in fields(cls)} & values.keys()
-        scores = Scores.from_dict(values.get("scores", {}))
-        return cls(**{name: values[name] for name in known} | {"scores": scores})
+        """The record that `to_dict` made `values` of. Ignores unknown keys.
+
+        Raises:
+            ValueError: for other values.
+        """
+        record: Self = typed(cls, {**values, "scores": values.get("scores") or None})
+        if record.epoch < 1 or record.step < 1 or record.images_per_second <= 0:
+            raise ValueError(f"there is no epoch {record.epoch} that ends at step {record.step}")
+        return record
 
 
 @dataclass
@@ -84,6 +91,72 @@ class History:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The history that `to_dict` made `values` of."""
+        """The history that `to_dict` made `values` of.
+
+        Raises:
+            KeyError, ValueError: for other values.
+        """
         epochs = [EpochRecord.from_dict(record) for record in values["epochs"]]
-        return cls(**{**values, "epochs": epochs})
+        history: Self = typed(cls, {**values, "epochs": []})
+        history.epochs = epochs
+        return history
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The snapshot that a rule chooses."""
+
+    rule: str
+    checkpoint: str
+    """Path of the snapshot, relative to the run folder."""
+    epoch: int
+    step: int
+    score: float
+    """The value that the rule compares."""
+    runner_up: dict[str, float] | None
+    """Epoch, step and score of the second best."""
+    why: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Distance of images from the nearest training image; a copied image has distance 0.
+
+    Each is the median over 64 images, in grey levels (root mean square over the pixels).
+    """
+
+    generated: float
+    real: float
+    """For test images; without test images, for training images, not counting themselves."""
+
+
+@dataclass(frozen=True)
+class Best(Choice):
+    """The content of best.json: the choice by the run's own rule, and what belongs to it."""
+
+    choices: dict[str, Choice]
+    """The choices by all rules."""
+    final: dict[str, Scores] = field(default_factory=dict)
+    """Scores of these choices on fresh noise; empty until the run has finished."""
+    nearest: Memory | None = None
+    classes: list[ClassScore] = field(default_factory=list)
+
+
+def read_best(folder: RunFolder) -> Best:
+    """Read best.json.
+
+    Raises:
+        OSError: if it is missing, or no file that can be read.
+        ValueError: if it is damaged.
+    """
+    best: Best = typed(Best, read_object(folder.best))
+    for rule, choice in [(best.rule, best), *best.choices.items()]:
+        if rule != choice.rule:
+            raise ValueError(f"{rule[:40]!r} is not {choice.rule[:40]!r}")
+        if folder.path / choice.checkpoint != folder.checkpoint(choice.step):
+            raise ValueError(f"{choice.checkpoint[:40]!r} is no snapshot of step {choice.step}")
+        if not {"step", "score"} <= (choice.runner_up or {"step": 0, "score": 0}).keys():
+            raise ValueError("runner_up has no step and score")
+    if best.rule not in best.choices or (best.final and best.final.keys() != best.choices.keys()):
+        raise ValueError("it has not the choices and scores of all rules")
+    return best

@@ -4,14 +4,19 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from training.config import ConfigError, TrainConfig
 from training.gan.state import Moments, Snapshot, TrainState
+from training.run_folder.config_file import from_dict, to_dict
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import History
+from training.run_folder.json_file import typed
+from training.run_folder.resume_settings import resumed_config
 from training.run_folder.sealed_file import (
     FORMAT_VERSION,
     CheckpointError,
@@ -34,6 +39,8 @@ class Saves:
 
     folder: RunFolder
     data_sha256: str
+    config: TrainConfig | None = None
+    """The settings of the run; each save repeats them, as config.json may be changed by hand."""
     last_checked: bool = False
     """Whether last.pt was checked; the next save then makes it previous.pt."""
     last_epochs: int = 0
@@ -60,32 +67,38 @@ class Saves:
             "checked": checked,
             "previous_epochs": self.previous_epochs,
             "threads": torch.get_num_threads(),
+            "settings": None if self.config is None else to_dict(self.config),
         }
         previous = self.folder.previous if self.last_checked else None
         save(content, self.folder.last, keep_as=previous)
         self.last_checked, self.last_epochs = checked, len(history.epochs)
         self.last_step = state.step
 
-    def resume(self, state: TrainState, seed: int, *, other_device: bool) -> History:
+    def resume(
+        self, state: TrainState, seed: int, override: frozenset[str] = frozenset()
+    ) -> History:
         """Restore `state` from last.pt, or from previous.pt if last.pt is damaged or missing.
 
         A damaged file is renamed, with a warning. A run that was killed before its first save
         starts from the beginning.
 
         seed: seed of the run, for new noise on another device.
-        other_device: whether the device may differ from that of the save. The random generators of
-        a CPU and of a GPU cannot continue one another, so the noise is new then.
+        override: names of settings that may differ from those in the save, such as device. The
+        random generators of a CPU and of a GPU cannot continue one another, so on another device
+        the noise is new.
 
         Raises:
             CheckpointError: if neither file can be read, or if they belong to other images or
                 networks.
+            ConfigError: if a setting differs that a resume must not change.
         """
         there = [path for path in (self.folder.last, self.folder.previous) if path.exists()]
         for path in there:
             content = _load_or_set_aside(path)
             if content is None:
                 continue
-            history = self._restore(content, path, state, seed, other_device=other_device)
+            history = self._restore(content, path, state, seed, "device" in override)
+            self._require_same_settings(content, path, override)
             self.previous_epochs = content["previous_epochs"]
             if path == self.folder.last:
                 self.last_checked, self.last_epochs = content["checked"], len(history.epochs)
@@ -110,7 +123,7 @@ class Saves:
         """
         last, previous = self.folder.last, self.folder.previous
         path = previous if previous.exists() and not self.last_checked else last
-        history = self._restore(load(path), path, state, seed, other_device=False)
+        history = self._restore(_load_state(path), path, state, seed, other_device=False)
         history.divergences = divergences
         state.noise.manual_seed(_other_seed(seed, len(divergences)))
         return history
@@ -118,8 +131,6 @@ class Saves:
     def _restore(
         self, content: dict[str, Any], path: Path, state: TrainState, seed: int, other_device: bool
     ) -> History:
-        if "tensors" not in content:
-            raise CheckpointError(f"{path} is a generator snapshot, not a training state")
         if content["data_sha256"] != self.data_sha256:
             raise CheckpointError(
                 f"{path} was trained on other images (sha256 {content['data_sha256'][:12]}…, now "
@@ -146,11 +157,59 @@ class Saves:
         self.threads = content.get("threads")  # the first saves of this format had none
         return History.from_dict(content["history"])
 
+    def _require_same_settings(
+        self, content: dict[str, Any], path: Path, override: frozenset[str]
+    ) -> None:
+        """Raise ConfigError if a setting is not that of a save, and must not change."""
+        if self.config is None or not content.get("settings"):  # the first saves had none
+            return
+        try:
+            resumed_config(from_dict(TrainConfig, content["settings"]), self.config, override)
+        except ConfigError as error:
+            raise ConfigError(f"{self.folder.config} does not fit {path.name}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a training state holds besides tensors."""
+
+    step: int
+    device: Literal["cpu", "cuda"]
+    data_sha256: str
+    checked: bool
+    previous_epochs: int
+    history: dict[str, Any]
+    threads: int | None = None
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    """Read a training state.
+
+    Raises:
+        CheckpointError: as `load`, and for a generator snapshot.
+        DamagedError: as `load`, and for a content that ganpack does not write.
+    """
+    content = load(path)
+    if "tensors" not in content and "network" in content:
+        raise CheckpointError(f"{path} is a generator snapshot, not a training state")
+    try:
+        facts: _Facts = typed(_Facts, content)
+        History.from_dict(facts.history)
+        noise = torch.Generator(facts.device if torch.cuda.is_available() else "cpu")
+        if facts.device == noise.device.type:
+            noise.set_state(content["noise"])
+        if not all(isinstance(each, Tensor) for each in content["tensors"].values()):
+            raise ValueError("it holds something else than tensors")
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DamagedError(f"{path} cannot be read, it is damaged or not ours: {reason}") from None
+    return content
+
 
 def _load_or_set_aside(path: Path) -> dict[str, Any] | None:
     """Read a training state. A damaged file is renamed, with a warning; the result is None then."""
     try:
-        return load(path)
+        return _load_state(path)
     except DamagedError as error:
         aside = path.with_name(f"{path.name}.damaged")
         path.replace(aside)

@@ -45,9 +45,14 @@ def resumed_config(
         before, now = flattened(saved), flattened(asked)
         changes = ", ".join(f"{option(name)} {before[name]} -> {now[name]}" for name in fixed)
         names = " ".join(name.replace("_", "-") for name in fixed)
+        advice = (
+            "this can never change: give it the value before, or start a new run"
+            if _BOUND.intersection(fixed)
+            else f"--override {names} allows it; the result is then not that of an uninterrupted "
+            f"run"
+        )
         raise ConfigError(
-            f"a resumed run keeps its settings, but these differ: {changes} (--override {names} "
-            f"allows it; the result is then not that of an uninterrupted run)"
+            f"a resumed run keeps its settings, but these differ: {changes} ({advice})"
         )
     if asked.epochs != saved.epochs and asked.iterations == saved.iterations:
         return replace(asked, iterations=None)

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
+
+from training.run_folder.json_file import typed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +51,39 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self | None:
-        """The scores that `to_dict` made `values` of; None for no values. Ignores unknown keys."""
-        known = {f.name for f in fields(cls)} & values.keys()
-        return cls(**{name: values[name] for name in known}) if values else None
+        """The scores that `to_dict` made `values` of; None for no values. Ignores unknown keys.
+
+        Raises:
+            ValueError: for other values.
+        """
+        scores: Self | None = typed(cls, values) if values else None
+        return scores
 
     @property
     def measure(self) -> tuple[str, str, int, float]:
         """What the scores were measured with. Only scores of the same measure can be compared."""
         return self.extractor_sha256, self.split, self.images, self.floor
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Generated images of one label against the real images of that class."""
+
+    name: str
+    fcd: float
+    """FCD between the two, in the extractor's features."""
+    excess: float
+    """(FCD - floor) / trace. The floor is the FCD between two sets of real images of this class."""
+    recognised: float
+    """Share of the generated images that the extractor classifies as this class."""
+    real_recognised: float
+    """Share of the real images that it classifies as this class."""
+    images: int
+    """Number of generated images, and of real ones. With few images, FCD and floor are larger."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

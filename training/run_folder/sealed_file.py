@@ -1,6 +1,9 @@
 """The .pt files of a run: written atomically, with a checksum, and read without running code."""
 
 import hashlib
+import os
+import pickle
+import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,12 @@ import torch
 
 from inference.errors import GanpackError
 from inference.writing.files import atomic_write
+from inference.writing.plain_file import open_plain
 
 FORMAT_VERSION = 1
 _MARK = b"ganpack sha256: "
 _SEAL = len(_MARK) + 64
+_MOST_BYTES = 2**34
 
 
 class CheckpointError(GanpackError):
@@ -30,31 +35,52 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: if the file is missing or of another format version.
         DamagedError: if its checksum is missing or wrong, or ganpack did not write it.
     """
+    damaged = f"{path} cannot be read, it is damaged or not ours"
     try:
-        file = path.read_bytes()
+        with open_plain(path, _MOST_BYTES) as opened:
+            size = opened.seek(0, os.SEEK_END)
+            opened.seek(max(0, size - _SEAL))
+            if not opened.read(_SEAL).startswith(_MARK):  # before gigabytes of others are read
+                raise DamagedError(f"{damaged}: it has no checksum at its end")
+            opened.seek(0)
+            file = opened.read(size)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    damaged = f"{path} cannot be read, it is damaged or not ours"
-    content, mark, digest = memoryview(file)[:-_SEAL], file[-_SEAL:-64], file[-64:]
-    if mark != _MARK:
-        raise DamagedError(f"{damaged}: it has no checksum at its end")
+    content, digest = memoryview(file)[:-_SEAL], file[-64:]
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise DamagedError(
-            f"{damaged}: its sha256 is not {digest[:12].decode('ascii', 'replace')}…"
+            f"{damaged}: its sha256 is not {digest[:12].decode('ascii', 'replace')!r}"
         )
-    try:
-        values: dict[str, Any] = torch.load(BytesIO(file), map_location="cpu", weights_only=True)
-    except Exception as error:  # Any type. With a correct checksum, the content is not ours.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise DamagedError(f"{damaged}: {reason}") from None
+    values: dict[str, Any] = _unpacked(file, damaged)
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint format {version}, this version reads {FORMAT_VERSION}"
+            f"{path}: checkpoint format {str(version)[:40]}, this version reads {FORMAT_VERSION}"
         )
     return values
+
+
+def _unpacked(file: bytes, damaged: str) -> Any:
+    """The content of a file with a correct checksum, which is not ours if this fails.
+
+    damaged: the beginning of the message then.
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(file)) as archive:
+            if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+                raise DamagedError(f"{damaged}: it is compressed, and could fill the memory")
+        return torch.load(BytesIO(file), map_location="cpu", weights_only=True)
+    except DamagedError:
+        raise
+    except pickle.UnpicklingError:  # PyTorch's message advises to run whatever the file holds
+        raise DamagedError(
+            f"{damaged}: it holds something else than tensors and plain values, which could run "
+            f"code when it is loaded"
+        ) from None
+    except Exception as error:
+        raise DamagedError(f"{damaged}: {type(error).__name__} when it was unpacked") from None
 
 
 def save(content: dict[str, Any], path: Path, *, keep_as: Path | None = None) -> None:

@@ -1,34 +1,11 @@
 """Scores of each class of a conditional generator: its FCD, and whether it is recognised."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
+from training.run_folder.scores import ClassScore
 from training.scoring.distances import frechet_distance, mean_and_covariance
 from training.scoring.reference import Reference
 from training.scoring.subject import Subject
 
 _FEWEST = 2  # a covariance needs two images
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """Generated images of one label against the real images of that class."""
-
-    name: str
-    fcd: float
-    """FCD between the two, in the extractor's features."""
-    excess: float
-    """(FCD - floor) / trace. The floor is the FCD between two sets of real images of this class."""
-    recognised: float
-    """Share of the generated images that the extractor classifies as this class."""
-    real_recognised: float
-    """Share of the real images that it classifies as this class."""
-    images: int
-    """Number of generated images, and of real ones. With few images, FCD and floor are larger."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def score_classes(reference: Reference, subject: Subject, seed: int) -> list[ClassScore]:

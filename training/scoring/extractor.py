@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from inference.noise import latents
 from inference.writing.files import atomic_write
+from inference.writing.plain_file import read_plain
 from training.data.batches import Batches
 from training.data.images import DataError, Images, normalised
 from training.engine.precision import float32_products
@@ -33,6 +34,7 @@ _MOST_NOISE = 0.15  # largest standard deviation, for pixels in [-1, 1]
 _CHUNK = 250  # images at once: their activations fit into the processor's cache
 _CHUNK_VALUES = 2**21  # activations of the first layer at once: fewer images where these are large
 _LINE_SECONDS = 5.0  # between two lines of progress
+_MOST_BYTES = 2**28  # of the file of an extractor
 _SHIPPED = Path(__file__).with_name("extractors")
 _SHIPPED_FOR = {
     "d18cfd466eb1": "mnist",
@@ -123,7 +125,7 @@ def extractor_for(
     path = cache / f"{data_sha256}.safetensors"
     for kept in filter(None, (spare, path)):
         with suppress(OSError):  # not there, or not for this user
-            content = kept.read_bytes()
+            content = read_plain(kept, _MOST_BYTES)
             break
     else:
         _log.info("training a classifier of this data set, once, to score images by")
@@ -132,7 +134,8 @@ def extractor_for(
     try:
         return _extractor(content, "trained", channels, classes, device)
     except (SafetensorError, RuntimeError) as error:
-        raise DataError(f"{kept} is damaged ({error}): delete it, and it is made again") from None
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{kept} is damaged ({reason}): delete it, and it is made again") from None
 
 
 def train_classifier(

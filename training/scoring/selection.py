@@ -1,14 +1,13 @@
 """The choice of a run's best generator snapshot, by two rules."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from inference.writing.files import atomic_write
 from training.run_folder.folder import RunFolder
-from training.run_folder.history import EpochRecord
+from training.run_folder.history import Choice, EpochRecord
+from training.run_folder.json_file import write_object
 from training.run_folder.scores import Scores
 
 RULES = ("fcd", "g-loss")
@@ -18,22 +17,6 @@ _LEAST_COVERAGE = 0.5  # as a share of the best coverage in the run
 _MOST_CLASS_TV = 0.3
 
 MOST_MILESTONES = 6  # 12 MB each, in the default settings
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The snapshot that a rule chooses."""
-
-    rule: str
-    checkpoint: str
-    """Path of the snapshot, relative to the run folder."""
-    epoch: int
-    step: int
-    score: float
-    """The value that the rule compares."""
-    runner_up: dict[str, Any] | None
-    """Epoch, step and score of the second best."""
-    why: str
 
 
 def choose(rule: str, epochs: Sequence[EpochRecord]) -> Choice:
@@ -66,8 +49,7 @@ def write_best(
         "choices": {name: asdict(choice) for name, choice in choices.items()},
         **findings,
     }
-    with atomic_write(folder.best) as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_object(folder.best, content)
 
 
 def prune(folder: RunFolder, epochs: Sequence[EpochRecord], earlier: int = 0) -> None:

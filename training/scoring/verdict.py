@@ -15,31 +15,19 @@ from training.data.images import Images
 from training.records.samples import as_pictures, class_grid
 from training.run_folder.checkpoint import load_generator
 from training.run_folder.folder import RunFolder
-from training.run_folder.history import EpochRecord
-from training.run_folder.scores import Scores
+from training.run_folder.history import Choice, EpochRecord, Memory
+from training.run_folder.scores import ClassScore, Scores
 from training.run_folder.sealed_file import load
-from training.scoring.class_scores import ClassScore, score_classes
+from training.scoring.class_scores import score_classes
 from training.scoring.distances import nearest
 from training.scoring.reference import SELECTION_SEED, Reference, reference_for
-from training.scoring.selection import RULES, Choice, choose, write_best
+from training.scoring.selection import RULES, choose, write_best
 from training.scoring.subject import Subject
 
 _FRESH_SEED = SELECTION_SEED + 1
 _NEAREST_IMAGES = 64
 # How many of them are shown, and in how many columns.
 _PAIRS, _COLUMNS = 16, 8
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Distance of images from the nearest training image; a copied image has distance 0.
-
-    Each is the median over 64 images, in grey levels (root mean square over the pixels).
-    """
-
-    generated: float
-    real: float
-    """For test images; without test images, for training images, not counting themselves."""
 
 
 @dataclass(frozen=True)
