@@ -50,7 +50,7 @@ demo: install
 	$(BIN)/python -m inference.run runs/demo/artifact --output runs/demo/samples.png
 	@echo
 	@echo "The pictures:"
-	@echo "  runs/demo/samples.png   64 images drawn by onnxruntime"
+	@echo "  runs/demo/samples.png   64 images from onnxruntime"
 	@echo "  runs/demo/samples/      the same 64 while the generator learned"
 	@echo "  runs/demo/report.html   all that is known of the run: open it in a browser"
 

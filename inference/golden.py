@@ -81,7 +81,7 @@ def describe(
     } | ({} if label is None else {"label": label})
 
 
-class Drawing(Protocol):
+class Generating(Protocol):
     """The methods of a `Sampler` that a check needs."""
 
     @property
@@ -90,7 +90,7 @@ class Drawing(Protocol):
 
     @property
     def provider(self) -> str:
-        """Where it draws: "cpu" or "cuda:N"."""
+        """Where it runs: "cpu" or "cuda:N"."""
 
     def latents(self, count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.float32]:
         """The noise of some images of a seed, (count, latent_dim)."""
@@ -104,7 +104,7 @@ class Drawing(Protocol):
         """The images of some noise, and of labels with classes."""
 
 
-def check(sampler: Drawing) -> CheckResult:
+def check(sampler: Generating) -> CheckResult:
     """Generate the golden images of an artifact again and compare.
 
     Raises:
@@ -120,12 +120,12 @@ def check(sampler: Drawing) -> CheckResult:
             pixels = np.frombuffer(b64decode(golden["pixels"], validate=True), np.uint8)
             z = sampler.latents(1, seed=seed, start=image)
             labels = [sampler.labels(1, seed=seed, start=image)] if metadata.classes else []
-            drawn = sampler.decode(z, *labels).astype(int)
-            differences.append(np.abs(drawn - pixels.reshape(drawn.shape)))
+            generated = sampler.decode(z, *labels).astype(int)
+            differences.append(np.abs(generated - pixels.reshape(generated.shape)))
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise ArtifactError(f"its golden images cannot be read: {error!r}") from None
         exact &= _sha256(z) == z_sha256
-        exact &= all(drawn_label[0] == golden.get("label") for drawn_label in labels)
+        exact &= all(drawn[0] == golden.get("label") for drawn in labels)
     difference = np.concatenate(differences)
     return CheckResult(
         provider=sampler.provider,

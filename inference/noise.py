@@ -49,7 +49,7 @@ _MULTIPLIERS = _pair(*MULTIPLIERS)
 _MASK, _SHIFT = _constant(0xFFFFFFFF), _constant(32)
 _CHUNK = 1024  # images drawn at once: the working arrays fit into the processor's cache
 _CHUNK_BLOCKS = 2**14  # most blocks of Philox at once: long z come in fewer images
-_MANY = 4  # times as large chunks for several threads: they wait for the interpreter in between
+_MANY = 4  # chunks are larger for several threads, which wait for the interpreter in between
 
 
 def latents(
@@ -86,8 +86,8 @@ def latents(
 def labels(count: int, classes: int, *, seed: int = 0, start: int = 0) -> NDArray[np.int64]:
     """The random labels of images `start` to `start + count` of `seed`: int64 (count,).
 
-    All labels from 0 to `classes` - 1 are equally likely. Labels have a stream of their own, so z
-    is the same with labels and without.
+    All labels from 0 to `classes` - 1 are equally likely. Labels have another stream than z,
+    so z is the same with and without labels.
 
     Raises:
         ValueError: see `latents`; and unless 0 < classes < 2^31.
@@ -129,8 +129,8 @@ def check_range(count: int, *, seed: int, start: int) -> tuple[int, int, int]:
 
 @cache
 def _pool(threads: int, process: int) -> "ThreadPoolExecutor":
-    """Threads that are used again; a forked process has none of its parent's."""
-    from concurrent.futures import ThreadPoolExecutor  # most hosts never ask
+    """A pool of threads; a forked process gets a new pool."""
+    from concurrent.futures import ThreadPoolExecutor  # most hosts need no threads
 
     return ThreadPoolExecutor(threads, thread_name_prefix=__name__)
 
@@ -147,8 +147,8 @@ def normal_quantiles() -> NDArray[np.float32]:
 class _Scratch:
     """The working arrays of a chunk.
 
-    Those of large chunks are used again: to get memory from the system and to give it back costs
-    more than the arithmetic on some machines, and threads wait for one another in it.
+    The arrays of large chunks are reused. On some machines, getting memory from the system and
+    returning it costs more than the arithmetic, and threads wait for one another meanwhile.
     """
 
     def __init__(self, rows: int, blocks: int, columns: int) -> None:
@@ -185,12 +185,14 @@ def _draw_chunk(z: NDArray[np.float32], seed: int, start: int, most: int, first:
 
 
 def _scratch(count: int, most: int, blocks: int, columns: int) -> _Scratch:
-    """Working arrays for so many images; of a whole chunk if they are many."""
+    """Working arrays for `count` images; for a whole chunk if the images are many."""
     size = most, blocks, columns
     if count < most // 8:
         return _Scratch(count, blocks, columns)
     try:
-        scratch = _free.pop()  # one step, so that threads and signal handlers may come between
+        scratch = (
+            _free.pop()
+        )  # atomic, because other threads and signal handlers may run in between
     except IndexError:
         return _Scratch(*size)
     return scratch if scratch.size == size else _Scratch(*size)

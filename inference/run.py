@@ -1,4 +1,4 @@
-"""Draw images from an exported generator: `python -m inference.run ARTIFACT -n 64`."""
+"""Generate images with an exported generator: `python -m inference.run ARTIFACT -n 64`."""
 
 import argparse
 import json
@@ -49,15 +49,16 @@ def _run(command: argparse.ArgumentParser, options: argparse.Namespace) -> int:
                 result = sampler.check()
                 print(result)
                 return 0 if result.passed else 1
-            draw = _draw_classes if options.per_class else _walk if options.walk else _draw
-            return draw(sampler, options)
+            if options.per_class:
+                return _write_classes(sampler, options)
+            return _write_walk(sampler, options) if options.walk else _write(sampler, options)
     except ValueError as error:
         command.error(str(error))
     except BrokenPipeError:  # the reader of `--output -` has gone
         return 1
 
 
-def _draw(sampler: Sampler, options: argparse.Namespace) -> int:
+def _write(sampler: Sampler, options: argparse.Namespace) -> int:
     count, seed, start, output = options.count, options.seed, options.start, options.output
     label = _label(sampler, options)
     batches = sampler.stream(count, seed=seed, start=start, batch_size=_BATCH, label=label)
@@ -87,7 +88,7 @@ def _draw(sampler: Sampler, options: argparse.Namespace) -> int:
     return 0
 
 
-def _walk(sampler: Sampler, options: argparse.Namespace) -> int:
+def _write_walk(sampler: Sampler, options: argparse.Namespace) -> int:
     require_free(options.output, force=options.force)
     require_size("animation", options.walk * options.steps, _shape(sampler), options.scale)
     z = sampler.latents(options.walk, seed=options.seed, start=options.start)
@@ -104,8 +105,8 @@ def _walk(sampler: Sampler, options: argparse.Namespace) -> int:
     return 0
 
 
-def _draw_classes(sampler: Sampler, options: argparse.Namespace) -> int:
-    """Draw a grid with a row for each class, all rows of the same noise."""
+def _write_classes(sampler: Sampler, options: argparse.Namespace) -> int:
+    """Write a grid with a row for each class, all rows of the same noise."""
     classes, count = sampler.metadata.classes, options.count
     if not classes:
         raise ValueError("--per-class: this artifact has no classes")

@@ -1,4 +1,4 @@
-"""`Sampler`: images from an exported generator, with numpy and onnxruntime alone."""
+"""`Sampler`: generate images with an exported generator. Needs only numpy and onnxruntime."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -29,9 +29,9 @@ class Sampler:
     >>> Sampler("artifact").sample(16, seed=0).shape
     (16, 28, 28)
 
-    Image i of a seed depends on the seed and on i alone, not on the count, the batch, the order of
-    calls or the thread. On the same processor and onnxruntime it is the same bit for bit. On
-    another processor, or on CUDA, pixels differ by at most one grey level.
+    Image i of a seed depends only on the seed and on i, not on the count, the batch, the order of
+    calls or the thread. With the same processor and onnxruntime, it has the same bits. On another
+    processor, or on CUDA, pixels differ by at most one grey level.
 
     A sampler is thread-safe. A forked process can use it too, on the CPU, and it can be pickled:
     the other process opens the generator again.
@@ -39,13 +39,13 @@ class Sampler:
     artifact: an artifact folder, its generator.onnx, or the bytes of that file.
     provider: "auto" (CUDA if it works, else the CPU; the log says which and why), "cpu",
         "cuda" or "cuda:N".
-    threads: processor threads of one run; 0 means all cores. CUDA needs none, unless the device
-        cannot run our kernel for the noise.
+    threads: processor threads of one run; 0 means all cores. CUDA needs them only if the
+        device cannot draw the noise.
     spinning: let idle threads spin: faster, but they use the processor all the time.
     tf32: let CUDA round factors to 10 bits: faster; images may differ by one grey level.
-    allow_foreign: accept other ONNX generators too: those of other programs, with z as input
-        and one image tensor as output, and artifacts that were changed after their export. Use
-        it only for files that you trust: they cannot be verified.
+    allow_foreign: also accept ONNX generators of other programs, with z as input and one image
+        tensor as output, and artifacts that were changed after their export. Such files cannot be
+        verified: use only files that you trust.
     latent_dim, image_shape (C, H, W), value_range (black, white): facts about a foreign
         generator that its graph does not contain.
     """
@@ -78,7 +78,7 @@ class Sampler:
         settings = SessionSettings(provider, threads, spinning, tf32)
         facts = latent_dim, image_shape, value_range
         if not allow_foreign and facts != (None, None, None):
-            raise ValueError("latent_dim, image_shape and value_range go with allow_foreign=True")
+            raise ValueError("latent_dim, image_shape and value_range need allow_foreign=True")
         generator, source = open_generator(artifact, settings, facts if allow_foreign else None)
         self.provider, self.metadata = generator.session.provider, generator.metadata
         self._painter: CpuPainter | GpuPainter | None = generator.painter or CpuPainter(
@@ -271,7 +271,7 @@ class Sampler:
                 f"{'foreign' if self.provider != 'cpu' else 'on the CPU'}: leave it out"
             )
         if out is not None:
-            raise ValueError("device=True makes an array of its own: leave out `out`")
+            raise ValueError("device=True makes a new array: leave out `out`")
         return painter.sample_on_device(count, seed, start, label)
 
 

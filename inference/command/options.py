@@ -42,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add("--tf32", action="store_true", help="let CUDA round to 10 bits: faster, less exact")
     _add_foreign(made)
     add = made.add_argument_group("about the artifact").add_argument
-    add("--info", action="store_true", help="print its contract as JSON, without drawing")
-    add("--check", action="store_true", help="draw its golden images again, and compare")
+    add("--info", action="store_true", help="print its contract as JSON, and stop")
+    add("--check", action="store_true", help="generate its golden images again, and compare")
     add("--doctor", action="store_true", help="report provider, libraries and devices")
     add("--json", action="store_true", help="with --doctor: print JSON, for a bug report")
     return made

@@ -1,4 +1,4 @@
-"""Noise tile by tile, in memory that is used again."""
+"""Noise tile by tile, in reused memory."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..noise import LIMIT, labels, latents
 
-# z that are drawn ahead for a host that asks for few images at a time: for small batches numpy's
-# call overhead dominates.
+# z that are drawn ahead if a host asks for few images at a time, because numpy's call overhead
+# dominates for small batches.
 _AHEAD = 512
 _SHARE = 4096  # z that each of several threads draws at once
 
@@ -59,12 +59,12 @@ class TileNoise:
 class PerThread(threading.local):
     """Buffers for each thread.
 
-    A signal handler may draw while its thread is drawing. It gets other buffers then, which draw
-    without further threads: the interrupted code may hold the lock that starting threads needs.
+    A signal handler may ask for images while its thread is in a call. It then gets other buffers,
+    which use one thread: the interrupted code may hold the lock that starting threads needs.
     """
 
     def __init__(self, make: Callable[[int], TileNoise], threads: int) -> None:
-        """make: from a number of threads that draw the noise."""
+        """make: makes buffers, given the number of threads that draw the noise."""
         self._make, self._threads = make, threads
         self._free: TileNoise | None = None
         self._calls = 0

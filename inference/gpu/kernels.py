@@ -20,7 +20,7 @@ _BLOCK = 256  # threads
 
 
 class Kernels:
-    """Our kernels, loaded on one device."""
+    """The kernels of ganpack, loaded on one device."""
 
     def __init__(self, context: Context) -> None:
         """Load the kernels, and the table of the noise.
@@ -84,5 +84,5 @@ def load(context: Context) -> Kernels | None:
     try:
         return Kernels(context)
     except (ProviderError, OSError) as error:
-        say("drawing the noise on the host, as the device does not take our kernels: %s", error)
+        say("drawing the noise on the host, because the device refuses the kernels: %s", error)
         return None

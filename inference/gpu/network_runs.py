@@ -52,7 +52,7 @@ class NetworkRuns:
                 workspace.runs[size] = Graph(self._stream, run).launch
             except (GraphError, ArtifactError) as error:
                 self.uses_graphs = False
-                say("drawing without CUDA graphs, which takes longer: %s", error)
+                say("generating images without CUDA graphs, which is slower: %s", error)
 
 
 def _in_a_thread(action: Callable[[], None]) -> None:

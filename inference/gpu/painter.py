@@ -1,7 +1,7 @@
 """Images from a generator on a CUDA device: noise, network, pixels and copies, in this order.
 
-Large calls are divided into tiles: while one tile is copied to the host, the network draws the
-next.
+Large calls are divided into tiles: while one tile is copied to the host, the network computes
+the next.
 """
 
 import threading
@@ -30,7 +30,7 @@ _CALLS = 4  # calls with memory of their own; further calls wait
 
 
 class GpuPainter:
-    """Draws with one session. It is thread-safe."""
+    """Generates images with one session. It is thread-safe."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class GpuPainter:
         output = _output(session, metadata, floats=kernels is not None)
         self._calls = Pool(partial(Workspace, self._context, metadata, tile, output), _CALLS)
         # The work of one thread on the stream is not mixed with that of another. A signal handler
-        # may draw while its own thread holds the lock.
+        # may generate images while its own thread holds the lock.
         self._lock = threading.RLock()
         self.runs = NetworkRuns(session, session.stream, self._lock)
         self._stream = session.stream
@@ -127,7 +127,7 @@ class GpuPainter:
     def _fill_by_segments(
         self, workspace: Workspace, places: Sequence[NDArray[np.uint8]], count: int, noise: Noise
     ) -> None:
-        """Alternate two segments: one is drawn while the other is copied."""
+        """Alternate two segments: one is computed while the other is copied."""
         most = _SEGMENT * self._tile
         begun: deque[tuple[Segment, slice, list[slice]]] = deque()
         for number, first in enumerate(range(0, count, most)):
@@ -146,7 +146,7 @@ class GpuPainter:
     def _put(
         self, workspace: Workspace, noise: Noise, tile: slice, pixels: int, done: Event
     ) -> None:
-        """Put the work on the stream that draws a tile and writes its pixels.
+        """Put the work for a tile on the stream: noise, network and pixels.
 
         pixels: an address of the device, or of pinned memory.
         """
@@ -188,7 +188,7 @@ def _fetch(
     tiles: list[slice],
     places: Sequence[NDArray[np.uint8]],
 ) -> None:
-    """Copy the images of a segment to their arrays, each tile as soon as it is drawn.
+    """Copy the images of a segment to their arrays, each tile as soon as it is complete.
 
     The driver copies to pageable memory piece by piece, through its own pinned memory.
     """

@@ -146,7 +146,7 @@ def _call(driver: Any, function: str, *arguments: Any) -> None:
 
 
 def _raise_for(driver: Any, function: str, code: int) -> None:
-    """Raise the error of a CUresult, with the driver's words, unless it is 0."""
+    """Raise the error of a CUresult, with the driver's message, unless it is 0."""
     if code:
         name, text = c_char_p(), c_char_p()
         driver.cuGetErrorName(code, byref(name))

@@ -1,7 +1,7 @@
-"""Where onnxruntime is asked for a session: on a provider that is what it says.
+"""Open sessions of onnxruntime that really run on the provider that was asked for.
 
-onnxruntime answers a request for CUDA that it cannot fulfil with a session on the CPU and no
-error. Here a CUDA session is created strictly and its provider is read back.
+If onnxruntime cannot use CUDA, it opens a session on the CPU without an error. So this module
+forbids the fallback, and then reads the provider of the session.
 """
 
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .streams import Stream
 
 OnStream = Callable[["Context"], bytes]
-"""Makes the model that runs on a stream of ours, on a device."""
+"""Makes the model for a device, to run on a stream of ganpack."""
 
 # "inference" in a checkout, "ganpack" in the wheel.
 _PACKAGE = __name__.removesuffix(".runtime.session")
@@ -76,8 +76,8 @@ def open_session(
     onnxruntime needs cuDNN on CUDA.  Returns the session and "cpu" or "cuda:N".
 
     Raises:
-        ProviderError: where "cuda" was asked for and cannot be had.
-        ArtifactError: where onnxruntime cannot read the model.
+        ProviderError: if "cuda" was asked for and cannot be used.
+        ArtifactError: if onnxruntime cannot read the model.
     """
     if isinstance(settings, str):
         settings = SessionSettings(settings)
@@ -88,21 +88,21 @@ def open_session(
 def open_somewhere(
     model: bytes | Path, settings: SessionSettings, convolutions: bool, on_stream: OnStream | None
 ) -> tuple[Any, str, "Stream | None"]:
-    """What `open_session` returns, and the stream of ours that it runs on."""
+    """What `open_session` returns, and the stream of the session if `on_stream` is given."""
     if settings.provider == "auto" and not has_provider(runtime()):
-        say("drawing on the CPU: onnxruntime %s here is the build for it", version())
+        say("generating images on the CPU: onnxruntime %s here is the build for it", version())
     elif settings.provider != "cpu":
         try:
             session, stream = _open_cuda(model, settings, convolutions, on_stream)
         except ProviderError as error:
             if settings.provider != "auto":
                 raise
-            say("drawing on the CPU, as CUDA cannot be had: %s", error)
+            say("generating images on the CPU, because CUDA cannot be used: %s", error)
         else:
             if settings.provider == "auto":
                 say(
-                    "drawing on CUDA device %d: driver and libraries are there, and each node of "
-                    "the graph is on it", settings.device,
+                    "generating images on CUDA device %d: it has all libraries, and each node of "
+                    "the graph runs there", settings.device,
                 )  # fmt: skip
             return session, f"cuda:{settings.device}", stream
     return _open(model, _native(settings), ["CPUExecutionProvider"]), "cpu", None
@@ -117,12 +117,12 @@ def _open_cuda(
     native.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     native.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     cuda = {"use_tf32": str(int(settings.tf32))}
-    if settings.device:  # onnxruntime 1.26 and later print a warning wherever it is named
+    if settings.device:  # if it is named, onnxruntime 1.26 and later print a warning
         cuda["device_id"] = str(settings.device)
     stream = None
     network = model
     if on_stream is not None:
-        from .device import Context  # nothing for a host that draws on the CPU
+        from .device import Context  # a host that uses the CPU needs neither
         from .streams import Stream
 
         stream = Stream(Context(settings.device))
@@ -163,14 +163,14 @@ def _open(model: bytes | Path, native: Any, providers: list[Any]) -> Any:
 
 
 def say(text: str, *values: object) -> None:
-    """A line for the host's log."""
+    """Write a line to the host's log."""
     import logging  # imported late: it takes milliseconds
 
     logging.getLogger(_PACKAGE).info(text, *values)
 
 
 def cannot_run(error: Exception) -> ArtifactError:
-    """What a failed run means."""
+    """The error for a failed run."""
     return ArtifactError(f"onnxruntime {version()} cannot run it: {error}")
 
 
@@ -181,7 +181,7 @@ def _cores() -> int:
 
 
 def without_waiting() -> Any:
-    """Options of a run that puts its work on a stream and returns."""
+    """Options for a run that puts its work on a stream and does not wait."""
     options = runtime().RunOptions()
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     return options

@@ -33,7 +33,7 @@ class Session:
     provider: str
     """Where it runs: "cpu" or "cuda:N"."""
     stream: "Stream | None"
-    """The stream of its work, if it is ours."""
+    """The stream of its work, if ganpack made it."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Session:
     ) -> None:
         """Raise ProviderError or ArtifactError if it cannot be opened; see `open_session`.
 
-        on_stream: makes the model for CUDA, where the session uses a stream of ours.
+        on_stream: makes the model for CUDA; the session then uses a stream of ganpack.
         """
         self._model, self._settings, self._convolutions = model, settings, convolutions
         self._session, self.provider, self.stream = open_somewhere(
@@ -90,7 +90,7 @@ class Session:
             ArtifactError: see `run`; and if the output has another shape.
         """
         session, bindings = self.raw, self._bindings
-        # Removed while in use, so that a signal handler that draws meanwhile makes another.
+        # Removed while in use, so that a signal handler that runs meanwhile makes another.
         binding = bindings.free.pop() if bindings.free else None
         try:
             if binding is None or binding[0] is not session:

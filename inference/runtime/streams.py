@@ -8,7 +8,7 @@ from .device import Context, Owned
 from .driver import ProviderError
 
 _HOST_NODE = 3  # of CUgraphNodeType
-_NON_BLOCKING = 1  # of CUstream_flags: the host's work on the default stream does not hold ours up
+_NON_BLOCKING = 1  # of CUstream_flags: work on the default stream does not block this stream
 _DISABLE_TIMING = 2  # of CUevent_flags
 _RELAXED = 2  # of CUstreamCaptureMode: other threads may allocate while a stream is captured
 

@@ -1,4 +1,4 @@
-"""Files: images are written, each file whole, and those of others are read within limits.
+"""Write files atomically, read files of others within limits, and print safely.
 
-Nothing here knows a generator.
+This folder does not know generators.
 """

@@ -18,7 +18,7 @@ class NpyWriter(Writer):
     """Writes one array of all images. After an interruption its header is corrected."""
 
     _copies = 1
-    """How often the images lie on the disk for a moment."""
+    """How many copies of the images are on the disk for a moment."""
 
     def __init__(self, path: Path, job: Job) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a command prints. A command does its work whether or not anybody reads that."""
+"""Output of commands. A command does its work, whether or not anybody reads its output."""
 
 import codecs
 import io
@@ -17,8 +17,8 @@ _PLAIN = {
 def safe_output() -> Iterator[None]:
     """Let no command fail because of stdout or stderr; a decorator for the `main` of each command.
 
-    Either may be closed, full, or a pipe without a reader: what is printed there is then dropped.
-    What its encoding lacks is written in ASCII. `print_result` and `bytes_of_stdout` still fail.
+    If a stream is closed, full, or a pipe without a reader, its text is dropped. Characters that
+    its encoding lacks are replaced by ASCII. `print_result` and `bytes_of_stdout` still fail.
     """
     _occupy_standard_files()
     before = sys.stdout, sys.stderr
@@ -33,7 +33,7 @@ def safe_output() -> Iterator[None]:
 
 
 def print_result(text: str) -> None:
-    """Print what a command was asked for.
+    """Print the result of a command.
 
     Raises:
         OSError: if it cannot be written, except because the reader of a pipe has gone.
@@ -93,7 +93,7 @@ class _SafeStream:
         return getattr(self._stream, name)
 
     def _drop(self, error: OSError) -> None:
-        """Lead the stream nowhere from now on, so that also Python's last flush succeeds."""
+        """Redirect the stream to the null device, so that Python's last flush succeeds too."""
         self.problem = self.problem or error
         with suppress(OSError):  # it may have no file descriptor
             number = self._stream.fileno()
@@ -110,8 +110,8 @@ class _SafeStream:
 def _occupy_standard_files() -> None:
     """Open descriptors 0, 1 and 2 where they are closed.
 
-    Otherwise the next files that are opened would get these numbers, and whatever a library prints
-    would end up in them.
+    Otherwise the next opened files would get these numbers, and output of libraries would go into
+    these files.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass

@@ -38,7 +38,7 @@ def save(
     output: .png for a grid; .gif or .webp for a looped animation; .npy; .npz (images, seed, start);
         or a folder, with a PNG file for each image, named by its index in ten digits.
     seed, start: seed and index of the first image, for .npz, file names and captions.
-    captions, scale: of a grid, see `Job`; scale also applies to an animation.
+    captions, scale: for a grid, see `Job`. An animation uses the scale, too.
     fps: frames of an animation in a second.
     force: overwrite an existing output.
 
@@ -86,5 +86,5 @@ def require_free(path: str | os.PathLike[str], *, force: bool) -> None:
     """Raise FileExistsError if a file exists and must not be overwritten."""
     if not force and os.path.lexists(path):
         raise FileExistsError(
-            f"{os.fspath(path)} is there already: name another, or pass force=True (--force)"
+            f"{os.fspath(path)} exists: name another file, or pass force=True (--force)"
         )

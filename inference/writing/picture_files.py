@@ -56,7 +56,7 @@ class FolderWriter(Writer):
         if inside and not force:
             raise FileExistsError(
                 f"{folder} holds {len(inside)} of these images already, {min(inside)} to "
-                f"{max(inside)}: start behind them, name another folder, or pass force=True "
+                f"{max(inside)}: start after them, name another folder, or pass force=True "
                 f"(--force)"
             )
 

@@ -1,4 +1,4 @@
-"""Read a file of another's making: only if it is a plain file, and no larger than it may be."""
+"""Read a file of unknown origin, if it is a plain file and not too large."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ def open_plain(path: str | os.PathLike[str], most: int) -> BinaryIO:
     path = Path(path)
     try:
         _require_plain(path.stat(), path, most)  # first, because opening a device may change it
-        # A pipe that has taken the file's place meanwhile must not make this wait for a writer.
+        # Without O_NONBLOCK, a pipe that has replaced the file meanwhile would block here.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         file = os.fdopen(os.open(path, flags), "rb")
     except ValueError as error:  # the path has a NUL or half a character

@@ -1,4 +1,4 @@
-"""What all writers have in common: they take batches, and leave a complete output or none."""
+"""The base of all writers, which take batches and leave a complete output or none."""
 
 import sys
 from abc import ABC, abstractmethod

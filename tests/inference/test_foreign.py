@@ -173,7 +173,7 @@ def test_our_own_files_stay_our_own(tiny_artifact: Path) -> None:
     sampler = Sampler(tiny_artifact, allow_foreign=True)
     assert sampler.metadata.dataset == "digits"
     assert sampler.check().passed
-    with pytest.raises(ValueError, match="go with allow_foreign"):
+    with pytest.raises(ValueError, match="need allow_foreign"):
         Sampler(tiny_artifact, latent_dim=10)
 
 

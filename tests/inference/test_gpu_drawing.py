@@ -187,7 +187,7 @@ def test_without_graphs_the_images_are_the_same_and_the_log_says_so_once(
     for count in (1, 70, 1, 70):
         np.testing.assert_array_equal(sampler.sample(count), expected[:count])
     (record,) = caplog.records
-    assert "drawing without CUDA graphs" in record.getMessage()
+    assert "without CUDA graphs" in record.getMessage()
     assert "graph" not in nvidia.launched
 
 

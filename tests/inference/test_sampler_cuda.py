@@ -97,7 +97,9 @@ def test_where_the_cpu_is_all_there_is_nothing_is_said_of_cuda(
     assert Sampler(tiny_artifact).provider == "cpu"
     with_cuda, for_the_cpu = caplog.messages
     assert "pip" not in with_cuda
-    assert for_the_cpu == "drawing on the CPU: onnxruntime 1.31.1 here is the build for it"
+    assert (
+        for_the_cpu == "generating images on the CPU: onnxruntime 1.31.1 here is the build for it"
+    )
 
 
 def test_drivers_and_devices_that_are_not_there_are_told(loaded: dict[str, Any], fake: Any) -> None:
@@ -193,13 +195,13 @@ def test_auto_takes_cuda_if_all_holds_and_says_why_in_one_line(
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
         (
             "inference",
-            "drawing on CUDA device 0: driver and libraries are there, and each node of the "
-            "graph is on it",
+            "generating images on CUDA device 0: it has all libraries, and each node of the graph "
+            "runs there",
         ),
         (
             "inference",
-            "drawing on the CPU, as CUDA cannot be had: libcurand.so.10 cannot be loaded: pip "
-            "install 'nvidia-curand~=10.0'",
+            "generating images on the CPU, because CUDA cannot be used: libcurand.so.10 cannot be "
+            "loaded: pip install 'nvidia-curand~=10.0'",
         ),
     ]
 
