@@ -1,1 +1,1 @@
-"""Measurements against other ways of doing the same; not part of the tests."""
+"""Measurements, also of other programs that do the same; not part of the tests."""

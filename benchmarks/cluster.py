@@ -1,4 +1,4 @@
-"""Images per second of bulk drawing with one worker and with two, in turn.
+"""Images per second of the cluster example, with one worker and with two in turn.
 
 python -m benchmarks.cluster runs/demo/artifact --rounds 5
 """
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def images_per_second(artifact: Path, count: int, workers: int) -> float:
-    """Seconds that one command takes, from Ray's start on."""
+    """Seconds that one command takes, including the start of Ray."""
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "examples.cluster.bulk", str(artifact), "--output", folder]
         command += ["--count", str(count), "--shard-size", "16384", "--workers", str(workers)]
@@ -29,7 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=1_000_000, help="images of each measurement")
+    parser.add_argument(
+        "--count", type=int, default=1_000_000, help="number of images in each measurement"
+    )
     options = parser.parse_args()
     artifact, count = options.artifact.resolve(), options.count
     rounds = []

@@ -1,23 +1,25 @@
-"""The scores of runs over their training time, of ours and of `benchmarks.textbook`."""
+"""Scores over training time, for runs of ganpack and of `benchmarks.textbook`."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.run_folder.folder import RunFolder
+
 
 @dataclass(frozen=True)
 class Curve:
-    """The scored checkpoints of a run, in order."""
+    """The scored snapshots of a run, in order."""
 
     name: str
     dataset: str
     recipe: str
-    """And the network, where it is not the fully connected one: "r3gan, conv"."""
+    """With the network, unless it is fully connected: "r3gan, conv"."""
     seed: int
     steps: list[int]
     minutes: list[float]
-    """Minutes of training steps; scoring, saving, drawing and compiling do not count."""
+    """Minutes of training steps; scoring, saving, grids and compiling do not count."""
     scores: list[dict[str, Any]]
 
     def best(self) -> int:
@@ -26,14 +28,15 @@ class Curve:
 
 
 def read_curve(run_dir: Path) -> Curve:
-    """The curve of the run in a folder, from config.json and metrics.jsonl."""
-    config = json.loads((run_dir / "config.json").read_text("utf-8"))["config"]
+    """Read the curve of a run from its config.json and metrics.jsonl."""
+    folder = RunFolder(run_dir)
+    config = json.loads(folder.config.read_text("utf-8"))["config"]
     recipe = config["recipe"]
     network = config.get("network", {}).get("network", "mlp")
     name = recipe["recipe"] if network == "mlp" else f"{recipe['recipe']}, {network}"
     curve = Curve(run_dir.name, config["data"]["dataset"], name, config["seed"], [], [], [])
     before, seconds = 0, 0.0
-    with (run_dir / "metrics.jsonl").open(encoding="utf-8") as lines:
+    with folder.metrics.open(encoding="utf-8") as lines:
         for record in map(json.loads, lines):
             if record["kind"] != "epoch":
                 continue

@@ -1,4 +1,4 @@
-"""Each engine of this machine: iterations per second, and the kernels of a step.
+"""Iterations per second, and the kernels of a step, for each engine of this machine.
 
 python -m benchmarks.engines
 
@@ -41,26 +41,26 @@ class EnginesConfig:
     """Which engines to measure, on what, and for how long."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """auto takes CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     recipes: tuple[str, ...] = ("r3gan", "bce")
     engines: tuple[Kind, ...] = ()
-    """By default all that this device has."""
+    """By default all engines of the device."""
     network: Literal["mlp", "conv"] = "mlp"
     batch_size: int = 64
     tiny: bool = False
-    """Train networks of a few neurons, to try this program."""
+    """Train networks of a few neurons, to check that this program works."""
     dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     seconds: float = 2.0
-    """Time to measure each engine for, once it is ready."""
+    """Seconds to measure each engine for, once it is ready."""
     budget: float | None = None
-    """Seconds after which no other engine is begun."""
+    """After this many seconds, no other engine is measured."""
     json: Path | None = None
     """File to write the figures to; rewritten after each engine."""
 
 
 def data_for(dataset: str, data_dir: Path, *, tiny: bool) -> DataConfig:
-    """A data set in its own size, or tiny: a classifier of images of 8×8 trains in seconds."""
+    """A data set; tiny: of 8×8 images, whose classifier trains in seconds."""
     return DataConfig(dataset, data_dir, image_size=8 if tiny else DataConfig.image_size)
 
 
@@ -73,7 +73,7 @@ def engines_of(device: torch.device) -> tuple[Kind, ...]:
 
 
 def make_engine(settings: TrainConfig, device: torch.device) -> Engine:
-    """An engine on a new state; another one than asked for where that cannot be had."""
+    """An engine with a new state. If the wanted engine does not work here, it is another one."""
     images = load_images(settings.data).to(device)
     state = TrainState.create(
         settings.network, settings.recipe, images.image_shape, device, settings.seed
@@ -83,7 +83,7 @@ def make_engine(settings: TrainConfig, device: torch.device) -> Engine:
 
 
 def measure(config: EnginesConfig) -> dict[str, Any]:
-    """All figures, as JSON values."""
+    """Measure everything; the figures as JSON values."""
     device, deadline = device_named(config.device), Deadline(config.budget)
     rows: list[dict[str, Any]] = []
     figures = {
@@ -95,7 +95,7 @@ def measure(config: EnginesConfig) -> dict[str, Any]:
     for kind, recipe in product(config.engines or engines_of(device), config.recipes):
         row = {"engine": kind, "recipe": recipe}
         if deadline.left() <= 0:
-            row |= {"skipped": f"the budget of {config.budget:.0f} s is spent"}
+            row |= {"skipped": f"the budget of {config.budget:.0f} s is used up"}
         else:
             row |= _figures(config, RECIPES[recipe], kind, device)
         print(_line(row), flush=True)
@@ -105,7 +105,7 @@ def measure(config: EnginesConfig) -> dict[str, Any]:
 
 
 def kernels(engine: Engine, device: torch.device) -> dict[str, Any]:
-    """What PyTorch's profiler sees of a step: kernels on a GPU, operations on a CPU."""
+    """Profile a step with PyTorch's profiler: kernels on a GPU, operations on a CPU."""
     cuda = device.type == "cuda"
     engine.run(_PROFILED_STEPS)
     activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
@@ -160,9 +160,11 @@ def _figures(
 
 
 def _rates(engine: Engine, seconds: float) -> list[float]:
-    """Iterations per second in stretches that take so long together."""
+    """Iterations per second, measured in several stretches.  seconds: of all stretches together."""
     count, took = 1, 0.0
-    while took < seconds / _STRETCHES / 2:  # find how many steps make a stretch; warms up, too
+    while (
+        took < seconds / _STRETCHES / 2
+    ):  # this finds the number of steps in a stretch, and warms up
         count *= 2
         took = _seconds(engine, count)
     count = max(1, int(count * seconds / _STRETCHES / took))
@@ -177,7 +179,7 @@ def _seconds(engine: Engine, count: int) -> float:
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What training warns of meanwhile."""
+    """Collect the warnings of training."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
@@ -205,7 +207,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and print; write JSON if asked."""
+    """Measure and print; with --json, also write a file."""
     measure(tyro.cli(EnginesConfig, prog="python -m benchmarks.engines", description=__doc__))
 
 

@@ -1,4 +1,4 @@
-"""The exercise's length, scores and files included: how far a run comes, and where its time goes.
+"""A run as long as the exercise, with scores and files: how far it comes, and where its time goes.
 
 python -m benchmarks.exercise --seconds 60 --json exercise.json
 """
@@ -24,6 +24,7 @@ from training.run_folder.folder import RunFolder
 ITERATIONS = 187_500
 """The exercise's 200 epochs of 60,000 images in batches of 64."""
 _SCORINGS = 11
+_TINY = "--image-size 8 --latent-dim 10 --generator-dims 16 --discriminator-dims 16"
 _SECONDS_TO_STOP = 20.0
 
 
@@ -35,9 +36,9 @@ class ExerciseConfig:
     recipes: tuple[str, ...] = ("r3gan", "bce")
     iterations: int = ITERATIONS
     seconds: float | None = None
-    """Stop each run after so long, as Ctrl-C would; by default it trains to its end."""
+    """Stop each run after this many seconds, as Ctrl-C would; by default each runs to its end."""
     tiny: bool = False
-    """Train networks of a few neurons, to try this program."""
+    """Train networks of a few neurons, to check that this program works."""
     dataset: str = "mnist"
     data_dir: Path = Path("data")
     json: Path | None = None
@@ -45,7 +46,7 @@ class ExerciseConfig:
 
 
 def measure(config: ExerciseConfig) -> dict[str, Any]:
-    """All figures, as JSON values."""
+    """Measure everything; the figures as JSON values."""
     rows: dict[str, Any] = {}
     figures = {"machine": describe_machine(device_named(config.device)), "runs": rows}
     with tempfile.TemporaryDirectory() as folder:
@@ -69,16 +70,7 @@ def _run(config: ExerciseConfig, recipe: str, run_dir: Path) -> dict[str, Any]:
     }
     arguments = [str(part) for option in options.items() for part in option]
     if config.tiny:
-        arguments += [
-            "--image-size",
-            "8",
-            "--latent-dim",
-            "10",
-            "--generator-dims",
-            "16",
-            "--discriminator-dims",
-            "16",
-        ]
+        arguments += _TINY.split()
     begin = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "training.run", *arguments])
     try:
@@ -103,7 +95,7 @@ def _run(config: ExerciseConfig, recipe: str, run_dir: Path) -> dict[str, Any]:
 
 
 def _iterations(run_dir: Path) -> int:
-    """The last iteration on record."""
+    """The last recorded iteration of a run."""
     try:
         lines = RunFolder(run_dir).metrics.read_text("utf-8").splitlines()
     except FileNotFoundError:
@@ -115,13 +107,13 @@ def _line(recipe: str, row: dict[str, Any]) -> str:
     text = f"{recipe}: {row['iterations']:,} of {row['of']:,} iterations in {row['wall_seconds']} s"
     if row["seconds"]:
         text += (
-            f"; {row['iterations_per_second']} it/s of the whole run; {in_words(row['seconds'])}"
+            f"; {row['iterations_per_second']} it/s over the whole run; {in_words(row['seconds'])}"
         )
     return text
 
 
 def main() -> None:
-    """Train and print; write JSON if asked."""
+    """Train and print; with --json, also write a file."""
     measure(tyro.cli(ExerciseConfig, prog="python -m benchmarks.exercise", description=__doc__))
 
 

@@ -1,4 +1,4 @@
-"""Short runs of both networks, exported: every file against PyTorch on all that is here.
+"""Export short runs of both networks, and compare each file with PyTorch on all providers.
 
 python -m benchmarks.exports --json exports.json
 """
@@ -28,7 +28,7 @@ class ExportsConfig:
     networks: tuple[Literal["mlp", "conv"], ...] = ("mlp", "conv")
     iterations: int = 1000
     tiny: bool = False
-    """Train networks of a few neurons, to try this program."""
+    """Train networks of a few neurons, to check that this program works."""
     dataset: str = "mnist"
     data_dir: Path = Path("data")
     json: Path | None = None
@@ -36,7 +36,7 @@ class ExportsConfig:
 
 
 def measure(config: ExportsConfig) -> dict[str, Any]:
-    """All figures, as JSON values."""
+    """Measure everything; the figures as JSON values."""
     rows: dict[str, Any] = {}
     figures = {"machine": describe_machine(device_named(config.device)), "exports": rows}
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +68,7 @@ def _settings(config: ExportsConfig, network: Literal["mlp", "conv"]) -> TrainCo
 
 
 def _largest(checks: list[Check]) -> dict[str, Any]:
-    """The largest difference of each file on each provider, and what is allowed there."""
+    """The largest and the allowed difference of each file on each provider."""
     found: dict[str, Any] = {}
     for check in checks:
         row = found.setdefault(
@@ -93,7 +93,7 @@ def _lines(network: str, row: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Train, export and print; write JSON if asked. 1 if a file is not the model."""
+    """Train, export and print; with --json, also write a file. Returns 1 if an export failed."""
     config = tyro.cli(ExportsConfig, prog="python -m benchmarks.exports", description=__doc__)
     return int(any("failed" in row for row in measure(config)["exports"].values()))
 

@@ -1,4 +1,4 @@
-"""What a host pays for the sampler: time and memory of fresh processes, and the wheel's size."""
+"""What the sampler costs a host: time and memory of new processes, and the size of the wheel."""
 
 import io
 import json
@@ -66,7 +66,7 @@ def first_images(model: Path, times: int) -> dict[str, dict[str, float]]:
     for number in range(times + 1):
         for name, code in _FIRST.items():
             taken = json.loads(_run_python(_BEGIN + code + _END, model))
-            if number:  # the first reads from the disk
+            if number:  # the first process reads from the disk
                 found[name].append(taken)
     base = [seconds for seconds, _ in found[BASE]]
     return {
@@ -84,7 +84,7 @@ def first_images(model: Path, times: int) -> dict[str, dict[str, float]]:
 def stream(
     model: Path, count: int, provider: str = "cpu", batch_size: int = 1024
 ) -> dict[str, Any]:
-    """Images per second, and the most megabytes that were held up to each tenth of them."""
+    """Images per second, and the peak memory in MB after each tenth of the images."""
     rate, sizes = json.loads(
         _run_python(_BEGIN + _MEGABYTES + _STREAM, model, count, provider, batch_size)
     )
@@ -92,9 +92,9 @@ def stream(
 
 
 def wheel_bytes() -> int:
-    """Bytes of a wheel of `inference`, but for its build tool's few lines of metadata.
+    """Bytes of a wheel of `inference`, without the few lines of metadata of the build tool.
 
-    Packed here as the build tool packs it, which is not installed everywhere.
+    The build tool is not installed everywhere, so the files are packed here in the same way.
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,4 +1,4 @@
-"""What a run spends besides its steps, on folders of few and of many images: time, and files.
+"""What a run spends besides its steps, in time and files, with few and with many images.
 
 Exits with 1 if averages, grids and snapshots take more than a tenth of the time, or if a run writes
 more than 200 MB.
@@ -93,7 +93,7 @@ def is_frugal(figures: dict[str, Any]) -> bool:
 
 
 def main() -> None:
-    """Measure and print; write JSON if asked."""
+    """Measure and print; with --json, also write a file."""
     config = tyro.cli(FrugalityConfig, prog="python -m benchmarks.frugality", description=__doc__)
     runs = []
     for count in config.images:

@@ -1,12 +1,12 @@
-"""What wants a GPU, in a few minutes: the GPU tests and every benchmark, a table and a JSON file.
+"""Run the GPU tests and all benchmarks in a few minutes; write a table and a JSON file.
 
 python -m benchmarks.gpu_check
 
 python -m benchmarks.gpu_check --budget 120 --parts engines sampling
 
-python -m benchmarks.gpu_check --device cpu    # tiny networks, to try this program
+python -m benchmarks.gpu_check --device cpu    # tiny networks, to check that this program works
 
-Installs and downloads nothing. What cannot run here is skipped, and the reason is printed.
+This program installs and downloads nothing. It skips what cannot run here, and prints the reason.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ from training.run_folder.origin import package_versions
 
 _LAST_LINES = 20
 _SECONDS_TO_STOP = 5.0
-_FEWEST_SECONDS = 3.0  # less is not worth starting PyTorch for
+_FEWEST_SECONDS = 3.0  # in less time, PyTorch would hardly start
 
 
 def run_part(part: Part, seconds: float, folder: Path) -> dict[str, Any]:
-    """Run a part for at most so many seconds; what came of it, as JSON values."""
+    """Run a part for at most `seconds`; its result as JSON values."""
     if part.skip:
         return {"state": "skipped", "reason": part.skip}
     if seconds < _FEWEST_SECONDS:
@@ -50,13 +50,15 @@ def run_part(part: Part, seconds: float, folder: Path) -> dict[str, Any]:
         result["reason"] = f"its {seconds:.0f} s were over"
     elif code:
         result["reason"] = f"exit code {code}"
-    with contextlib.suppress(OSError, ValueError):  # there is none, or it was being written
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # no file, or the process was stopped while it wrote
         result["figures"] = json.loads((folder / f"{part.name}.json").read_text("utf-8"))
     return result
 
 
 def _run(command: list[str], seconds: float) -> tuple[int | None, list[str]]:
-    """Exit code of a command and the lines that it printed; None if it was stopped in the end."""
+    """The exit code of a command, or None if it was stopped, and the lines that it printed."""
     lines: list[str] = []
 
     def read(output: Any) -> None:
@@ -82,7 +84,7 @@ def _run(command: list[str], seconds: float) -> tuple[int | None, list[str]]:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """End a part with all that it has started; nothing may go on beside the next one."""
+    """End a part and all processes that it started, so that none disturbs the next part."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -91,7 +93,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """What came of each part, a line each."""
+    """The result of each part, in a line each."""
     return "\n".join(
         f"{name:14}{result.get('seconds', 0.0):7.1f} s  {result['state']}"
         + (f": {result['reason']}" if "reason" in result else "")
@@ -100,7 +102,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Run the parts; 1 if one failed."""
+    """Run the parts; returns 1 if one failed."""
     config = tyro.cli(CheckConfig, prog="python -m benchmarks.gpu_check", description=__doc__)
     deadline, todo = Deadline(config.budget), parts(config)
     results: dict[str, dict[str, Any]] = {}

@@ -16,13 +16,13 @@ class CheckConfig:
     """What to measure, and for how long."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """cpu goes through every part with tiny networks."""
+    """cpu: run every part with tiny networks."""
     budget: float = 330.0
-    """Seconds for everything. Parts share them; what one leaves over goes to those after it."""
+    """Seconds for all parts together. Time that a part does not use goes to the later parts."""
     parts: tuple[str, ...] = ()
-    """Names of the parts to run, in the order of their importance; by default all."""
+    """Names of the parts to run; by default all. The most important part runs first."""
     data_dir: Path = Path("data")
-    """Where MNIST is; without it the digits that need no download are taken."""
+    """Folder with MNIST. Without MNIST, the digits that need no download are used."""
     json: Path = Path("benchmarks/results/gpu-check.json")
     """File to write the figures to; rewritten after each part."""
 
@@ -33,16 +33,15 @@ class Part:
 
     name: str
     share: float
-    """Its share of the time, compared with those of the others."""
+    """Weight of this part when the time is divided."""
     arguments: list[str]
-    """Arguments of Python. {json} and {folder} stand for places to write to, and for the seconds
-    that it has: {most} of them before it begins nothing new, {half} for each of two runs,
-    {stretch} for one measurement."""
+    """Arguments of Python. Placeholders: {json} and {folder} are places to write to. {most}, {half}
+    and {stretch} are seconds: until nothing new begins, for each of two runs, for a measurement."""
     skip: str | None = None
-    """Why it cannot run here."""
+    """The reason why this part cannot run here."""
 
     def filled(self, seconds: float, folder: Path) -> list[str]:
-        """The arguments for so many seconds and a folder."""
+        """The arguments with the placeholders filled in."""
         values = {
             "json": folder / f"{self.name}.json",
             "folder": folder / self.name,
@@ -91,7 +90,7 @@ def _gpu_parts(config: CheckConfig) -> list[Part]:
 
 
 def _tiny(config: CheckConfig) -> list[Part]:
-    """The same parts on the CPU with networks of a few neurons: they try this program."""
+    """The same parts on the CPU with networks of a few neurons, to check this program."""
 
     def part(name: str, share: float, command: str) -> Part:
         return Part(name, share, ["-m", *command.split(), *_data(config, name)])
@@ -125,7 +124,7 @@ _TEXTBOOK = "--recipes bce --precisions medium --engines plain --rounds 1"
 
 
 def _data(config: CheckConfig, part: str) -> list[str]:
-    """Options for MNIST where it is, else for the digits that need no download."""
+    """Options for MNIST if it is there, otherwise for the digits that need no download."""
     if part == "sampling":
         return []
     dataset = "mnist" if (config.data_dir / "MNIST").is_dir() else "digits"
@@ -137,7 +136,7 @@ def _no(package: str) -> str | None:
 
 
 def _no_cuda_sampling() -> str | None:
-    """Why the sampler cannot run on CUDA here, in its own words."""
+    """The sampler's own message if it cannot run on CUDA here."""
     try:
         require_cuda(runtime(), 0)
     except ProviderError as error:

@@ -1,7 +1,7 @@
 """Load on the HTTP service: `python -m benchmarks.http_service runs/demo/artifact`.
 
-Against bare uvicorn, an application that does nothing but send the same bytes. wrk keeps its
-connections busy on the loopback; each request is for another seed. Writes
+The service is compared with bare uvicorn, whose application only sends the same bytes. wrk keeps
+its connections busy on the loopback; each request is for another seed. Writes
 benchmarks/results/http-service-2-cores.json, or `--output`.
 """
 
@@ -19,7 +19,7 @@ from tempfile import NamedTemporaryFile
 
 ROOT = Path(__file__).parents[1]
 
-# One thread of wrk counts seeds up, so that no two requests are the same; {query} is the rest.
+# wrk's one thread counts the seeds, so that no two requests are the same.  {query}: other options.
 _SCRIPT = """
 local seed = 0
 request = function()
@@ -57,7 +57,7 @@ uvicorn.run(app, port=0, access_log=False, lifespan="off")
 
 @dataclass(frozen=True)
 class Load:
-    """What came of keeping some connections busy."""
+    """The result of keeping some connections busy."""
 
     requests: int
     seconds: float
@@ -65,7 +65,7 @@ class Load:
     p99_ms: float
     worst_ms: float
     refused: int
-    """Answers of 400 and above."""
+    """Answers with status 400 or above."""
     broken: int
     """Connections that failed, and answers that did not come within 2 seconds."""
 
@@ -91,7 +91,7 @@ def put_load_on(address: str, query: str, *, connections: int, seconds: int) -> 
 
 @contextmanager
 def service(artifact: Path, *options: str) -> Iterator[tuple[str, int]]:
-    """The service on a free port of the loopback: its address and process id."""
+    """Start the service on a free port of the loopback; gives its address and process id."""
     command = ["-m", "examples.http_service", str(artifact), "--port", "0", "--provider", "cpu"]
     with _server([*command, *options], b"") as found:
         yield found
@@ -99,7 +99,7 @@ def service(artifact: Path, *options: str) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def bare(body: bytes) -> Iterator[tuple[str, int]]:
-    """uvicorn alone, sending `body`."""
+    """Start bare uvicorn, which sends `body`."""
     with _server(["-c", _BARE], body) as found:
         yield found
 
@@ -129,7 +129,7 @@ def _server(arguments: list[str], standard_input: bytes) -> Iterator[tuple[str, 
 
 
 def resident_mib(process_id: int) -> float:
-    """Memory that a process holds (Linux)."""
+    """Resident memory of a process in MiB (Linux)."""
     status = Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""The contestants of `benchmarks.sampling`, and what none of them can beat."""
+"""The programs that `benchmarks.sampling` compares, and the limits that none of them can beat."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,24 +21,24 @@ from inference.noise import NOISE
 from inference.runtime.session import SessionSettings, open_session
 from training.gan.networks import Generator, to_pixels
 
-Draw = Callable[[int], Any]
-"""Draws a batch whose first image has this index; its pixels are in memory when it returns."""
+Generate = Callable[[int], Any]
+"""Generates a batch, given the index of its first image; returns when the pixels are in memory."""
 LIMIT = "products alone, "
-"""How the names of those begin that only multiply matrices: nothing can be faster."""
+"""Prefix of the names of programs that only multiply matrices. Nothing can be faster."""
 
 EAGER = "torch eager"
 STAYS = ", stays on the device"
-"""How the names of those end whose images are not copied to the host."""
+"""Suffix of the names of programs whose images stay on the device."""
 
 TF32 = ", TF32"
-"""In the names of those that round the factors of products to 10 bits."""
+"""Part of the names of programs that round the factors of products to 10 bits."""
 
 _COPIED = 8192  # images
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The network that all of them run, and on what."""
+    """The network that all programs run, and the device."""
 
     generator: Generator
     onnx: Path
@@ -50,7 +50,7 @@ class Subject:
     def write(
         cls, generator: Generator, folder: Path, device: torch.device, threads: int
     ) -> "Subject":
-        """Its generator.onnx and generator.ts, untrained: speed does not depend on the weights."""
+        """Write both files of an untrained generator; speed does not depend on the weights."""
         metadata = Metadata(
             role="generator", image_shape=generator.image_shape, latent_dim=generator.latent_dim,
             noise=NOISE, dataset="none", recipe="none", step=0, weights_sha256="none",
@@ -64,15 +64,17 @@ class Subject:
         return subject
 
     def z(self, batch: int) -> np.ndarray[Any, Any]:
-        """Noise that is given to those that draw none."""
+        """Noise for the programs that draw none."""
         random = np.random.default_rng(0)
         return random.standard_normal((batch, self.generator.latent_dim), np.float32)
 
 
-def contestants(subject: Subject, *, compiled: bool) -> Iterator[tuple[str, Callable[[int], Draw]]]:
-    """The name of each, and what makes it for a batch size.
+def contestants(
+    subject: Subject, *, compiled: bool
+) -> Iterator[tuple[str, Callable[[int], Generate]]]:
+    """The name of each program, and a function that makes it for a batch size.
 
-    On CUDA, PyTorch draws its noise on the GPU; on the CPU it is given its noise.
+    On CUDA, PyTorch draws its noise on the GPU; on the CPU, the noise is given.
     """
     cuda = subject.device.type == "cuda"
     yield BASE, _bare(subject)
@@ -103,10 +105,10 @@ def contestants(subject: Subject, *, compiled: bool) -> Iterator[tuple[str, Call
         yield f"{LIMIT}PyTorch{TF32}", _products(subject, tf32=True)
 
 
-def _bare(subject: Subject) -> Callable[[int], Draw]:
+def _bare(subject: Subject) -> Callable[[int], Generate]:
     session, _ = open_session(subject.onnx, SessionSettings(subject.device.type, subject.threads))
 
-    def of(batch: int) -> Draw:
+    def of(batch: int) -> Generate:
         feeds = {"z": subject.z(batch)}
         return lambda first: session.run(["pixels"], feeds)
 
@@ -115,8 +117,8 @@ def _bare(subject: Subject) -> Callable[[int], Draw]:
 
 def _sampler(
     subject: Subject, *, tf32: bool = False, stays: bool = False, host_threads: int = 0
-) -> Callable[[int], Draw]:
-    """stays: on the device.  host_threads: those that draw the noise, if the device shall not."""
+) -> Callable[[int], Generate]:
+    """stays: leave the images on the device.  host_threads: draw the noise with them, if not 0."""
     refused = mock.patch("inference.gpu.kernels.load", return_value=None)
     with refused if host_threads else nullcontext():
         sampler = Sampler(
@@ -124,7 +126,7 @@ def _sampler(
             tf32=tf32,
         )  # fmt: skip
 
-    def of(batch: int) -> Draw:
+    def of(batch: int) -> Generate:
         if stays:
             return lambda first: sampler.sample(batch, start=first, device=True)
         out = np.empty((batch, *subject.generator.image_shape[1:]), np.uint8)
@@ -135,13 +137,13 @@ def _sampler(
 
 def _torch(
     subject: Subject, module: Callable[..., torch.Tensor], *, stays: bool = False
-) -> Callable[[int], Draw]:
+) -> Callable[[int], Generate]:
     device, latent_dim = subject.device, subject.generator.latent_dim
 
-    def of(batch: int) -> Draw:
+    def of(batch: int) -> Generate:
         given = torch.from_numpy(subject.z(batch))
 
-        def draw(first: int) -> torch.Tensor:
+        def generate(first: int) -> torch.Tensor:
             if device.type == "cpu":
                 return module(given)
             pixels = module(torch.randn(batch, latent_dim, device=device))
@@ -150,32 +152,32 @@ def _torch(
                 return pixels
             return pixels.cpu()
 
-        return draw
+        return generate
 
     return of
 
 
 def eager_stream(subject: Subject, count: int, batch_size: int) -> float:
-    """Images per second of PyTorch that draws them in batches, one after the other."""
+    """Images per second of PyTorch, in batches one after the other."""
     generator = subject.generator
-    draw = _torch(subject, lambda z: to_pixels(generator(z)))(batch_size)
-    draw(0)
+    generate = _torch(subject, lambda z: to_pixels(generator(z)))(batch_size)
+    generate(0)
     begin = time.perf_counter()
     for first in range(0, count, batch_size):
-        draw(first)
+        generate(first)
     return count / (time.perf_counter() - begin)
 
 
-def _products(subject: Subject, *, tf32: bool = False) -> Callable[[int], Draw]:
-    """The matrix products of the network alone, by PyTorch, in memory that is used again."""
+def _products(subject: Subject, *, tf32: bool = False) -> Callable[[int], Generate]:
+    """Only the matrix products of the network, by PyTorch, in reused memory."""
     sizes, device = _sizes(subject.generator), subject.device
     weights = [torch.randn(a, b, device=device) for a, b in pairwise(sizes)]
 
-    def of(batch: int) -> Draw:
+    def of(batch: int) -> Generate:
         inputs = [torch.randn(batch, n, device=device) for n in sizes[:-1]]
         outputs = [torch.empty(batch, n, device=device) for n in sizes[1:]]
 
-        def draw(first: int) -> None:
+        def generate(first: int) -> None:
             torch.backends.cuda.matmul.allow_tf32 = tf32
             for x, w, y in zip(inputs, weights, outputs, strict=True):
                 torch.mm(x, w, out=y)
@@ -183,16 +185,16 @@ def _products(subject: Subject, *, tf32: bool = False) -> Callable[[int], Draw]:
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
-        return draw
+        return generate
 
     return of
 
 
-def _products_by_onnxruntime(subject: Subject) -> Callable[[int], Draw]:
+def _products_by_onnxruntime(subject: Subject) -> Callable[[int], Generate]:
     graph = _products_graph(_sizes(subject.generator))
     session, _ = open_session(graph, SessionSettings("cpu", subject.threads))
 
-    def of(batch: int) -> Draw:
+    def of(batch: int) -> Generate:
         feeds = {"x": subject.z(batch)}
         return lambda first: session.run(["y"], feeds)
 
@@ -205,7 +207,7 @@ def _sizes(generator: Generator) -> list[int]:
 
 
 def copies(subject: Subject) -> dict[str, float]:
-    """Images per second, were there nothing but the copy of their pixels from the GPU."""
+    """Images per second if only their pixels are copied from the GPU: a limit."""
     if subject.device.type != "cuda":
         return {}
     size = _sizes(subject.generator)[-1]
@@ -219,7 +221,7 @@ def copies(subject: Subject) -> dict[str, float]:
 
 
 def _products_graph(sizes: list[int]) -> bytes:
-    """A graph of one product after the other, and nothing else."""
+    """An ONNX graph of the matrix products alone."""
     random = np.random.default_rng(0)
     names = ["x", *(f"x{i}" for i in range(1, len(sizes) - 1)), "y"]
     weights = [
@@ -240,7 +242,7 @@ def _products_graph(sizes: list[int]) -> bytes:
 
 
 def _least(action: Callable[[], Any]) -> float:
-    """Seconds of the quickest of many calls, the GPU's work included."""
+    """Seconds of the quickest of many calls, including the work of the GPU."""
     best = float("inf")
     for _ in range(20):
         begin = time.perf_counter()

@@ -4,11 +4,11 @@ python -m benchmarks.sampling
 
 python -m benchmarks.sampling --rounds 9 --json benchmarks/results/sampling.json
 
-Each ends with uint8 pixels in memory, but for those that stay on the device. The sampler draws its
-noise and writes into one array; on CUDA, PyTorch draws its noise too; all others are given theirs.
-The limit is the quicker of those that multiply the network's matrices and do nothing else; the last
-column of ratios is against the same at the largest batch. The file of figures is written after each
-part.
+Each program ends with uint8 pixels in memory, or on the device if its name says so. The sampler
+draws its noise and writes into one array. On CUDA, PyTorch draws its noise too. All other
+programs are given their noise. The limit is the faster of the programs that only multiply the
+network's matrices. "× largest" compares a program with itself at the largest batch. The file of
+figures is written after each part.
 """
 
 import statistics
@@ -25,7 +25,16 @@ import tyro
 
 from benchmarks.figures import Deadline, device_named, write_figures
 from benchmarks.footprint import BASE, first_images, stream, wheel_bytes
-from benchmarks.samplers import EAGER, LIMIT, TF32, Draw, Subject, contestants, copies, eager_stream
+from benchmarks.samplers import (
+    EAGER,
+    LIMIT,
+    TF32,
+    Generate,
+    Subject,
+    contestants,
+    copies,
+    eager_stream,
+)
 from training.config import NetworkConfig
 from training.engine.machine import describe_machine
 from training.gan.networks import Generator
@@ -40,13 +49,13 @@ class SamplingConfig:
     """How long to measure, on what."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """auto takes CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     rounds: int = 5
     """Times that each contestant is measured, in turn with the others."""
     seconds: float = 0.3
-    """Least time of each measurement."""
+    """The fewest seconds of a measurement."""
     batches: tuple[int, ...] = ()
-    """Images in a call; 1 to 8,192 where none is given, on CUDA to 32,768."""
+    """Images in a call; by default 1 to 8,192, on CUDA to 32,768."""
     threads: int = 1
     """Processor threads of each contestant."""
     latent_dim: int = NetworkConfig.latent_dim
@@ -55,17 +64,17 @@ class SamplingConfig:
     compile: bool = True
     """Measure torch.compile as well, which takes a minute to compile."""
     starts: int = 9
-    """Processes that are started to a first image, of each kind; 0 for none."""
+    """How many processes of each kind are started to measure the first image; 0 for none."""
     stream: int | None = None
-    """Images to stream while memory is watched, a million by default, ten on CUDA; 0 for none."""
+    """Images to stream while memory is watched: by default a million, on CUDA ten; 0 for none."""
     budget: float | None = None
-    """Seconds after which no further batch size is begun."""
+    """After this many seconds, no other batch size is measured."""
     json: Path | None = None
-    """Where to write the figures to as well."""
+    """File to write the figures to."""
 
 
 def measure(config: SamplingConfig) -> dict[str, Any]:
-    """All figures, as JSON values."""
+    """Measure everything; the figures as JSON values."""
     device, deadline = device_named(config.device), Deadline(config.budget)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -101,7 +110,7 @@ def measure(config: SamplingConfig) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures for a person."""
+    """The figures as text."""
     lines = [
         f"{'batch':>5}  {'':38}{'images/s':>10}{'lowest':>10}{'highest':>10}{'× ort':>7}"
         f"{'× eager':>9}{'× limit':>9}{'× largest':>11}{'p50 ms':>10}{'p99 ms':>10}"
@@ -149,23 +158,23 @@ def main() -> None:
 
 
 def _rates(config: SamplingConfig, batch: int, makers: Any) -> Iterator[dict[str, Any]]:
-    """A figure for each contestant at a batch size, all of them in turn."""
-    draws: dict[str, Draw] = {name: make(batch) for name, make in makers}
-    for draw in draws.values():
-        draw(0)
-        draw(batch)
-    calls: dict[str, list[list[float]]] = {name: [] for name in draws}
-    processor = dict.fromkeys(draws, 0.0)
+    """The figures of each program at a batch size; the programs run in turn."""
+    functions: dict[str, Generate] = {name: make(batch) for name, make in makers}
+    for generate in functions.values():
+        generate(0)
+        generate(batch)
+    calls: dict[str, list[list[float]]] = {name: [] for name in functions}
+    processor = dict.fromkeys(functions, 0.0)
     for _ in range(config.rounds):
-        for name, draw in draws.items():
+        for name, generate in functions.items():
             begin = time.process_time()
-            calls[name].append(_seconds(draw, batch, config.seconds))
+            calls[name].append(_seconds(generate, batch, config.seconds))
             processor[name] += time.process_time() - begin
-    rates = {name: [batch * len(c) / sum(c) for c in calls[name]] for name in draws}
+    rates = {name: [batch * len(c) / sum(c) for c in calls[name]] for name in functions}
     for name, rounds in calls.items():
         products = [
             rates[other]
-            for other in draws
+            for other in functions
             if other.startswith(LIMIT) and (TF32 in other) == (TF32 in name)
         ]
         limits = [max(each) for each in zip(*products, strict=True)]
@@ -188,7 +197,7 @@ def _rates(config: SamplingConfig, batch: int, makers: Any) -> Iterator[dict[str
 
 
 def _compare_to_largest(figures: list[dict[str, Any]]) -> None:
-    """Add how many times as fast each is at a batch size as at the largest."""
+    """Add the speed of each program relative to its speed at the largest batch."""
     largest = max(figure["batch"] for figure in figures)
     rates = {f["name"]: f["images_per_second"] for f in figures if f["batch"] == largest}
     for figure in figures:
@@ -196,21 +205,21 @@ def _compare_to_largest(figures: list[dict[str, Any]]) -> None:
 
 
 def _times(rates: list[float], others: list[float]) -> float:
-    """How many times as fast, round by round: what slows down a round slows down both."""
+    """The median ratio of speeds, round by round: what slows down a round slows down both."""
     return statistics.median(a / b for a, b in zip(rates, others, strict=True))
 
 
-def _seconds(draw: Draw, batch: int, at_least: float) -> list[float]:
-    """Seconds of each call, of calls that take so long together."""
+def _seconds(generate: Generate, batch: int, at_least: float) -> list[float]:
+    """Seconds of each call.  at_least: seconds of all calls together."""
     times = [time.perf_counter()]
     while times[-1] - times[0] < at_least or len(times) <= _FEWEST_CALLS:
-        draw(batch * len(times))
+        generate(batch * len(times))
         times.append(time.perf_counter())
     return [b - a for a, b in pairwise(times)]
 
 
 def _onnxruntime() -> str:
-    """Version of whichever of its packages is installed."""
+    """Version and package name of the installed onnxruntime."""
     import onnxruntime
 
     return f"{onnxruntime.__version__} ({getattr(onnxruntime, 'package_name', 'onnxruntime')})"

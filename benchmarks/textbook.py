@@ -1,4 +1,4 @@
-"""The exercise's GAN trained as tutorials do it, to compare with; scored as a run of ours is.
+"""Train the exercise's GAN as tutorials do, for comparison; score it like a run of ganpack.
 
 python -m benchmarks.textbook --dataset mnist --epochs 30 --run-dir runs/textbook-mnist
 """
@@ -22,6 +22,7 @@ from benchmarks.figures import device_named
 from training.config import DataConfig, TrainConfig
 from training.data.datasets import load_images
 from training.gan.networks import Discriminator, Generator
+from training.run_folder.folder import RunFolder
 from training.scoring.extractor import extractor_for
 from training.scoring.reference import SELECTION_SEED, Reference, reference_for
 from training.scoring.subject import Subject
@@ -30,7 +31,7 @@ _RECIPE = {"recipe": "textbook", "batch_size": 64}
 
 
 class _Digits(Dataset[tuple[torch.Tensor, int]]):
-    """The digits that need no download, as torchvision's data sets give theirs."""
+    """The digits that need no download, with the interface of torchvision's data sets."""
 
     def __init__(
         self, data_dir: Path, *, train: bool, download: bool, transform: Callable[[Any], Any]
@@ -56,10 +57,10 @@ DATASETS: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class TextbookConfig:
-    """Which images, and how long."""
+    """Which images to train with, and for how long."""
 
     run_dir: Path
-    """Where config.json and metrics.jsonl are written."""
+    """Folder for config.json and metrics.jsonl."""
     dataset: str = "mnist"
     """mnist, fashion-mnist or digits."""
     data_dir: Path = Path("data")
@@ -72,7 +73,7 @@ class TextbookConfig:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step of the loop below measured."""
+    """The losses of a step."""
 
     epoch: int
     loss_g: float
@@ -80,7 +81,7 @@ class Step:
 
 
 def textbook_networks() -> tuple[Generator, Discriminator]:
-    """The exercise's networks with the `BatchNorm1d(n, 0.8)` of its many copies, which sets eps."""
+    """The exercise's networks. As in many copies of this GAN, `BatchNorm1d(n, 0.8)` sets eps."""
     network = TrainConfig().network
     shape = (1, 28, 28)
     generator = Generator(network.latent_dim, network.generator_dims, shape)
@@ -93,9 +94,9 @@ def textbook_networks() -> tuple[Generator, Discriminator]:
 def train_textbook(
     generator: Generator, discriminator: Discriminator, dataset: str, data_dir: Path, epochs: int
 ) -> Iterator[Step]:
-    """Train in place, a step at a time: a data loader, images by way of PIL, a print each step.
+    """Train in place and yield after each step, on the device of the networks.
 
-    On the device that the networks are on.
+    This loop has a data loader, images from PIL, and a printed line for each step.
     """
     device = next(generator.parameters()).device
     transform = transforms.Compose([
@@ -130,14 +131,14 @@ def train_textbook(
 
 
 def main() -> None:
-    """Train as the command line says."""
+    """Run the command."""
     train_and_score(
         tyro.cli(TextbookConfig, prog="python -m benchmarks.textbook", description=__doc__)
     )
 
 
 def train_and_score(config: TextbookConfig) -> None:
-    """Train, score the raw weights with their running statistics, write metrics.jsonl."""
+    """Train, score the raw weights with their running statistics, and write metrics.jsonl."""
     device = device_named(config.device)
     images = load_images(DataConfig(config.dataset, config.data_dir)).to(device)
     extractor = extractor_for(images, config.data_dir / "extractors", device)
@@ -146,12 +147,13 @@ def train_and_score(config: TextbookConfig) -> None:
     generator, discriminator = textbook_networks()
     generator.to(device)
     discriminator.to(device)
-    config.run_dir.mkdir(parents=True)
+    folder = RunFolder(config.run_dir)
+    folder.path.mkdir(parents=True)
     settings = {"data": {"dataset": config.dataset}, "recipe": _RECIPE, "seed": config.seed}
-    (config.run_dir / "config.json").write_text(json.dumps({"config": settings}, indent=2) + "\n")
+    folder.config.write_text(json.dumps({"config": settings}, indent=2) + "\n")
     steps = train_textbook(generator, discriminator, config.dataset, config.data_dir, config.epochs)
     count, start = 0, time.monotonic()
-    with (config.run_dir / "metrics.jsonl").open("w", encoding="utf-8") as file:
+    with folder.metrics.open("w", encoding="utf-8") as file:
         for epoch, of_epoch in groupby(steps, key=lambda step: step.epoch):
             losses = [(step.loss_g, step.loss_d) for step in of_epoch]
             loss_g, loss_d = (sum(column) / len(losses) for column in zip(*losses, strict=True))

@@ -1,8 +1,8 @@
-"""Seconds of training until FCD falls under given values: textbook `bce`, ours `bce` and `r3gan`.
+"""Seconds of training until FCD falls below given values: textbook loop, `bce` and `r3gan`.
 
-python -m benchmarks.time_to_quality --iterations 10000    # trains these, then compares
+python -m benchmarks.time_to_quality --iterations 10000    # train runs, then compare them
 
-python -m benchmarks.time_to_quality runs/a runs/b         # compares runs that are there
+python -m benchmarks.time_to_quality runs/a runs/b         # compare these runs
 """
 
 from collections.abc import Iterator
@@ -26,28 +26,28 @@ class QualityConfig:
     """What to compare."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Folders of runs; none: train some now."""
+    """Run folders; without any, new runs are trained."""
     fcd: tuple[float, ...] = (64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0)
-    """The values."""
+    """Values of FCD."""
     dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     iterations: int = 10_000
     """Length of each run that is trained."""
     textbook: bool = True
-    """Whether to train the textbook's loop as well."""
+    """Also train the textbook loop."""
     conv: bool = False
-    """Whether to train `r3gan` with convolutions as well."""
+    """Also train `r3gan` with convolutions."""
     tiny: bool = False
-    """Train networks of a few neurons, to try this program."""
+    """Train networks of a few neurons, to check that this program works."""
     run_dir: Path = Path("runs/time-to-quality")
-    """Where they are trained; must not exist."""
+    """Folder for the new runs; it must not exist."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     json: Path | None = None
-    """Where to write the figures to as well."""
+    """File to write the figures to."""
 
 
 def train_all(config: QualityConfig) -> Iterator[Path]:
-    """The folder of each new run once it is trained, scored about twenty times."""
+    """Train runs that are scored about twenty times; yields the folder of each."""
     if config.textbook:
         yield _train_textbook(config)
     ours: list[tuple[str, Literal["mlp", "conv"]]] = [("r3gan", "mlp"), ("bce", "mlp")]
@@ -85,7 +85,7 @@ def _train_textbook(config: QualityConfig) -> Path:
 
 
 def seconds_until(curve: Curve, fcd: float) -> float | None:
-    """Seconds of training until a scored snapshot is below `fcd`; None if none is."""
+    """Seconds of training until a scored snapshot is below `fcd`; None if that never happens."""
     for minutes, scores in zip(curve.minutes, curve.scores, strict=True):
         if scores["fcd"] < fcd:
             return 60 * minutes
@@ -93,7 +93,7 @@ def seconds_until(curve: Curve, fcd: float) -> float | None:
 
 
 def compare(config: QualityConfig) -> dict[str, Any]:
-    """All figures, as JSON values; written after each run."""
+    """Measure everything; the figures as JSON values, written after each run."""
     rows: dict[str, dict[str, float | None]] = {}
     figures = {
         "machine": describe_machine(device_named(config.device)),
@@ -108,7 +108,7 @@ def compare(config: QualityConfig) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures for a person."""
+    """The figures as text."""
     rows = figures["seconds_until_fcd"]
     width = max(map(len, rows))
     values = next(iter(rows.values()))
@@ -120,7 +120,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Train if need be, print, and write JSON if asked."""
+    """Train unless runs are given, and print; with --json, also write a file."""
     config = tyro.cli(
         QualityConfig, prog="python -m benchmarks.time_to_quality", description=__doc__
     )

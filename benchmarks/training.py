@@ -1,4 +1,4 @@
-"""Iterations per second of a textbook loop and of ours, side by side, and what bounds them.
+"""Iterations per second of a textbook loop and of ganpack's engines, and their limits.
 
 python -m benchmarks.training
 
@@ -37,28 +37,29 @@ class BenchmarkConfig:
     """How long to measure, on what."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """auto takes CUDA where there is a GPU."""
+    """auto: CUDA if there is a GPU."""
     rounds: int = 5
-    """Times that each contestant is measured, in turn with the others."""
+    """How often each loop is measured, in turn with the others."""
     iterations: int | None = None
-    """In each round; by default 100 on the CPU, 2,000 on a GPU (the textbook loop: 200)."""
+    """Iterations in a round; by default 100 on the CPU, 2,000 on a GPU (textbook loop: 200)."""
     engines: tuple[Kind, ...] = ()
-    """Ours to measure; by default all that this device has."""
+    """ganpack's engines to measure; by default all engines of the device."""
     recipes: tuple[Literal["bce", "r3gan"], ...] = ("bce", "r3gan")
     precisions: tuple[Precision, ...] = ("highest", "medium")
     tiny: bool = False
-    """Train networks of a few neurons, to try this program; the textbook's keep their sizes."""
+    """Train networks of a few neurons, to check that this program works. The textbook loop keeps
+    its sizes."""
     network: Literal["mlp", "conv"] = "mlp"
-    """Ours; the textbook's is fully connected."""
+    """The network of ganpack; the textbook loop has the fully connected one."""
     dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     json: Path | None = None
-    """Where to write the figures to as well."""
+    """File to write the figures to."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way to train that runs so many more iterations when asked."""
+    """A training loop that takes more iterations when it is called."""
 
     name: str
     run: Callable[[int], Any]
@@ -66,7 +67,7 @@ class Contestant:
 
 
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
-    """All figures, as JSON values."""
+    """Measure everything; the figures as JSON values."""
     device = device_named(config.device)
     count = config.iterations or (2000 if device.type == "cuda" else 100)
     textbook = textbook_run(config.dataset, config.data_dir, device)
@@ -78,7 +79,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
                 engine, name = _engine(config, device, recipe, precision, kind)
                 if engine.kind == kind:
                     contestants.append(Contestant(f"{recipe}, {name}", engine.run, count))
-            if config.network == "mlp":  # most of conv's work is in no matrix product
+            if config.network == "mlp":  # most work of convolutions is in no matrix product
                 plain, _ = _engine(config, device, recipe, precision, "plain")
                 limits[f"{recipe}, {precision}"] = _limits(plain, device)
     for contestant in contestants:
@@ -99,7 +100,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures for a person."""
+    """The figures as text."""
     rates = figures["iterations_per_second"]
     base = statistics.median(rates["textbook"])
     lines = [f"{'':34}{'it/s':>10}{'lowest':>10}{'highest':>10}{'× textbook':>12}"]
@@ -119,7 +120,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and write JSON if asked."""
+    """Measure and print; with --json, also write a file."""
     config = tyro.cli(BenchmarkConfig, prog="python -m benchmarks.training", description=__doc__)
     figures = measure(config)
     print(table(figures))
@@ -127,7 +128,7 @@ def main() -> None:
 
 
 def textbook_run(dataset: str, data_dir: Path, device: torch.device) -> Callable[[int], Any]:
-    """A function that takes so many more iterations of the textbook loop."""
+    """A function that takes more iterations of the textbook loop."""
     generator, discriminator = textbook_networks()
     generator.to(device)
     discriminator.to(device)
@@ -144,7 +145,7 @@ def textbook_run(dataset: str, data_dir: Path, device: torch.device) -> Callable
 def _engine(
     config: BenchmarkConfig, device: torch.device, recipe: str, precision: Precision, kind: Kind
 ) -> tuple[Engine, str]:
-    # The textbook's batch size for all, and its bce: without penalties.
+    # All loops have the textbook's batch size, and bce has no penalties, like the textbook's.
     same = {"batch_size": 64} | ({"gamma": 0.0, "gamma_end": 0.0} if recipe == "bce" else {})
     settings = TrainConfig(
         data=DataConfig(config.dataset, config.data_dir),
@@ -157,7 +158,7 @@ def _engine(
 
 
 def products(engine: Engine) -> list[tuple[Any, Any]]:
-    """Shape, strides and type of both factors of each matrix product in a step."""
+    """The shape, strides and type of both factors, for each matrix product in a step."""
     return [
         tuple(node.meta["tensor_meta"] for node in product.all_input_nodes[-2:])
         for product in engine.traced().graph.graph.nodes
@@ -166,7 +167,7 @@ def products(engine: Engine) -> list[tuple[Any, Any]]:
 
 
 def _limits(engine: Engine, device: torch.device) -> dict[str, float]:
-    """What no engine can beat: the rate of a step's matrix products alone."""
+    """A limit that no engine can beat: the rate of a step's matrix products alone."""
     operands = [tuple(_like(meta, device) for meta in pair) for pair in products(engine)]
 
     def multiply(times: int) -> None:
@@ -183,7 +184,7 @@ def _limits(engine: Engine, device: torch.device) -> dict[str, float]:
 
 
 def _empty_kernels(engine: Engine) -> float:
-    """Steps per second if each kernel of a plain step did nothing, in one graph."""
+    """Steps per second of a CUDA graph with as many empty kernels as a plain step has."""
     from torch.profiler import ProfilerActivity, profile
 
     engine.run(3)
@@ -211,7 +212,7 @@ def _like(meta: Any, device: torch.device) -> torch.Tensor:
 
 
 def seconds_of(action: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of one call, including the device's work."""
+    """Seconds of one call, including the work of the device."""
     start = time.perf_counter()
     action()
     if device.type == "cuda":

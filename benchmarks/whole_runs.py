@@ -1,4 +1,4 @@
-"""Whole runs, with records, saves, grids and scores, beside the textbook loop of the same process.
+"""Whole runs, with records, saves, grids and scores, compared with a textbook loop.
 
 python -m benchmarks.whole_runs --iterations 5000 20000
 """
@@ -24,7 +24,7 @@ from training.run_folder.config_file import read_config
 _WARM_UP = 20
 _ROUNDS = 3  # of the textbook loop, before the run and after it
 _STEPS = ("steps", "records", "samples", "average", "checkpoints", "saves", "other")
-"""The phases that grow with the length of a run, without scores: the textbook makes none."""
+"""The phases that grow with the length of a run, without scores, as the textbook loop has none."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,17 @@ class WholeRunsConfig:
     iterations: tuple[int, ...] = (5_000, 20_000)
     """Lengths of the runs."""
     textbook_iterations: int = 200
-    """In each of the rounds of the textbook loop, before and after the run."""
+    """Iterations of the textbook loop in each round, before and after the run."""
     recipe: Literal["bce", "r3gan", "hinge", "textbook"] = "bce"
     engine: Literal["auto", "plain", "compiled", "graph"] = "auto"
     device: Literal["auto", "cuda", "cpu"] = "auto"
     tiny: bool = False
-    """Train networks of a few neurons, to try this program; the textbook's keep their sizes."""
+    """Train networks of a few neurons, to check that this program works. The textbook loop keeps
+    its sizes."""
     dataset: Literal["mnist", "fashion-mnist", "digits"] = "mnist"
     data_dir: Path = Path("data")
     json: Path | None = None
-    """Where to write the figures to as well."""
+    """File to write the figures to."""
 
 
 def measure(config: WholeRunsConfig, iterations: int) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def measure(config: WholeRunsConfig, iterations: int) -> dict[str, Any]:
 
 
 def line(figures: dict[str, Any]) -> str:
-    """The figures of a run for a person."""
+    """The figures of a run as text."""
     base = statistics.median(figures["textbook_iterations_per_second"])
     return (
         f"{figures['iterations']:,} iterations, {figures['engine']}: "
@@ -97,7 +98,7 @@ def line(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and print; write JSON if asked."""
+    """Measure and print; with --json, also write a file."""
     config = tyro.cli(WholeRunsConfig, prog="python -m benchmarks.whole_runs", description=__doc__)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     figures: dict[str, Any] = {"machine": describe_machine(device_named(config.device))}

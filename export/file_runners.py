@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from export.generator_files import load_torchscript
 from inference.model_files.artifact_files import GENERATOR_FILE, SAMPLER_FILE, TORCHSCRIPT_FILE
-from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT
+from inference.onnx_format.onnx_file import read_model
 from inference.runtime.driver import ProviderError
 from inference.runtime.session import open_session
 

@@ -11,9 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import prod
-from typing import Any, NoReturn
+from typing import Any
 
 from .errors import GanpackError, presentable
+from .strict_json import strict_json
 
 FORMAT_VERSION = 1
 """Increased only if an old reader would misread a file; readers ignore unknown keys."""
@@ -34,8 +35,13 @@ PIXEL_SHARE = 0.001
 _PRECISIONS = ("fp32", "fp16")
 
 # Far larger than any network of this kind, and far smaller than a computer's memory.
-_MOST_PIXELS = 2**22
-_LONGEST_Z = 2**14
+_MOST_PIXELS = 2**20
+LONGEST_Z = 2**14
+_MOST_CLASSES = 2**13
+_MOST_GOLDEN_IMAGES = 8
+_LONGEST_TEXT = 2**12
+LONGEST_CONTRACT = 2**25
+"""Characters of a contract. Nearly all are those of the golden images."""
 
 
 class ArtifactError(GanpackError):
@@ -94,10 +100,15 @@ class Metadata:
             raise ArtifactError(
                 f"sizes must be positive, got {self.image_shape} and {self.latent_dim}"
             )
-        if prod(self.image_shape) > _MOST_PIXELS or self.latent_dim > _LONGEST_Z:
+        if prod(self.image_shape) > _MOST_PIXELS or self.latent_dim > LONGEST_Z:
             raise ArtifactError(
                 f"images of {self.image_shape} from z of {self.latent_dim} are absurd: at most "
-                f"{_MOST_PIXELS} and {_LONGEST_Z} values are read"
+                f"{_MOST_PIXELS} and {LONGEST_Z} values are read"
+            )
+        if len(self.classes) > _MOST_CLASSES or len(self.golden) > _MOST_GOLDEN_IMAGES:
+            raise ArtifactError(
+                f"{len(self.classes):,} classes and {len(self.golden):,} golden images are absurd: "
+                f"at most {_MOST_CLASSES:,} and {_MOST_GOLDEN_IMAGES} are read"
             )
         if self.precision not in _PRECISIONS:
             raise ArtifactError(
@@ -115,9 +126,11 @@ class Metadata:
         Raises:
             ArtifactError: if it is not a contract of this format version.
         """
+        if len(text) > LONGEST_CONTRACT:
+            raise ArtifactError(f"the contract is absurd: it has {len(text):,} characters")
         try:
-            values = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            values = strict_json(text)
+        except ValueError as error:
             raise ArtifactError(f"the contract is not strict JSON: {error}") from None
         if not isinstance(values, dict):
             raise ArtifactError("the contract is not a JSON object")
@@ -199,6 +212,8 @@ def _split_at_seal(file: bytes) -> tuple[memoryview, bytes, memoryview]:
 
 def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
     value = values.get(name)
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        raise ArtifactError(f"the contract's {name} is absurd: it has {len(value):,} characters")
     # In Python a bool is an int; in a contract it is not.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ArtifactError(f"the contract's {name} must be a JSON {kind.__name__}, got {value!r}")
@@ -207,7 +222,3 @@ def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
 
 def _all(values: Mapping[str, Any], name: str, kind: type) -> list[Any]:
     return [_typed({name: item}, name, kind) for item in values[name]]
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

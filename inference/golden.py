@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import shape_of
 from .artifact import PIXEL_SHARE, PIXEL_TOLERANCE, ArtifactError, Metadata
 from .runtime import session
 
@@ -118,10 +119,11 @@ def check(sampler: Generating) -> CheckResult:
         try:
             seed, image, z_sha256 = golden["seed"], golden["image"], golden["z_sha256"]
             pixels = np.frombuffer(b64decode(golden["pixels"], validate=True), np.uint8)
+            pixels = pixels.reshape(1, *shape_of(1, metadata.image_shape)[1:])
             z = sampler.latents(1, seed=seed, start=image)
             labels = [sampler.labels(1, seed=seed, start=image)] if metadata.classes else []
             generated = sampler.decode(z, *labels).astype(int)
-            differences.append(np.abs(generated - pixels.reshape(generated.shape)))
+            differences.append(np.abs(generated - pixels))
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise ArtifactError(f"its golden images cannot be read: {error!r}") from None
         exact &= _sha256(z) == z_sha256

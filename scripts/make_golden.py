@@ -1,11 +1,11 @@
-"""Write `tests/golden/`: a small generator, and the images that every language must draw from it.
+"""Write `tests/golden/`: a small generator, and the images that each language must generate.
 
-python scripts/make_golden.py            # images.json anew, from the generator that is there
-python scripts/make_golden.py --train    # another generator first
+python scripts/make_golden.py            # new images.json, same generator
+python scripts/make_golden.py --train    # new generator, too
 
-The pixels are PyTorch's in float64 and z is that of `inference.noise`, so that neither ONNX nor
-onnxruntime has a say in what is right. Seeds and starts are strings: JavaScript's numbers end at
-2^53. z_sha256 is that of the float32 values, little-endian, image after image.
+PyTorch computes the pixels in float64, and z comes from `inference.noise`. So what is right does
+not depend on ONNX or onnxruntime. Seeds and starts are strings, because JavaScript's numbers are
+exact only up to 2^53. z_sha256 is the sha256 of the float32 values, little-endian, image by image.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ IMAGES = FOLDER / "images.json"
 RANGES = [
     (0, 0, 8),
     (7, 0, 64),
-    (5, 2**32 - 4, 8),  # the index overflows its low word within
+    (5, 2**32 - 4, 8),  # the low word of the index overflows within these images
     (2**40 + 9, 2**33 + 1, 8),
-    (2**53 + 1, 2**53 + 1, 4),  # no float64 holds it
-    (2**63 - 1, 2**63 - 4, 4),  # the last there are
+    (2**53 + 1, 2**53 + 1, 4),  # no float64 has this value
+    (2**63 - 1, 2**63 - 4, 4),  # the last seed and index
 ]
 """Seed, index of the first image, and count."""
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _train() -> None:
-    """A network that is small enough for the repository, and draws something like digits."""
+    """Train a generator that is small enough for the repository. It generates rough digits."""
     network = NetworkConfig(latent_dim=12, generator_dims=(32, 32), discriminator_dims=(128, 64))
     with TemporaryDirectory() as folder:
         config = TrainConfig(
@@ -73,7 +73,7 @@ def _train() -> None:
         )
         train(config, Path(folder) / "run")
         content = load(best_checkpoint(Path(folder) / "run"))
-    del content["generator"]  # the raw weights; what is exported are the averaged ones
+    del content["generator"]  # the raw weights; the averaged weights are exported
     FOLDER.mkdir(exist_ok=True)
     save(content, CHECKPOINT)
 

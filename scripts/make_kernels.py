@@ -1,15 +1,15 @@
-"""Write `inference/gpu/kernels.ptx`, our kernels for the NVIDIA driver.
+"""Write `inference/gpu/kernels.ptx`, ganpack's kernels for the NVIDIA driver.
 
 python scripts/make_kernels.py
 
-Compiles kernels.cu with NVIDIA's runtime compiler, the package `nvidia-cuda-nvrtc`, which PyTorch
-for CUDA brings along. No GPU is needed. The target is compute capability 7.5, the oldest that the
-compiler knows; the driver compiles the text again for its GPU, so newer ones take it too.
+This program compiles kernels.cu with NVIDIA's runtime compiler, the package `nvidia-cuda-nvrtc`,
+which is installed with PyTorch for CUDA. It needs no GPU. The target is compute capability 7.5, the
+oldest that the compiler knows. The driver compiles the text again for its GPU, so newer GPUs work.
 
-The compiler writes its own version of the PTX language into the text, and a driver refuses text of
-a version newer than itself. The kernels use nothing newer than PTX 6.3, the first version for
-compute capability 7.5, so 6.3 is what the file says: drivers from 418 (CUDA 10.1) on take it.
-`ptxas` refuses features that are newer than the version in the text, and a test asks it.
+The compiler writes its own version of the PTX language into the text, and a driver refuses a newer
+version than its own. The kernels use nothing newer than PTX 6.3, the first version for compute
+capability 7.5. So this program changes the version to 6.3, which drivers from 418 (CUDA 10.1) on
+accept. A test runs `ptxas`, which refuses features that are newer than the version in the text.
 
 The first line of the file is the sha256 of kernels.cu.
 """
@@ -32,7 +32,7 @@ def compiler() -> Any:
     """The library of NVIDIA's runtime compiler.
 
     Raises:
-        ModuleNotFoundError: where no package of it is installed.
+        ModuleNotFoundError: if it is not installed.
     """
     for package in PACKAGES:
         try:
@@ -46,10 +46,10 @@ def compiler() -> Any:
 
 
 def compile_ptx(nvrtc: Any, source: str) -> str:
-    """PTX of CUDA source, as the compiler writes it.
+    """Compile CUDA source; the PTX as the compiler writes it.
 
     Raises:
-        ValueError: with the compiler's words, where it refuses the source.
+        ValueError: if the compiler refuses the source; the message is the compiler's.
     """
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     text = source.encode()
@@ -71,7 +71,7 @@ def compile_ptx(nvrtc: Any, source: str) -> str:
 
 
 def shipped(ptx: str, source: bytes) -> str:
-    """What kernels.ptx holds: the hash of its source, and the text for the oldest drivers."""
+    """The content of kernels.ptx: the hash of its source, and PTX for the oldest drivers."""
     old, changed = re.subn(r"^\.version .*$", f".version {PTX_VERSION}", ptx, flags=re.MULTILINE)
     if changed != 1:
         raise ValueError(f"the compiler's text says its version {changed} times")

@@ -3,8 +3,8 @@
 python scripts/make_normal_quantiles.py
 
 T[k] = Φ⁻¹((k + ½) / 65536) as the nearest float32, for k = 32768 … 65535 (the upper half;
-T[65535 − k] = −T[k]), little-endian. Evaluated to 50 digits by mpmath, so that the rounding is
-right; `inference.noise.QUANTILES_SHA256` is that of the whole table, and tests hold it to that.
+T[65535 − k] = −T[k]), little-endian. mpmath computes 50 digits, so that the rounding is right.
+`inference.noise.QUANTILES_SHA256` is the sha256 of the whole table, and a test compares it.
 """
 
 from pathlib import Path
@@ -23,8 +23,8 @@ def quantile(p: mpmath.mpf) -> mpmath.mpf:
 def main() -> None:
     mpmath.mp.dps = 50
     upper = [quantile((k + mpmath.mpf(1) / 2) / 65536) for k in range(32768, 65536)]
-    # Through float64 first: 50 digits to 53 bits to 24 bits rounds twice, which could differ from
-    # one rounding only for a value within 2^-53 of a tie. The sha256 says that none is.
+    # Through float64, a value is rounded twice, to 53 bits and to 24. That could differ from one
+    # rounding only for a value within 2^-53 of a tie. The sha256 shows that there is none.
     TABLE.write_bytes(np.array([float(x) for x in upper]).astype("<f4").tobytes())
 
 

@@ -1,7 +1,7 @@
-"""Draw excess FCD over iterations: `python scripts/quality_chart.py CHART.png RUN_DIR …`.
+"""Plot excess FCD over iterations: `python scripts/quality_chart.py CHART.png RUN_DIR …`.
 
-One panel a data set, one colour a recipe and network; of several runs of one, that with most
-iterations is drawn bold. Prints the best of each run.
+The chart has a panel for each data set, and a colour for each recipe and network. If several runs
+have the same colour, the longest one is bold. The program prints the best snapshot of each run.
 """
 
 import sys
@@ -57,7 +57,7 @@ def main(chart: Path, run_dirs: list[Path]) -> None:
 
 
 def describe(curve: Curve) -> str:
-    """The best checkpoint of a run, in a line."""
+    """The best snapshot of a run, in one line."""
     best = curve.best()
     scores = curve.scores[best]
     return (

@@ -1,6 +1,6 @@
-"""What real images score with something done to them: `python scripts/quality_scale.py`.
+"""Score real images that were changed in known ways: `python scripts/quality_scale.py`.
 
-The other half of the training images, against the half that generators are scored against.
+Generators are scored against one half of the training images. These images are the other half.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from training.scoring.subject import Subject
 
 
 def noisy(images: Images) -> Tensor:
-    """Normal noise of 10 grey levels."""
+    """Add normal noise of 10 grey levels."""
     noise = torch.randn(images.pixels.shape, generator=torch.Generator().manual_seed(0))
     return (images.pixels + 10 * noise).round().clamp(0, 255).byte()
 
 
 def blurred(images: Images) -> Tensor:
-    """Half of each image blurred by (1, 2, 1) / 4 both ways."""
+    """Blend each image with its blur by (1, 2, 1) / 4 in both directions."""
     taps = torch.tensor([1.0, 2.0, 1.0]) / 4
     pixels = images.pixels.float()
     padded = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
@@ -33,7 +33,7 @@ def blurred(images: Images) -> Tensor:
 
 
 def without_first_class(images: Images) -> Tensor:
-    """Nine of the ten classes."""
+    """Leave out one of the ten classes."""
     assert images.labels is not None
     return images.pixels[images.labels > 0]
 

@@ -1,8 +1,8 @@
 """Show a finished run under docs/results: `python scripts/results.py docs/results RUN_DIR …`.
 
-Of each run: DATASET-RECIPE-curves.png (losses, excess FCD and what both rules chose of it),
-DATASET-RECIPE-grids.png (the same noise through the training) and DATASET-RECIPE.json; with
---network conv, DATASET-RECIPE-conv.
+For each run, this program writes DATASET-RECIPE-curves.png (losses, excess FCD and the choices of
+both rules), DATASET-RECIPE-grids.png (images of the same noise during training) and
+DATASET-RECIPE.json. With --network conv, the names begin with DATASET-RECIPE-conv.
 """
 
 import io
@@ -25,7 +25,7 @@ from training.pages.run_view import RunView, read_run
 from training.records.metrics_file import COLUMNS
 from training.run_folder.config_file import to_dict
 
-STEPS = (1_000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000, 187_000)  # the exercise's
+STEPS = (1_000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000, 187_000)  # the exercise's steps
 COLOURS = {"fcd": "tab:green", "g-loss": "tab:red"}
 
 
@@ -35,15 +35,15 @@ def main(folder: Path, run_dirs: list[Path]) -> None:
         network = run.config.network.network
         name = f"{run.config.data.dataset}-{run.config.recipe.recipe}"
         name += "" if network == "mlp" else f"-{network}"
-        draw_curves(run, folder / f"{name}-curves.png")
-        draw_grids(run, folder / f"{name}-grids.png")
+        save_curves(run, folder / f"{name}-curves.png")
+        save_grids(run, folder / f"{name}-grids.png")
         with atomic_write(folder / f"{name}.json") as file:
             file.write((json.dumps(figures(run), indent=1) + "\n").encode())
         print(folder / f"{name}.json")
 
 
-def draw_curves(run: RunView, path: Path) -> None:
-    """Both charts of a run over its iterations."""
+def save_curves(run: RunView, path: Path) -> None:
+    """Plot losses and excess FCD of a run over its iterations."""
     figure, (losses, quality) = plt.subplots(
         2, 1, figsize=(7.2, 5.6), layout="constrained", sharex=True
     )
@@ -81,8 +81,11 @@ def draw_curves(run: RunView, path: Path) -> None:
     plt.close(figure)
 
 
-def draw_grids(run: RunView, path: Path) -> None:
-    """The exercise's grids side by side (of a shorter run its own), 8 × 8 images of one noise."""
+def save_grids(run: RunView, path: Path) -> None:
+    """Put the grids of several iterations side by side: 8 × 8 images of the same noise.
+
+    The iterations are the exercise's. A shorter run shows others.
+    """
     grids = run.folder.grids_by_step()
     of_run = sorted(grids)
     own = (of_run[i * (len(of_run) - 1) // (len(STEPS) - 1)] for i in range(len(STEPS)))
@@ -92,14 +95,14 @@ def draw_grids(run: RunView, path: Path) -> None:
         if step in grids:
             axes.set_title(f"iteration {step:,}", fontsize=10)
             axes.imshow(Image.open(grids[step]).convert("L"), cmap="gray", vmin=0, vmax=255)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=100)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=100)
     plt.close(figure)
-    Image.open(drawn).convert("L").save(path, optimize=True)  # a third of the size of colours
+    Image.open(picture).convert("L").save(path, optimize=True)  # grey needs a third of the size
 
 
 def figures(run: RunView) -> dict[str, Any]:
-    """What the run came to, as JSON values."""
+    """Settings, machine and results of the run, as JSON values."""
     return {
         "config": to_dict(run.config),
         "machine": run.facts.machine,

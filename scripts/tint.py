@@ -1,7 +1,8 @@
 """Make a folder of colour images: `python scripts/tint.py data/fashion-mnist-tinted`.
 
-Each of Fashion-MNIST's 60,000 training images in a colour of its own, drawn by a fixed seed, as a
-PNG of 28×28 in a subfolder named as its class. A number behind the folder: only so many images.
+Each of Fashion-MNIST's 60,000 training images gets a random colour from a fixed seed. The images
+are PNG files of 28×28 pixels in subfolders named after the classes. Give a number after the folder
+to write only so many images.
 """
 
 import sys
@@ -24,11 +25,11 @@ def main(folder: Path, count: int | None = None) -> None:
 
 
 def write_tinted(images: Images, folder: Path, count: int) -> None:
-    """The first `count` images, grey and labelled, as FOLDER/CLASS/INDEX.png."""
+    """Write the first `count` grey images, with labels, as FOLDER/CLASS/INDEX.png."""
     assert images.labels is not None
     names = [name.lower().replace("/", "-").replace(" ", "-") for name in images.classes]
     for name in names:
-        (folder / name).mkdir(parents=True)  # an error where there are other images
+        (folder / name).mkdir(parents=True)  # an error if the folder exists
     grey = images.pixels[:count, 0].numpy()
     for i, (image, colour, label) in enumerate(
         zip(grey, colours(count), images.labels[:count].tolist(), strict=True)
@@ -38,9 +39,9 @@ def write_tinted(images: Images, folder: Path, count: int) -> None:
 
 
 def colours(count: int) -> NDArray[np.float64]:
-    """Any hue, neither grey nor glaring: RGB in 0 … 1, (count, 3); the first are always the same.
+    """Random colours, neither grey nor glaring: RGB in 0 … 1, (count, 3), always the same.
 
-    The colour says nothing of the class.
+    The colour does not depend on the class.
     """
     hue, saturation = np.random.default_rng(0).random((count, 2)).T
     return hsv_to_rgb(np.stack([hue, 0.3 + 0.5 * saturation, np.ones(count)], axis=1))

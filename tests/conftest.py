@@ -10,10 +10,11 @@ import torch
 from tests.support.files import ROOT
 from tests.support.runs import COLOUR, CONDITIONAL, CONV, TINY, exported, trained
 
-# What is compiled is found again the next time.
+# Keep compiled code for the next time.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
 
-# The most seconds of a test, with the fixtures that it is the first to need: by its marker.
+# Time limit of a test in seconds, by its marker. It includes fixtures that the test is the first
+# to need.
 _LIMITS = {"torture": 3600, "full": 1800, "slow": 300}
 _LIMIT = 120
 
@@ -36,7 +37,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact of that run's best checkpoint. Do not write to it."""
+    """The artifact of that run's best snapshot. Do not write to it."""
     return exported(tiny_run, tmp_path_factory.mktemp("artifacts") / "artifact")
 
 
@@ -48,7 +49,7 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def conditional_artifact(conditional_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact of that run's best checkpoint. Do not write to it."""
+    """The artifact of that run's best snapshot. Do not write to it."""
     return exported(conditional_run, tmp_path_factory.mktemp("artifacts") / "artifact")
 
 
@@ -62,7 +63,7 @@ def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     write_images(folder / "images", 36)
     data = replace(COLOUR.data, dataset=str(folder / "images"), data_dir=folder / "data")
-    # Into the cache, where the run finds it: one of the usual length takes half a minute.
+    # Put a classifier into the cache for the run. Training the usual one takes half a minute.
     images = load_images(data)
     extractor_for(images, folder / "data" / "extractors", torch.device("cpu"), least_steps=20)
     return trained(replace(COLOUR, data=data), folder / "run")
@@ -82,7 +83,7 @@ def conv_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def conv_artifact(conv_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact of that run's best checkpoint. Do not write to it."""
+    """The artifact of that run's best snapshot. Do not write to it."""
     return exported(conv_run, tmp_path_factory.mktemp("artifacts") / "artifact")
 
 
@@ -99,7 +100,7 @@ def golden_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps are traced and run as they are traced: compiling takes seconds."""
+    """Run traced steps without compiling them, which would take seconds."""
     from training.engine.compiled import Compilation
 
     monkeypatch.setattr(Compilation, "compile_part", lambda self, traced, tensors: traced)

@@ -1,7 +1,7 @@
 """Every setting of a training run, as frozen dataclasses. Does not import torch."""
 
 from dataclasses import dataclass, field, is_dataclass
-from math import cos, pi, sqrt
+from math import cos, isqrt, pi, sqrt
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from zipfile import is_zipfile
@@ -10,6 +10,9 @@ from inference.errors import GanpackError
 
 TORCHVISION_DATASETS = ("mnist", "fashion-mnist", "kmnist")
 DATASETS = (*TORCHVISION_DATASETS, "digits")
+
+# What an artifact can hold.
+_MOST_PIXELS, _LONGEST_Z, _MOST_LAYERS = 2**20, 2**14, 100
 
 
 class ConfigError(GanpackError):
@@ -49,7 +52,12 @@ class DataConfig:
     as a small file can hold one that fills the memory."""
 
     def __post_init__(self) -> None:
-        _require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
+        values = self.channels * self.image_size**2
+        _require(
+            self.image_size >= 1 and values <= _MOST_PIXELS,
+            f"--image-size must be at least 1, and at most {isqrt(_MOST_PIXELS // self.channels)} "
+            f"with {self.channels} channels, got {self.image_size}",
+        )
         if isinstance(self.levels, tuple):
             low, high = self.levels
             _require(low < high, f"--levels: {low:g} must be below {high:g}")
@@ -89,12 +97,18 @@ class NetworkConfig:
     with it."""
 
     def __post_init__(self) -> None:
-        _require(self.latent_dim >= 1, f"--latent-dim must be at least 1, got {self.latent_dim}")
+        _require(
+            1 <= self.latent_dim <= _LONGEST_Z,
+            f"--latent-dim must be at least 1 and at most {_LONGEST_Z}, got {self.latent_dim}",
+        )
         for option, dims in (
             ("--generator-dims", self.generator_dims),
             ("--discriminator-dims", self.discriminator_dims),
         ):
-            _require(min(dims, default=0) >= 1, f"{option} must be positive widths, got {dims}")
+            _require(
+                min(dims, default=0) >= 1 and len(dims) <= _MOST_LAYERS,
+                f"{option} must be positive widths, at most {_MOST_LAYERS}, got {dims}",
+            )
         _require(self.conv_width >= 1, f"--conv-width must be at least 1, got {self.conv_width}")
 
     @property

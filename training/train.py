@@ -86,25 +86,22 @@ def train(
     """
     device = device_for(config.device, ranks)
     refuse_uneven(config.recipe.batch_size, ranks.count)
-    folder = RunFolder(run_dir or new_run_dir(config))
+    folder, timer = RunFolder(run_dir or new_run_dir(config)), timer or PhaseTimer()
     if not resume:
         refuse_used(folder)
     try:
         # The engine has its own precision for steps.
         with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
-            return _train(
-                config, folder, device, resume, override, ranks, timer or PhaseTimer(), pace
-            )
+            return _train(config, folder, device, resume, override, ranks, timer, pace)
     except torch.OutOfMemoryError as error:
         raise TrainingError(out_of_memory(config, error)) from None
     except RankLostError as error:
         raise TrainingError(f"{error}; {what_is_saved(folder)}") from error
     except OSError as error:
-        # The folder is not to blame for other files; of a rename, the second is the place.
+        # The folder is not to blame for other files. After a rename, the second name is the place.
         where = error.filename2 or error.filename or folder.path
-        raise TrainingError(
-            f"{where}: {error.strerror or error}; {what_is_saved(folder)}"
-        ) from error
+        reason = error.strerror or error
+        raise TrainingError(f"{where}: {reason}; {what_is_saved(folder)}") from error
 
 
 def _train(

@@ -6,25 +6,42 @@ Such a file cannot be verified: onnxruntime runs any graph in it, at any cost.
 """
 
 from dataclasses import dataclass
+from math import inf, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact import CONTRACT_KEY, PIXEL_TOLERANCE, SEAL_MARKER, ArtifactError, Metadata
+from ..artifact import (
+    CONTRACT_KEY,
+    LONGEST_Z,
+    PIXEL_TOLERANCE,
+    SEAL_MARKER,
+    ArtifactError,
+    Metadata,
+)  # fmt: skip
 from ..noise import NOISE, latents
+from ..onnx_format.onnx_file import read_model
+from ..onnx_format.parts import ModelFile
 from ..runtime.session import SessionSettings, say
 from ..runtime.shared_session import Session
-from .onnx_file import ModelFile, read_model
 from .reading import looks_like
 
 if TYPE_CHECKING:
     from ..gpu.painter import GpuPainter
 
 _TILE = 64
+_MOST_IMAGES = 2**12  # of a fixed batch
+_MOST_ONES = 4  # axes of z after the second
 _TRIED = 8  # images that are drawn twice to see whether they depend on chance
 _RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
+# numpy has these, and each of their values is a number.
+_NUMBERS = {
+    f"tensor({name})"
+    for name in ("float", "float16", "double", "uint8", "int8", "uint16", "int16", "uint32",
+                 "int32", "uint64", "int64")
+}  # fmt: skip
 _MOVE_VALUES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Cast"}
 
 
@@ -37,6 +54,16 @@ class ForeignOptions:
     """(C, H, W)."""
     value_range: tuple[float, float] | None = None
     """The values of black and of white."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a fact that is true of no generator."""
+        if self.latent_dim is not None and self.latent_dim < 1:
+            raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
+        shape, levels = self.image_shape, self.value_range
+        if shape is not None and (len(shape) != 3 or min(shape) < 1):
+            raise ValueError(f"image_shape must be (C, H, W), got {shape}")
+        if levels is not None and not (len(levels) == 2 and -inf < levels[0] < levels[1] < inf):
+            raise ValueError(f"value_range must be (low, high), got {levels}")
 
 
 class ForeignGenerator:
@@ -72,8 +99,6 @@ class ForeignGenerator:
         shape, self._channels_last = _image_shape(image.shape[1:], options.image_shape)
         self._shape = shape
         self._range = options.value_range or _value_range(file, self._output, image.dtype)
-        if not self._range[0] < self._range[1]:
-            raise ValueError(f"value_range must be (low, high), got {self._range}")
         self.metadata = Metadata(
             role="generator", image_shape=shape, latent_dim=latent_dim, noise=NOISE,
             dataset="unknown", recipe="unknown", step=0, weights_sha256="unknown", classes=classes,
@@ -86,12 +111,15 @@ class ForeignGenerator:
         """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), and labels (n,)."""
         channels, height, width = self._shape
         images = self._images(z, labels)
+        if images.size != len(z) * prod(self._shape):
+            raise ArtifactError(f"it gave {images.shape} for {len(z)} images of {self._shape}")
         if self._channels_last:
             images = images.reshape(len(z), height, width, channels)
         else:
             images = images.reshape(len(z), channels, height, width).transpose(0, 2, 3, 1)
         low, high = self._range
-        levels = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is black or white
+            levels = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
         out[...] = np.nan_to_num(levels.round()).clip(0, 255)
 
     def _require_independent(self) -> None:
@@ -122,7 +150,7 @@ class ForeignGenerator:
         if self._label_input is not None and labels is not None:
             feeds[self._label_input] = self._batch(labels)
         (images,) = self.session.run([self._output], feeds)
-        if images.ndim < 2 or len(images) != len(whole):
+        if images.ndim < 2 or len(images) != len(whole) or not images.size:
             raise ArtifactError(f"it gave {images.shape} for {len(whole)} images")
         return np.asarray(images[: len(z)])
 
@@ -147,10 +175,12 @@ def _inputs_and_output(session: Any) -> tuple[Any, str, Any]:
         names = ["pixels"]
         labels = next((x for x in inputs if (x.name, x.type) == ("labels", "tensor(int64)")), None)
     others = [value for value in inputs if value is not labels]
-    if len(others) != 1 or len(names) != 1 or others[0].type != "tensor(float)":
+    kinds = [value.type for value in others]
+    given = [value.type for value in outputs if value.name in names]
+    if kinds != ["tensor(float)"] or len(given) != 1 or given[0] not in _NUMBERS:
         raise ArtifactError(
-            f"a generator has one float32 input and one output, this has "
-            f"{[(value.name, value.type) for value in inputs]} and {names}"
+            f"a generator has one float32 input and one output of numbers, this has "
+            f"{[(value.name, value.type) for value in (*inputs, *outputs)]}"
         )
     return others[0], names[0], labels
 
@@ -165,30 +195,47 @@ def _classes(file: ModelFile) -> tuple[str, ...]:
 
 def has_weights_beside(file: ModelFile, path: Path | None) -> bool:
     """Whether weights lie in files beside a model; raise ArtifactError where they lie elsewhere."""
-    names = {tensor.external["location"] for tensor in file.tensors if tensor.external}
-    for name in sorted(names):
+    for tensor in file.external:
+        # onnxruntime looks for those of functions and nodes in the working directory.
+        if file.initializers.get(tensor.name) is not tensor:
+            raise ArtifactError(
+                f"{tensor.name!r} is a constant of a node or function, and kept outside the file: "
+                f"only weights of the graph itself may be"
+            )
+    for name in sorted({tensor.external["location"] for tensor in file.external}):
         if path is None:
             raise ArtifactError(f"its weights are outside of it, in {name!r}: give its path")
-        beside = path.parent / name
         # Only a plain name, because folders, drives or links could lead elsewhere.
-        if not name or name in {".", ".."} or set(name) & set("/\\:\0") or beside.is_symlink():
-            raise ArtifactError(f"its weights are said to be in {name!r}, out of its folder")
-        if not beside.is_file():
+        plain = name and name not in {".", ".."} and not set(name) & set("/\\:\0")
+        try:
+            beside = path.parent / name
+            if not plain or beside.is_symlink():
+                raise ArtifactError(f"its weights are said to be in {name!r}, out of its folder")
+            there = beside.is_file()
+        except OSError as error:  # the name is too long
+            raise ArtifactError(f"its weights are said to be in {name!r}: {error}") from None
+        if not there:
             raise ArtifactError(f"its weights are missing: {name!r} should lie beside it")
-    return bool(names)
+    return bool(file.external)
 
 
 def _latent_shape(shape: list[Any], latent_dim: int | None) -> tuple[int | None, int, int]:
     """Read the input's shape: (batch size or None for any, latent_dim, number of axes of 1)."""
     ones = len(shape) - 2
-    if ones < 0 or any(axis != 1 for axis in shape[2:]):
+    if not 0 <= ones <= _MOST_ONES or any(axis != 1 for axis in shape[2:]):
         raise ArtifactError(f"z must be (n, latent_dim) or (n, latent_dim, 1, 1), it is {shape}")
     batch = shape[0] if isinstance(shape[0], int) else None
+    if batch is not None and not 1 <= batch <= _MOST_IMAGES:
+        raise ArtifactError(
+            f"it draws {batch:,} images at once: 1 to {_MOST_IMAGES:,} or any number can be drawn"
+        )
     found = shape[1] if isinstance(shape[1], int) else latent_dim
     if found is None:
         raise ArtifactError(f"its graph does not say how long z is ({shape}): pass latent_dim")
     if latent_dim not in {None, found}:
         raise ArtifactError(f"its z has {found} values, not {latent_dim}")
+    if not 1 <= found <= LONGEST_Z:
+        raise ArtifactError(f"its z has {found:,} values: 1 to {LONGEST_Z:,} can be drawn")
     return batch, found, ones
 
 

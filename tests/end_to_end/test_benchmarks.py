@@ -1,4 +1,4 @@
-"""What ours is measured against, and by, must itself be sound."""
+"""The benchmarks work, and what they compare ganpack with is correct."""
 
 import json
 import statistics
@@ -46,7 +46,7 @@ def test_the_textbook_loop_trains_and_is_scored(
     first, second = map(json.loads, lines)
     assert (first["step"], second["step"]) == (3, 6)
     assert first["scores"] == {}
-    assert second["scores"]["excess"] > 0.5  # it has seen noise, not digits
+    assert second["scores"]["excess"] > 0.5  # it was trained on noise, not on digits
     assert second["loss_d"] < first["loss_d"] < 0.75
 
 
@@ -85,13 +85,13 @@ def test_training_is_measured_beside_the_textbook_and_its_limits() -> None:
 
 
 def test_the_products_of_a_step_are_all_counted() -> None:
-    """Backpropagation gives the number, for g layers of G and d of D."""
+    """The expected number follows from backpropagation, for g layers of G and d of D."""
     config = replace(TINY, recipe=RECIPES["hinge"])  # no penalties
     state = TrainState.create(config.network, config.recipe, (1, 8, 8), torch.device("cpu"), 0)
     engine = Engine(state, Batches(load_images(config.data), config.recipe.batch_size, 0), config)
     g, d = 3, 3
     forward = g + d
-    backward = (2 * g - 1) + d + (2 * d - 1)  # dD/dx; then weights, and inputs but the first
+    backward = (2 * g - 1) + d + (2 * d - 1)  # dD/dx; then weights, and all inputs except the first
     assert len(products(engine)) == forward + backward
 
 

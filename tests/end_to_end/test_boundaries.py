@@ -1,4 +1,4 @@
-"""What may import what, and what the wheel holds."""
+"""Which packages are loaded, and what the wheel contains."""
 
 import subprocess
 import sys
@@ -63,7 +63,7 @@ print(sorted({"onnxruntime", "onnx", "export", "matplotlib", "jinja2"} & set(sys
 
 @pytest.mark.full
 def test_the_wheel_draws_images_in_a_clean_environment(tiny_artifact: Path, tmp_path: Path) -> None:
-    """The built wheel with the extra `cpu`, far from the checkout, as an app would use it."""
+    """The built wheel with the extra `cpu`, installed outside the checkout."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(ROOT)], check=True)
     (wheel,) = tmp_path.glob("ganpack-*.whl")

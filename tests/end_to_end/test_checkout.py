@@ -14,7 +14,7 @@ import pytest
 from tests.support.files import ROOT
 from tests.support.runs import TINY
 
-# Runs a module as `python -m` does, and finds packages in the two given folders alone.
+# Runs a module as `python -m` does. It finds packages only in the two given folders.
 RUN = """
 import runpy, sys
 sys.path[:0] = sys.argv[1:3]
@@ -35,7 +35,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def dependencies(tmp_path: Path) -> Path:
-    """What is installed here, but for this project and its metadata."""
+    """A folder of the installed packages, without this project."""
     folder = tmp_path / "dependencies"
     folder.mkdir()
     for path in Path(sysconfig.get_path("purelib")).iterdir():
@@ -88,10 +88,15 @@ def test_tests_are_collected_without_the_packages_that_only_tests_need(tmp_path:
     names = {line.partition(">=")[0].partition("[")[0].replace("-", "_") for line in requirements}
     assert {"hypothesis", "torch_fidelity", "fastapi", "selenium"} <= names
     for name in names:
-        if not name.startswith("pytest"):  # the project's own options need those
+        if not name.startswith("pytest"):  # the project's own options need these plugins
             code = f"raise ModuleNotFoundError('No module named {name}', name='{name}')\n"
             (tmp_path / f"{name}.py").write_text(code)
-    theirs = ["-p", "no:hypothesispytest", "-p", "no:schemathesis"]  # plugins of what is missing
+    theirs = [
+        "-p",
+        "no:hypothesispytest",
+        "-p",
+        "no:schemathesis",
+    ]  # plugins of packages that are missing
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *theirs],
         cwd=ROOT, capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""The help of all commands: what it says, and how soon."""
+"""The help of all commands: its text, and how quickly it appears."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def test_help_begins_with_an_example_and_names_every_default(module: str) -> Non
     assert len(options) >= 2
     for option in map(unframed, options):
         assert "(default: " in option or "(required)" in option or option.startswith("-h"), option
-        assert len(option.split("(")[0]) > 20, option  # says what it is
+        assert len(option.split("(")[0]) > 20, option  # the help says what the option is
 
 
 def test_the_help_of_the_sampler_has_examples_groups_and_each_default_once() -> None:
@@ -64,7 +64,7 @@ def test_settings_are_in_groups_and_in_units() -> None:
     )
     assert "pixels" in groups["data options"]
     assert "(default: runs/DATASET-DATE-TIME)" in groups["options"]
-    # A paragraph flows: it does not break where the source does.
+    # A paragraph is wrapped again: its lines do not end where those of the source do.
     assert (
         "a folder or a zip archive of images, whose subfolders are the classes."
         in groups["data options"]
@@ -75,7 +75,7 @@ def test_settings_are_in_groups_and_in_units() -> None:
 
 @pytest.mark.parametrize(("module", "seconds"), [("training.run", 1.5), ("inference.run", 0.3)])
 def test_help_comes_at_once(module: str, seconds: float) -> None:
-    """In seconds of the processor, which other programs do not lengthen."""
+    """Measured in processor time, which does not depend on other programs."""
     taken = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -87,5 +87,5 @@ def test_help_comes_at_once(module: str, seconds: float) -> None:
 
 
 def unframed(text: str) -> str:
-    """The words of a box."""
+    """The text in a box, without its frame."""
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())

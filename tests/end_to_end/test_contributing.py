@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, followed in a copy of the sources."""
+"""Follow the examples of CONTRIBUTING.md in a copy of the sources."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the documents say, tried."""
+"""Try what the documents say."""
 
 import ast
 import hashlib
@@ -23,7 +23,7 @@ FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def reader() -> dict[str, Any]:
-    """The code of docs/formats.md, as a reader in another language would be written."""
+    """Run the code of docs/formats.md, which reads files as another language would."""
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", FORMATS, flags=re.DOTALL)
     assert len(blocks) == 4
@@ -47,7 +47,7 @@ def test_the_reader_of_the_document_reads_a_real_artifact(
         contract = reader["contract"](file)
         assert contract["role"] == name.partition(".")[0]
         assert f"`{contract['noise']}`" in FORMATS
-        # Every key is explained.
+        # Each key is explained.
         rows = "".join(line for line in FORMATS.splitlines() if line.startswith("| `"))
         assert {key for key in contract if f"`{key}`" not in rows} == set()
     sampler = Sampler(tiny_artifact, provider="cpu")
@@ -167,7 +167,7 @@ def test_messages_quoted_in_troubleshooting_are_printed_by_the_programs() -> Non
 
 
 def test_the_vietnamese_quick_start_has_commands_that_parse() -> None:
-    """Each is one of ours, with options that it has."""
+    """Each command exists, and so does each of its options."""
     text = (ROOT / "README.vi.md").read_text("utf-8")
     commands = re.findall(r"^python -m (training|export|inference)\.(\w+)(.*)$", text, re.MULTILINE)
     assert len(commands) >= 8

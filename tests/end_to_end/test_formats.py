@@ -1,7 +1,7 @@
-"""A small file of each format that was ever written: it must load forever.
+"""A small file of each format that ganpack has ever written: each must load forever.
 
-Made by 7 steps of `SMALL` on `Batches` of the seed 0 (torch 2.15, CPU); the averages, the noise
-and the losses below are those of the program that wrote them.
+The files come from 7 steps of `SMALL` on `Batches` of seed 0 (torch 2.15, CPU). The expected
+averages, noise and losses are those of the program that wrote the files.
 """
 
 import shutil
@@ -61,7 +61,7 @@ def test_a_save_of_format_1_goes_on(tmp_path: Path) -> None:
     assert history.to_dict()["epochs"][0]["scores"] == {"fcd": 12.0}
     moment = state.tensors()["discriminator.layers.1.weight.exp_avg"]
     assert float(moment.abs().sum()) == pytest.approx(0.047086331993341446)
-    # The noise goes on where it was.
+    # The noise continues where it stopped.
     np.testing.assert_allclose(state.next_noise(1).flatten(), [-0.8646363, 0.2568098], rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""`make gpu-check` gives all it can in the time it has, whatever its parts do."""
+"""`make gpu-check` gives as many results as its time allows, even if parts hang or fail."""
 
 import json
 import os

@@ -23,7 +23,7 @@ PLACES = ("", "2>&-", ">&-", "<&- >&- 2>&-", ">/dev/full 2>&1", "2>&1 | true")
 
 @pytest.fixture(params=["a pipe without a reader", "a full disk"])
 def deaf(request: pytest.FixtureRequest) -> Iterator[TextIO]:
-    """A file that takes nothing."""
+    """A file that cannot be written."""
     if request.param == "a full disk":
         number = os.open("/dev/full", os.O_WRONLY)
     else:
@@ -79,7 +79,7 @@ def test_drawing_needs_no_listener(place: str, tiny_artifact: Path, tmp_path: Pa
 def test_the_exit_code_is_that_of_the_work(
     options: list[str], place: str, code: int, words: str, tiny_artifact: Path, tmp_path: Path
 ) -> None:
-    """Where the result itself goes to stdout, to print it is the work."""
+    """If the result goes to stdout, printing it is the work of the command."""
     done = drawing([str(tiny_artifact), *options], place, tmp_path)
     assert (tmp_path / "code").read_text() == f"{code}\n"
     assert done.stderr == words

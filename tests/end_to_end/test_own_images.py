@@ -1,4 +1,4 @@
-"""A folder of images in colour, from training to whatever shows it."""
+"""A folder of colour images, from training to every place that shows images."""
 
 import base64
 import io
@@ -44,7 +44,7 @@ def picture(file: Path | io.BytesIO) -> NDArray[np.uint8]:
 
 
 def require_near(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
-    """PyTorch's float32 and onnxruntime's may round half a level apart."""
+    """PyTorch and onnxruntime may round by one level differently."""
     assert drawn.shape == expected.shape
     assert np.abs(drawn.astype(int) - expected).max() <= 1
 
@@ -56,7 +56,7 @@ def test_any_format_size_and_turn_is_the_same_image(images: Images) -> None:
     assert images.labels.tolist() == [0] * 18 + [1] * 18
     for label, colour in enumerate(COLOURS.values()):
         for upright in images.pixels[images.labels == label].numpy().astype(int):
-            # Blue is too dark to tell a shade from what JPEG has done to it.
+            # Blue is too dark: JPEG changes its shades too much.
             for half, part in ((upright[:, 4:14, 14:18], 1), (upright[:, 20:28, 14:18], 3)):
                 levels = half.mean((1, 2)) * part
                 assert 0.68 * colour[0] < levels[0] < 1.03 * colour[0]
@@ -64,7 +64,7 @@ def test_any_format_size_and_turn_is_the_same_image(images: Images) -> None:
 
 
 def test_no_image_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostScript, by whatever name, would be Ghostscript's."""
+    """PostScript must not reach Ghostscript, whatever the file is called."""
 
     def run(*arguments: Any, **options: Any) -> None:
         raise AssertionError("Ghostscript was asked")
@@ -82,7 +82,7 @@ def test_the_run_learns_colours_and_shows_them(colour_run: Path, images: Images)
     assert last.shape == (8 * 34 + 2, 8 * 34 + 2, 3)
     generated = last.reshape(-1, 3)[last.any(2).ravel()].mean(0)
     real = images.pixels.float().mean((0, 2, 3)).numpy()
-    assert real[0] - real[2] > 60  # another order of channels would be seen
+    assert real[0] - real[2] > 60  # another order of channels would be found
     np.testing.assert_allclose(generated, real, atol=25)
 
     shown = picture(colour_run / "real.png")
@@ -98,7 +98,7 @@ def test_the_run_learns_colours_and_shows_them(colour_run: Path, images: Images)
 def test_few_images_are_scored_by_a_classifier_of_their_own(
     colour_run: Path, colour_artifact: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Trained once and kept; where the folder is, the run knows."""
+    """The classifier is trained once and kept. The run knows the folder."""
     data_dir = read_config(colour_run).data.data_dir
     (kept,) = (data_dir / "extractors").iterdir()
     written = kept.stat().st_mtime_ns
@@ -177,7 +177,7 @@ def test_the_sampler_writes_colours_into_every_file(
         with Image.open(drawn(name, "--walk", "2", "--steps", "2")) as walk:
             assert getattr(walk, "n_frames", 1) == 4
             first = np.asarray(walk.convert("RGB")).astype(int)
-        # A GIF has 256 colours a frame.
+        # A frame of a GIF has 256 colours.
         assert np.abs(first - images[0]).mean() <= (8 if name.endswith("gif") else 0)
 
 
@@ -196,7 +196,7 @@ def test_images_without_labels_say_by_what_they_are_scored(
 
 
 def test_tinted_images_have_one_colour_each(tmp_path: Path) -> None:
-    """What `scripts/tint.py` makes of a grey data set."""
+    """The output of `scripts/tint.py` for a grey data set."""
     grey = load_images(DataConfig("digits"))
     write_tinted(grey, tmp_path / "tinted", 30)
     tinted = load_images(DataConfig(str(tmp_path / "tinted"), channels=3))

@@ -1,4 +1,4 @@
-"""On the real data sets, where `data/` holds them, and on what `make demo` left behind."""
+"""Tests with the real data sets, if `data/` has them, and with the results of `make demo`."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_full_size_training_on_mnist_starts_well(tmp_path: Path) -> None:
     train(config, tmp_path / "run")
     export(best_checkpoint(tmp_path / "run"), tmp_path / "artifact")
     images = Sampler(tmp_path / "artifact").sample(256)
-    # After 300 steps: mostly black, as digits are, with strokes, and not all alike.
+    # After 300 steps the images are mostly black, have strokes, and differ from one another.
     assert images.mean() < 100
     assert images.max() > 200
     assert images.std(axis=0).max() > 20
@@ -66,7 +66,7 @@ def test_the_demo_draws_digits() -> None:
     assert real.labels is not None
     pixels, labels = real.pixels.flatten(1).numpy() / 255, real.labels.numpy()
     held_out = np.arange(len(real)) % 5 == 0
-    # Kernel logistic regression: unlike a network, unsure of what is far from all real digits.
+    # Kernel logistic regression, because it is unsure of images that are far from all real digits.
     classifier = make_pipeline(
         Nystroem(gamma=0.02, n_components=1000, random_state=0),
         LogisticRegression(C=100, max_iter=1000),
@@ -78,7 +78,7 @@ def test_the_demo_draws_digits() -> None:
         return float((classifier.predict_proba(images).max(1) > 0.5).mean())
 
     random = np.random.default_rng(0)
-    assert recognised(random.random((1000, 784))) < 0.05  # or its word would be worth nothing
+    assert recognised(random.random((1000, 784))) < 0.05  # the classifier itself must be good
     assert recognised(random.permuted(pixels, axis=1)) < 0.05
     samples = Sampler(artifact).sample(1000).reshape(1000, -1) / 255
     classes = np.bincount(classifier.predict(samples), minlength=10)

@@ -1,4 +1,4 @@
-"""`benchmarks.sampling` measures what it says, here of a tiny network."""
+"""`benchmarks.sampling` measures what it says, here with a tiny network."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ def test_the_sampler_is_measured_beside_the_others_and_the_limits() -> None:
     assert {f["times_largest_batch"] for f in figures["rates"][6:]} == {1}
     limits = [f["times_limit"] for f in figures["rates"] if f["name"] in products]
     assert 0 < min(limits) <= max(limits) <= 1
-    # These processes draw one image. This process, with PyTorch, is several times as large.
+    # These processes generate one image. This process has PyTorch and is several times as large.
     assert all(20 < start["megabytes"] < 100 for start in figures["first_image"].values())
     assert figures["machine"]["onnxruntime"]
     assert "products alone, onnxruntime" in table(figures)

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, damaged or locked, and go on."""
+"""Runs continue after they were killed, stopped, damaged or locked."""
 
 import json
 import os
@@ -44,20 +44,20 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def begun(run_dir: Path) -> list[str]:
-    """The command that goes on with a run, or starts it where it had not begun."""
+    """The command that resumes a run, or starts it if there is none."""
     if (run_dir / "config.json").exists():
         return ["--resume", str(run_dir)]
     return [*ARGUMENTS, *LENGTH, "--run-dir", str(run_dir)]
 
 
 def kill_and_resume(folder: Path, undisturbed: Path, kills: int, seed: int) -> dict[str, int]:
-    """Kill runs of `LONG` at random moments until there were so many kills, and finish the last.
+    """Kill runs of `LONG` at random moments, `kills` times, and finish the last run.
 
-    Returns what the kills met with.
+    Returns how many kills met each of two stages.
     """
     moments, met = random.Random(seed), {"before the run began": 0, "in the run": 0}
     done, number = 0, 0
-    processes.start(time.sleep, 0).join()  # the imports are not what is measured
+    processes.start(time.sleep, 0).join()  # the time of the imports does not count
     started = time.monotonic()
     processes.start(processes.run, folder / "timing", begun(folder / "timing"), 0.1).join()
     whole = time.monotonic() - started
@@ -66,7 +66,7 @@ def kill_and_resume(folder: Path, undisturbed: Path, kills: int, seed: int) -> d
         finished = False
         while not finished:
             process = processes.start(processes.run, run_dir, begun(run_dir), 0.1)
-            # Within the start-up often, and late enough to get somewhere now and then.
+            # Often during start-up, and sometimes late enough that the run makes progress.
             process.join(moments.uniform(0, 0.7 * whole) if done < kills else None)
             finished = process.exitcode is not None
             if not finished:
@@ -125,10 +125,10 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
     assert process.pid is not None
     os.kill(process.pid, signal.SIGTERM)
     process.join(0.3)
-    assert process.exitcode is None  # it finishes its step
+    assert process.exitcode is None  # the run finishes its step
     os.kill(process.pid, signal.SIGTERM)
     process.join(10)
-    assert process.exitcode == -signal.SIGTERM  # for a shell: 143
+    assert process.exitcode == -signal.SIGTERM  # a shell shows 143
     assert load(run_dir / "last.pt")["step"] > 20
 
 
@@ -173,7 +173,7 @@ def test_a_run_is_saved_within_an_epoch(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Saves, "write", observed)
     after_each_step = Pace(look_seconds=0.0, save_seconds=0.0)
     train(replace(TINY, epochs=4), tmp_path / "run", pace=after_each_step)
-    assert saved == [0, *range(2, 16)]  # the first look is at the grid of step 2
+    assert saved == [0, *range(2, 16)]  # the run first looks at signals at the grid of step 2
 
 
 def two_saves(run_dir: Path) -> None:
@@ -231,7 +231,7 @@ def test_every_damaged_byte_is_noticed(tiny_run: Path, tmp_path: Path) -> None:
         file.write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"last\.pt cannot be read, it is damaged"):
             load(file)
-    # What is checked there is not checked by PyTorch.
+    # PyTorch does not check this itself.
     weights = load(tiny_run / "last.pt")["tensors"]["generator.layers.0.weight"]
     damaged = bytearray(content)
     damaged[content.index(weights.numpy().tobytes())] ^= 1

@@ -1,4 +1,4 @@
-"""Our commands open no connection, and write no file that was not asked for."""
+"""The commands open no connection, and write only the files that they are asked for."""
 
 import json
 import os
@@ -39,7 +39,7 @@ assert "ORT_DISABLE_TELEMETRY" not in os.environ
 
 
 def left_behind(run: str, folder: Path, *arguments: object) -> tuple[list[Any], list[str]]:
-    """What a process holds open after a command, and the files below its HOME."""
+    """The files that a process has open after a command, and the files below its HOME."""
     home = folder / "home"
     home.mkdir()
     environment = {k: v for k, v in os.environ.items() if k not in {"ORT_DISABLE_TELEMETRY"}}

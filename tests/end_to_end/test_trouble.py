@@ -1,4 +1,4 @@
-"""What goes wrong outside, or in the numbers: said clearly, and nothing half written is left."""
+"""When disk, data or numbers fail, the message is clear, and no half-written file is left."""
 
 import pickle
 import shutil
@@ -39,7 +39,7 @@ SAVE_OFTEN = Pace(save_seconds=0.0)
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system of its own, with options."""
+    """Mounts a new file system, with options."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -61,14 +61,14 @@ def fill(folder: Path, leave: int) -> None:
 
 
 def whole_files(run_dir: Path) -> None:
-    """Everything that has a name is whole."""
+    """Each file with a final name is complete."""
     assert not list(run_dir.rglob("*.tmp"))
     for path in run_dir.rglob("*.pt"):
         load(path)
 
 
 def at(step: int, action: Callable[[], Any]) -> Callable[[Engine, int], Any]:
-    """An `Engine.launch` that does something once the step is reached."""
+    """An `Engine.launch` that calls an action when a step is reached."""
     launch = Engine.launch
 
     def acting(self: Engine, count: int) -> Any:
@@ -80,7 +80,7 @@ def at(step: int, action: Callable[[], Any]) -> Callable[[Engine, int], Any]:
     return acting
 
 
-@pytest.mark.parametrize("leave", [0, 90_000])  # room for nothing, or for a part of a save
+@pytest.mark.parametrize("leave", [0, 90_000])  # room for nothing, or for part of a save
 def test_a_full_disk_ends_a_run_with_what_was_saved(
     leave: int,
     small_disk: Callable[[str], Path],
@@ -222,7 +222,7 @@ def nan_at(
     monkeypatch: pytest.MonkeyPatch,
     wrong: Callable[[TrainState], None] | None,
 ) -> None:
-    """Make the weights, or without `wrong` a loss, wrong at a step, so many times."""
+    """Spoil the weights, or without `wrong` a loss, at a step, and repeat it `times` times."""
     launch, left = Engine.launch, [times]
 
     def broken(self: Engine, count: int) -> Any:
@@ -258,7 +258,7 @@ def test_a_run_that_goes_wrong_goes_back_with_new_noise(
     assert "Back to iteration 22 with new noise, attempt 1 of 3" in caplog.text
     evidence = "loss_g nan, loss_g" if wrong is None else "discriminator.layers"
     assert evidence in caplog.text
-    # Up to there as if nothing had been, then other images; each recorded once.
+    # Up to that step the records are the same, then they differ. Each step is recorded once.
     found, expected = (read_lines(run, "iteration") for run in (run_dir, tiny_run))
     assert [record["step"] for record in found] == list(range(1, 44))
     assert found[:22] == expected[:22]
@@ -343,7 +343,7 @@ def test_a_collapsed_generator_takes_the_run_back(
 
 
 class Malicious:
-    """Creates a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -353,7 +353,7 @@ class Malicious:
 
 
 def write_malicious(path: Path, target: Path) -> None:
-    """In the way in which `path` would be written."""
+    """Write a malicious pickle in the format that the name of `path` has."""
     payload = {"format_version": 1, "payload": Malicious(target)}
     if path.suffix == ".pt":
         save(payload, path)

@@ -1,6 +1,7 @@
-"""The browser example: built, and driven in real headless Chromium.
+"""Build the browser example and use it in headless Chromium.
 
-What is seen there is in `examples/browser/test/page.test.mjs`; here is what Python draws.
+The checks in the browser are in `examples/browser/test/page.test.mjs`. This file prepares the
+images that Python generates.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Bulk drawing and sweeps on Ray: what is killed goes on, and nothing is lost or other than it was.
+"""Jobs and sweeps on Ray continue after a kill, without loss and with the same result.
 
-Ray itself is installed by `make test-all` only.
+Only `make test-all` installs Ray.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ needs_ray = pytest.mark.skipif(
 )
 ORDER = Order("a" * 64, seed=7, start=100, count=1000, shard_size=300)
 
-# Enough for each shard to be drawn in a moment in which it can be killed.
+# Enough images that a process can be killed within a shard.
 MANY = ["--count", "1_900_000", "--shard-size", "200_000", "--seed", "7", "--start", "100"]
 SWEEP = ["--grid", "seed=0,3", *ARGUMENTS, "--iterations", "60", "--score-every", "30"]
 
@@ -55,7 +55,7 @@ def sha256_of(images: np.ndarray, folder: Path) -> str:
 
 
 def listed(folder: Path) -> dict[str, str]:
-    """What the manifest says that there is; nothing before it is there."""
+    """The ranges in the manifest; none if there is no manifest yet."""
     try:
         return read_manifest(folder).sha256
     except ManifestError:
@@ -122,7 +122,7 @@ def test_without_ray_both_say_how_to_get_it(
     assert "nowhere" in capsys.readouterr().err
     assert sweep.main([*SWEEP, "--output", str(tmp_path / "sweep")]) == 1
     assert "pip install -e '.[cluster]'" in capsys.readouterr().err
-    # The folder is that of a sweep now.
+    # The folder now belongs to a sweep.
     other = ["--grid", "seed=0,4", *SWEEP[2:], "--output", str(tmp_path / "sweep")]
     assert sweep.main(other) == 1
     assert "holds a sweep of other settings" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_a_sweep_that_cannot_be_is_bad_usage(
 
 @pytest.fixture(scope="module")
 def reference(golden_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """sha256 of each shard of `MANY` by its file, of images drawn without any Ray."""
+    """sha256 of each shard of `MANY` by its file name, generated without Ray."""
     folder = tmp_path_factory.mktemp("reference")
     with Sampler(golden_artifact, provider="cpu") as sampler:
         return {
@@ -162,7 +162,7 @@ def reference(golden_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def two_workers() -> Iterator[None]:
-    """A Ray of this process, which the commands then use."""
+    """Ray, started by this process, for all commands."""
     import ray
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -172,13 +172,13 @@ def two_workers() -> Iterator[None]:
 
 
 def begun(folder: Path, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """A command in a process group of its own."""
+    """Start a command in a new process group."""
     command = [sys.executable, "-m", module, *arguments, "--output", str(folder)]
     return subprocess.Popen([*command, "--workers", "2"], cwd=ROOT)
 
 
 def drawer(folder: Path) -> int | None:
-    """A process that is in the middle of a shard."""
+    """A process that is writing a shard now."""
     for path in folder.glob(".*.npy.*.tmp"):
         found = re.fullmatch(r"\.\d+\.npy\.(\d+)\.tmp", path.name)
         if found and path.stat().st_size > 100_000:
@@ -196,7 +196,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     folder, killed = tmp_path / "images", []
 
     def caught() -> bool:
-        """Whether a worker was killed in the middle of a shard."""
+        """Kill a worker in the middle of a shard; returns whether that succeeded."""
         worker = drawer(folder) if len(listed(folder)) >= 2 else None
         if worker is not None:
             os.kill(worker, signal.SIGKILL)
@@ -263,7 +263,7 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_best_run(
     assert sweep.main([*SWEEP, "--output", str(folder)]) == 0
     output = capsys.readouterr().out
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as Ray's workers have it: with more, sums are rounded otherwise
+    torch.set_num_threads(1)  # as in Ray's workers: other numbers of threads round differently
     try:
         for run in runs:
             undisturbed = tmp_path / run.name

@@ -1,4 +1,4 @@
-"""The HTTP service in one process: what it answers, refuses and promises to caches."""
+"""The HTTP service in one process: its answers, its errors, and its promises to caches."""
 
 import asyncio
 import hashlib
@@ -50,7 +50,7 @@ def sampler(golden_artifact: Path) -> Sampler:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
-    """Nothing is drawn while this is clear; it is set at first."""
+    """While this event is clear, no image is generated. It is set at first."""
     go, decode = Event(), Sampler.decode
     go.set()
 
@@ -66,7 +66,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
 def run(
     file: bytes, work: Callable[[Client], Coroutine[Any, Any, Any]], **limits: int | float
 ) -> Any:
-    """What `work` returns with a client of an application of its own."""
+    """The result of `work` with a client of a new application."""
 
     async def main() -> Any:
         app = service.create_app(file, provider="cpu", limits=Limits(**limits))  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ def test_it_draws_the_class_that_is_asked_for(conditional_artifact: Path) -> Non
     async def work(client: Client) -> list[Any]:
         paths = ["", "&label=3", "&label=7", "&label=10", "&label=cat"]
         of_paths = [client.get(f"/images?seed=3&start=5&count=9&format=npy{p}") for p in paths]
-        return list(await asyncio.gather(*of_paths))  # in common tiles
+        return list(await asyncio.gather(*of_paths))  # in shared tiles
 
     answers = run(file, work)
     for response, label in zip(answers, (None, 3, 7), strict=False):
@@ -208,7 +208,7 @@ def test_head_gives_the_headers_of_get_and_draws_nothing(file: bytes, slow: Even
         wanted = dict(answer.headers)
         if "images" in str(answer.url) and answer.status_code == 200:
             assert head.content == b""
-            del wanted["content-length"]  # only known once it is drawn
+            del wanted["content-length"]  # only known after the images are generated
         assert dict(head.headers) == wanted
 
 
@@ -227,7 +227,7 @@ def test_health_is_503_where_the_check_fails(file: bytes, monkeypatch: pytest.Mo
     response = get(file, "/health")
     assert response.status_code == 503
     assert response.json()["status"] == "failed"
-    response = get(file, "/images?seed=7")  # which caches would keep for a year
+    response = get(file, "/images?seed=7")  # caches would keep it for a year
     assert (response.status_code, response.headers["cache-control"]) == (503, "no-store")
 
 
@@ -239,7 +239,7 @@ def test_what_opens_and_cannot_draw_is_not_healthy(
         raise ArtifactError("onnxruntime cannot run it")
 
     monkeypatch.setattr(OwnGenerator, "draw", refuse)
-    if not golden:  # as the first artifacts
+    if not golden:  # like the first artifacts
 
         def opened(*arguments: Any, **settings: Any) -> Sampler:
             sampler = Sampler(*arguments, **settings)
@@ -333,7 +333,7 @@ def test_too_much_work_is_refused_with_a_time_to_come_back(file: bytes, slow: Ev
         slow.clear()
         requests = [client.get(f"/images?seed={seed}&count=4") for seed in range(40)]
         tasks = [asyncio.create_task(request) for request in requests]
-        while sum(task.done() for task in tasks) < 30:  # those that find no room
+        while sum(task.done() for task in tasks) < 30:  # requests that find no room
             await asyncio.sleep(0.01)
         slow.set()
         answers = await asyncio.gather(*tasks)
@@ -380,7 +380,7 @@ def test_the_pages_say_what_this_is_and_need_nothing_from_elsewhere(
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
     assert re.search(words, page.text, re.DOTALL)
-    # Everything is relative, and within the policy.
+    # All addresses are relative and allowed by the policy.
     assert not re.findall(r'(?:src|href)="(?:\w+:|/)', page.text)
     assert "<script" not in page.text
     policy = page.headers["content-security-policy"]
@@ -398,7 +398,7 @@ def test_the_pages_escape_what_the_artifact_says(sampler: Sampler) -> None:
 
 @contextmanager
 def serving(artifact: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The service in a process of its own on a free port, and its address."""
+    """Start the service in another process on a free port; gives its address."""
     command = [sys.executable, "-m", "examples.http_service", str(artifact), "--port", "0"]
     process = subprocess.Popen(
         [*command, "--provider", "cpu", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True
@@ -427,7 +427,7 @@ def test_sigterm_answers_what_was_asked_and_takes_in_no_more(golden_artifact: Pa
             connections = [await asyncio.open_connection(host, int(port)) for _ in range(8)]
             for _, writer in connections:
                 writer.write(asked.encode())
-            first = await connections[0][0].read(100)  # all are taken in by now
+            first = await connections[0][0].read(100)  # all requests have arrived by now
             process.send_signal(signal.SIGTERM)
             answers = [await reader.read() for reader, _ in connections]
             for _, writer in connections:

@@ -1,4 +1,4 @@
-"""The HTTP service under load, and under requests that nobody would think of."""
+"""The HTTP service under load, and with unexpected requests."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ needs_wrk = pytest.mark.skipif(
 
 @pytest.mark.full
 def test_random_requests_get_nothing_but_2xx_and_4xx(golden_artifact: Path, tmp_path: Path) -> None:
-    """Schemathesis, with all its checks, against the service's own OpenAPI document."""
+    """Run schemathesis with all its checks against the service's OpenAPI document."""
     pytest.importorskip("schemathesis")
     har = tmp_path / "requests.har"
     with service(golden_artifact) as (address, _):
@@ -48,7 +48,7 @@ def test_random_requests_get_nothing_but_2xx_and_4xx(golden_artifact: Path, tmp_
 
 
 def answers(url: str) -> bool:
-    """Whether it is not refused for want of room."""
+    """Whether the service has room for a request."""
     try:
         with urllib.request.urlopen(url, timeout=20):
             return True
@@ -60,7 +60,7 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def memory_of(process_id: int, every: float) -> Iterator[list[float]]:
-    """What a process holds, in MiB, again and again."""
+    """Measure the memory of a process repeatedly, in MiB."""
     seen, over = [], threading.Event()
 
     def look() -> None:
@@ -77,9 +77,9 @@ def memory_of(process_id: int, every: float) -> Iterator[list[float]]:
 
 
 def saturate(artifact: Path, seconds: int) -> None:
-    """All connections busy with what takes all its time: no error, and memory stays."""
+    """With all connections busy, there is no error, and memory does not grow."""
     with service(artifact) as (address, process_id):
-        # Warm: buffers and threads are there once they were needed.
+        # Warm up, so that buffers and threads exist.
         put_load_on(address, "count=64&format=png", connections=64, seconds=5)
         with memory_of(process_id, every=seconds / 20) as seen:
             load = put_load_on(address, "count=64&format=png", connections=64, seconds=seconds)
@@ -147,7 +147,7 @@ def test_five_minutes_of_saturation(golden_artifact: Path) -> None:
 def test_more_than_it_can_take_is_refused_and_nothing_breaks(golden_artifact: Path) -> None:
     with service(golden_artifact, "--most-waiting", "1024") as (address, _):
         load = put_load_on(address, "count=512&format=png", connections=32, seconds=5)
-        # What callers who are gone had asked for is drawn still: this has no room until none waits.
+        # Images of callers who have gone are still generated. Until then, there is no room.
         wait_for(lambda: answers(f"{address}/images?count=1024"))
         after = put_load_on(address, "count=1&format=png", connections=1, seconds=1)
     print(load)

@@ -1,4 +1,4 @@
-"""The Node example draws what the golden file says."""
+"""The Node example generates the images of the golden file."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.support.files import ROOT
 from tests.support.golden_file import golden_images, require_golden_z, require_same_pixels
 from tests.support.node import CONTRACTS, installed, needs_node, node_reads, run, with_contract
 
-# z does not go into the PNG: asked of the function that draws it.
+# The PNG does not contain z, so ask the function that computes it.
 Z = """
 import { readFile, writeFile } from "node:fs/promises";
 import * as ort from "onnxruntime-web";
@@ -36,7 +36,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draw(example: Path, artifact: Path, *place: object) -> str:
-    """What draw.mjs prints; it writes drawn.png."""
+    """Run draw.mjs, which writes drawn.png; its output."""
     return run("node", "draw.mjs", artifact, *map(str, place), cwd=example)
 
 

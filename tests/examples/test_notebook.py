@@ -12,7 +12,7 @@ from tests.support.files import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
 
-# In a process of its own: it trains into runs/ of the folder that it finds the project in.
+# In another process, because the notebook writes to runs/ in the project's folder.
 EXECUTE = """
 import sys, nbformat
 from nbclient import NotebookClient

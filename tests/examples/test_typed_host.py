@@ -1,4 +1,4 @@
-"""A typed program that embeds the sampler: it runs, and its types are those that are declared."""
+"""A typed program that embeds the sampler runs, and type checkers accept it."""
 
 import json
 import shutil
@@ -32,12 +32,14 @@ def test_it_names_all_that_is_public() -> None:
     text = HOST.read_text("utf-8")
     assert [name for name in inference.__all__ if name not in text] == ["__version__"]
     methods = {name for name in vars(inference.Sampler) if not name.startswith("_")}
-    assert {name for name in methods if f".{name}(" not in text} == {"close"}  # `with` closes it
+    assert {name for name in methods if f".{name}(" not in text} == {
+        "close"
+    }  # `with` closes the sampler
     assert (ROOT / "inference" / "py.typed").exists()
 
 
 def faulty(folder: Path) -> Path:
-    """The same with a seed that is text."""
+    """The program with a seed of the wrong type."""
     path = folder / "faulty.py"
     text = HOST.read_text("utf-8")
     assert "seed=visitor, start" in text

@@ -1,4 +1,4 @@
-"""The artifact: its files, the gate they pass, and what happens when they do not."""
+"""The artifact: its files, their comparison with PyTorch, and what happens if they differ."""
 
 import getpass
 import hashlib
@@ -112,7 +112,7 @@ def test_the_report_lists_every_check(tiny_artifact: Path) -> None:
         if check["file"] != "generator.ts":
             assert check["max_pixel_difference"] <= 1
             assert check["differing_pixels"] <= 64 * check["batch"] / 1000 + 1
-            assert check["batch_independent"]  # not promised everywhere; here it must be
+            assert check["batch_independent"]  # not promised everywhere, but true here
     assert report["summary"] == Sampler(tiny_artifact).metadata.parity
     assert report["summary"]["batch_independent"] == ["generator.onnx", "sampler.onnx"]
     for file, digest in report["sha256"].items():
@@ -141,7 +141,7 @@ def test_the_model_card_says_what_it_is(tiny_artifact: Path) -> None:
     for file in FILES:
         assert f"| `{file}` | {(tiny_artifact / file).stat().st_size:,} |" in card
     assert "{" not in card
-    assert "class_counts" not in card  # a list is no score to read
+    assert "class_counts" not in card  # a list is no score that can be read
     with Image.open(tiny_artifact / "samples.png") as image:
         np.testing.assert_array_equal(np.asarray(image), grid(Sampler(tiny_artifact).sample(64)))
 
@@ -392,7 +392,7 @@ def test_nothing_to_export_is_an_error(
 def test_a_steep_network_is_measured_by_its_own_float32_error(
     tiny_run: Path, tmp_path: Path
 ) -> None:
-    """Where PyTorch's float32 is itself far from float64, no file can be expected to be nearer."""
+    """If PyTorch's float32 is far from float64, no file can be nearer."""
     content = load(best_checkpoint(tiny_run))
     content["ema"]["layers.5.weight"] *= 300
     save(content, tmp_path / "steep.pt")

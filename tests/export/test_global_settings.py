@@ -1,4 +1,4 @@
-"""What a host program has set in PyTorch changes neither the exported files nor the scores."""
+"""The global settings of PyTorch change neither the exported files nor the scores."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def state() -> list[Any]:
 
 
 def traced(path: Path) -> str:
-    """The graph in a TorchScript file, where the settings of each convolution are written out."""
+    """The graph in a TorchScript file, which contains the settings of each convolution."""
     graph = str(load_torchscript(path, "cpu").inlined_graph)
     # Names of classes and values, and lines of code, depend on earlier traces in the process.
     graph = re.sub(r"___torch_mangle_\d+\.| # code/\S+", "", graph)

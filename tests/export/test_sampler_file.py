@@ -1,4 +1,4 @@
-"""`sampler.onnx`: three integers in, the images of the noise stream out."""
+"""`sampler.onnx`: three integers in, images out."""
 
 from pathlib import Path
 from time import perf_counter
@@ -62,7 +62,7 @@ def test_z_has_its_published_bits(session: Any, seed: int, image: int, bits: lis
 
 
 def test_shards_are_the_whole(session: Any) -> None:
-    whole = draw(session, 100, seed=5, start=2**32 - 50)  # the index overflows its low word
+    whole = draw(session, 100, seed=5, start=2**32 - 50)  # the low word of the index overflows
     shards = [draw(session, 25, seed=5, start=2**32 - 50 + first) for first in range(0, 100, 25)]
     for part in (0, 1):
         together = np.concatenate([shard[part] for shard in shards])
@@ -70,7 +70,7 @@ def test_shards_are_the_whole(session: Any) -> None:
     assert len(np.unique(whole[0], axis=0)) > 90
 
 
-@pytest.mark.parametrize("latent_dim", [1, 7, 8, 100])  # less than a block, whole blocks, a rest
+@pytest.mark.parametrize("latent_dim", [1, 7, 8, 100])  # less than a block; whole blocks; a rest
 def test_any_length_of_z(latent_dim: int) -> None:
     generator = Generator(latent_dim, (4,), (1, 2, 2)).eval()
     model = sampler_graph(export_graph(generator), latent_dim)
@@ -80,7 +80,7 @@ def test_any_length_of_z(latent_dim: int) -> None:
 
 
 def test_the_noise_is_made_on_int64_alone(tiny_artifact: Path) -> None:
-    """Old onnxruntimes have no kernels for unsigned integers, and onnxruntime-web few."""
+    """Old onnxruntimes have no kernels for unsigned integers, and onnxruntime-web has few."""
     model = onnx.load(tiny_artifact / "sampler.onnx")
     noise = [tensor for tensor in model.graph.initializer if tensor.name.startswith("noise.")]
     tables = [tensor for tensor in noise if tensor.data_type != onnx.TensorProto.INT64]
@@ -93,7 +93,7 @@ def test_the_noise_is_made_on_int64_alone(tiny_artifact: Path) -> None:
 
 
 def test_it_is_at_most_15_percent_slower_than_the_generator() -> None:
-    """Measured 8 %; alternating in one process, so that what else the machine does hits both."""
+    """Measured: 8 %. Both alternate in one process, so that other programs disturb both alike."""
     generator = export_graph(Generator(100, (128, 256, 512, 1024), (1, 28, 28)))
     with_noise = sampler_graph(generator, 100)
     ours, plain = (

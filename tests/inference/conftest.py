@@ -1,4 +1,4 @@
-"""Fixtures: a machine with CUDA, played by fakes at the two seams, `driver.load` and `runtime`."""
+"""Fixtures: a fake machine with CUDA, which replaces `driver.load` and `runtime`."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from tests.support.fake_cuda import LIBRARIES, PROVIDERS, FakeDriver, FakeRuntim
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What can be loaded, by name; paths count as their last part."""
+    """The libraries that can be loaded, by file name."""
     there: dict[str, Any] = {name: object() for name in LIBRARIES} | {"libcuda.so.1": FakeDriver()}
     monkeypatch.setattr(driver, "load", lambda name, mode=0: there.get(Path(name).name))
     monkeypatch.setattr("platform.system", lambda: "Linux")
@@ -34,7 +34,7 @@ def fake(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def runtime(loaded: dict[str, Any], fake: Any, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
-    """onnxruntime that draws on that machine's device."""
+    """onnxruntime for the device of that machine."""
     played = FakeRuntime(fake, lambda: loaded["libcuda.so.1"])
     monkeypatch.setattr(session, "runtime", lambda: played)
     return played

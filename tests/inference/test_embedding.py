@@ -1,4 +1,4 @@
-"""The programs in docs/embedding.md run as they stand, and give the images of `Sampler`."""
+"""The programs in docs/embedding.md run unchanged, and give the images of `Sampler`."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ def folder(golden_artifact: Path, tmp_path: Path) -> Path:
 def test_python(folder: Path, golden_artifact: Path) -> None:
     drawn = Sampler(golden_artifact, provider="cpu").sample(64, seed=7)
     ours, plain, _ = programs("python")
-    ours = ours.replace("from ganpack", "from inference")  # as it is called in the checkout
+    ours = ours.replace("from ganpack", "from inference")  # its name in the checkout
     for program, result in ((ours, "images"), (plain, "pixels[..., 0]")):
         save = f"\nnp.save('drawn.npy', {result})\n"
         command = [sys.executable, "-c", f"import numpy as np\n{program}{save}"]

@@ -18,7 +18,7 @@ from training.gan.networks import to_pixels
 
 @pytest.fixture(scope="module")
 def dcgan() -> nn.Module:
-    """Transposed convolutions from z (n, 12, 1, 1) to images (n, 3, 8, 8), as DCGAN has them."""
+    """Transposed convolutions, as in DCGAN, from z (n, 12, 1, 1) to images (n, 3, 8, 8)."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
@@ -29,7 +29,7 @@ def dcgan() -> nn.Module:
 
 @pytest.mark.parametrize("dynamo", [True, False])
 def test_what_pytorch_exports_by_default(dcgan: nn.Module, tmp_path: Path, dynamo: bool) -> None:
-    """Weights in a second file, one batch size, whatever names and opset it chooses."""
+    """A file of PyTorch's exporter: weights in a second file, a fixed batch size, its own names."""
     path = tmp_path / "dcgan.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,7 +76,7 @@ def drawn(graph: onnx.ModelProto, **options: Any) -> Any:
 
 def linear(sampler: Sampler) -> Any:
     weights = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
-    return sampler.latents(70) @ weights  # more than a tile
+    return sampler.latents(70) @ weights  # more images than a tile
 
 
 def levels(images: Any, low: float, high: float) -> Any:

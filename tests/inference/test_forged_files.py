@@ -1,4 +1,4 @@
-"""Each kind of file that is no good artifact, and what `ArtifactError` says of it."""
+"""Each kind of bad artifact, and the message of its `ArtifactError`."""
 
 import hashlib
 import os
@@ -16,8 +16,8 @@ from export.generator_files import export_graph, onnx_file
 from inference import ArtifactError, Sampler
 from inference.artifact import CONTRACT_KEY, Metadata, verify_seal
 from inference.model_files import own
-from inference.model_files.allowed_graph import require_allowed
-from inference.model_files.onnx_file import read_model
+from inference.model_files.allowed_graph import read_bounded, require_allowed
+from inference.onnx_format.onnx_file import read_model
 from inference.runtime.session import SessionSettings
 from inference.runtime.shared_session import Session
 from tests.support.forging import Change, add_weights, contract_with, resealed
@@ -40,20 +40,20 @@ def weights_in(location: str) -> Change:
 
 
 def put_first(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:
-    """Nodes between z and the first layer, which then takes their output `grown`."""
+    """Insert nodes before the first layer, whose input is then their output, `grown`."""
     model.graph.node[0].input[0] = "grown"
     for node in reversed(nodes):
         model.graph.node.insert(0, node)
 
 
 def outer_product(model: onnx.ModelProto) -> None:
-    """Every row of z beside every value: sizes multiply."""
+    """Combine each row of z with each value, so that sizes multiply."""
     add_weights(model, "tall", 1000, 1)
     put_first(model, onnx.helper.make_node("Add", ["z", "tall"], ["grown"]))
 
 
 def through_nothing(model: onnx.ModelProto) -> None:
-    """A layer without width makes the next one's size a number that costs no bytes."""
+    """After a layer of width 0, the next layer can claim any size without any bytes."""
     add_weights(model, "none", 10, 0)
     add_weights(model, "all", 0, 2**40)
     nodes = [("z", "none", "empty"), ("empty", "all", "grown")]
@@ -61,7 +61,7 @@ def through_nothing(model: onnx.ModelProto) -> None:
 
 
 def more_rows(model: onnx.ModelProto) -> None:
-    """Rows of one value each, all of them widened."""
+    """Make rows of one value, and widen each of them."""
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 1]), "column"))
     add_weights(model, "wide", 1, 1000)
     reshape = onnx.helper.make_node("Reshape", ["z", "column"], ["rows"])
@@ -69,7 +69,7 @@ def more_rows(model: onnx.ModelProto) -> None:
 
 
 def squared(model: onnx.ModelProto) -> None:
-    """z times itself, as a column and as a row, would be square."""
+    """Multiply z as a column with z as a row, for a square of values."""
     put_first(model, onnx.helper.make_node("Mul", ["z", "z"], ["grown"]))
 
 
@@ -117,7 +117,7 @@ def negative_dims(model: onnx.ModelProto) -> None:
         (negative_dims, "absurd shape"),
         (outer_product, "no 'Add' like"),
         (through_nothing, "absurd shape"),
-        (more_rows, "no 'Gemm' like"),
+        (more_rows, "no 'Reshape' like"),
         (squared, "no 'Mul' like"),
         (a_loop, "no 'Loop' like"),
         (a_function, "not a generator's"),
@@ -173,12 +173,12 @@ def test_torchscript_and_things_that_are_no_files(tiny_artifact: Path, tmp_path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="has no such files")
 def test_pipes_devices_and_endless_files_are_not_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # a reader would wait for ever
+    os.mkfifo(tmp_path / "pipe")  # reading would wait forever
     for name in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(ArtifactError, match="no plain file"):
             Sampler(name)
     with (tmp_path / "huge").open("wb") as file:
-        file.truncate(2**40)  # takes no room
+        file.truncate(2**40)  # it uses no disk space
     with pytest.raises(ArtifactError, match=r"1,099,511,627,776 bytes are absurd"):
         Sampler(tmp_path / "huge")
     with pytest.raises(ArtifactError, match="absurd"):
@@ -205,7 +205,7 @@ def test_onnxruntime_sees_no_damaged_byte(
 
 
 def test_verifying_a_whole_generator_takes_little_more_than_its_sha256() -> None:
-    """Measured: 4.9 ms, 3.3 ms of them for the sha256 of 6 MB; a busy machine takes longer."""
+    """Measured: 4.9 ms for 6 MB, of which the sha256 takes 3.3 ms. A busy machine takes longer."""
     generator = Generator(100, (128, 256, 512, 1024), (1, 28, 28))
     metadata = Metadata(
         role="generator", image_shape=(1, 28, 28), latent_dim=100, noise="", dataset="", recipe="",
@@ -219,7 +219,7 @@ def test_verifying_a_whole_generator_takes_little_more_than_its_sha256() -> None
         hashlib.sha256(file).digest()
         hashed = time.perf_counter()
         verify_seal(file)
-        require_allowed(read_model(file), 100)
+        require_allowed(read_bounded(file), metadata, len(file))
         hashing.append(hashed - begin)
         verifying.append(time.perf_counter() - hashed)
     assert min(verifying) < 2 * min(hashing)

@@ -1,4 +1,4 @@
-"""Golden images: the proof that travels in the file."""
+"""Golden images in the artifact."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from training.run_folder.sealed_file import load
 
 
 def altered(artifact: Path, change: Callable[[onnx.ModelProto, dict[str, Any]], None]) -> bytes:
-    """generator.onnx with its graph and contract changed, and a good seal again."""
+    """generator.onnx with another graph and contract, and a valid seal."""
     model = onnx.load(artifact / "generator.onnx")
     entries = {entry.key: entry for entry in model.metadata_props}
     contract = json.loads(entries[CONTRACT_KEY].value)

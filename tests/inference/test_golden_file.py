@@ -1,6 +1,6 @@
-"""One golden file for all languages: here Python and `sampler.onnx`.
+"""The golden file of all languages, here for Python and `sampler.onnx`.
 
-The service, Node and the browser are held to the same file by the tests of the examples.
+The tests of the examples compare the service, Node and the browser with the same file.
 """
 
 from pathlib import Path
@@ -33,4 +33,4 @@ def test_python_and_sampler_onnx_draw_the_golden_images(
     feeds = {name: np.array(number, np.int64) for name, number in numbers.items()}
     pixels, z = session.run(["pixels", "z"], feeds)
     require_golden_z(z, golden)
-    np.testing.assert_array_equal(pixels[..., 0], drawn)  # one processor: bit for bit
+    np.testing.assert_array_equal(pixels[..., 0], drawn)  # on one processor, bit for bit

@@ -1,4 +1,4 @@
-"""Drawing on a GPU, on a real one: bits of the noise, pixels, threads, memory, other libraries."""
+"""Generating images on a real GPU: bits of the noise, pixels, threads, memory, other libraries."""
 
 import gc
 import pickle
@@ -32,7 +32,7 @@ LIMITS = [
     (2**40 + 9, 2**33 + 1),
     (2**63 - 1, 2**63 - 5000),
 ]
-"""Seeds and starts at which a word of Philox's key or counter turns over."""
+"""Seeds and starts at which a word of Philox's key or counter overflows."""
 
 
 def sampler_of(artifact: Path, **settings: Any) -> Sampler:
@@ -59,7 +59,7 @@ def painter_of(sampler: Sampler) -> GpuPainter:
 
 
 def near(images: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
-    """Within one grey level, and seldom that far."""
+    """At most one grey level apart, and rarely."""
     assert images.shape == expected.shape
     difference = np.abs(images.astype(int) - expected)
     assert difference.max(initial=0) <= 1
@@ -92,7 +92,7 @@ def test_the_device_draws_the_bits_of_numpy(
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 7, 9), (3, 32, 32), (3, 5, 7)])
 def test_the_device_makes_the_pixels_of_numpy(on_gpu: Sampler, shape: tuple[int, int, int]) -> None:
-    """To memory of the device and of the host, wherever they begin."""
+    """Write to memory of the device and of the host, at any address."""
     context = Context(0)
     kernel, stream = Kernels(context), Stream(context)
     images = np.random.default_rng(0).uniform(-1.1, 1.1, (101, *shape)).astype(np.float32)
@@ -115,7 +115,7 @@ def test_the_device_makes_the_pixels_of_numpy(on_gpu: Sampler, shape: tuple[int,
 
 
 def test_the_device_draws_the_noise_and_small_batches_are_graphs(on_gpu: Sampler) -> None:
-    """No fall-back hides behind right pixels."""
+    """Images come from kernels and graphs, not from a fallback that gives the same pixels."""
     painter = painter_of(on_gpu)
     assert painter._kernels is not None
     for count in (1, 8, 60, 1024):
@@ -234,7 +234,7 @@ def test_sixteen_threads_draw_what_one_draws(on_gpu: Sampler) -> None:
 
 
 def test_two_samplers_and_a_host_on_the_same_device(on_gpu: Sampler, conditional: Sampler) -> None:
-    """PyTorch allocates and computes in another thread while graphs are made and launched."""
+    """PyTorch allocates and computes in another thread while graphs are recorded and launched."""
     import torch
 
     expected = on_gpu.sample(2000), conditional.sample(2000)
@@ -267,7 +267,7 @@ def test_two_samplers_and_a_host_on_the_same_device(on_gpu: Sampler, conditional
 
 
 def test_the_host_keeps_its_current_device(tiny_artifact: Path, on_gpu: Sampler) -> None:
-    """What a thread has pushed is what it finds again, none at all included."""
+    """A thread's current CUDA context is the same before and after, also if it has none."""
     code = """
 import ctypes, sys
 from inference import Sampler
@@ -465,7 +465,7 @@ def test_memory_is_not_reused_while_pytorch_works_on_it(on_gpu: Sampler) -> None
         with torch.cuda.stream(side):
             torch.cuda._sleep(20_000_000)
             copied = images.clone()
-        del images  # while the copy waits for its turn
+        del images  # while the copy is waiting
         on_gpu.sample(4096, seed=99, start=start, device=True)
         side.synchronize()
         near(copied.cpu().numpy(), on_gpu.sample(4096, start=start))
@@ -532,7 +532,7 @@ def test_the_doctor_sees_it(on_gpu: Sampler) -> None:
 
 
 def test_the_graphs_of_a_sampler_go_with_it(tiny_artifact: Path, on_gpu: Sampler) -> None:
-    """Samplers made and dropped in turn end with the memory that they began with."""
+    """Samplers that are made and dropped in turn release all their memory."""
     code = """
 import ctypes, gc, sys
 from inference import Sampler

@@ -1,7 +1,7 @@
-"""Drawing on a GPU, on one that the processor plays: what is asked of it, in which order.
+"""Generating images on a fake GPU: which work is put on the stream, and in which order.
 
-`fake_cuda` does nothing on a stream before somebody waits for it. What a real device does is in
-`test_gpu.py`.
+`fake_cuda` does the work on a stream only when somebody waits for the stream. Tests on a real GPU
+are in `test_gpu.py`.
 """
 
 import ctypes
@@ -147,7 +147,7 @@ def test_kernels_that_draw_other_images_than_the_golden_ones_are_not_used(
     monkeypatch: pytest.MonkeyPatch,
     kernel: int,
 ) -> None:
-    """z, labels or pixels: a device that gets one of them wrong lets the host draw the noise."""
+    """If a device computes wrong z, labels or pixels, the host draws the noise."""
     caplog.set_level(logging.INFO)
     types, items, right = fake_cuda.KERNELS[kernel]
 
@@ -208,7 +208,7 @@ def test_small_batches_go_through_graphs_of_a_few_sizes(
     nvidia: FakeDriver, tiny_artifact: Path
 ) -> None:
     sampler = Sampler(tiny_artifact, provider="cuda")
-    nvidia.launched.clear()  # what drew the golden images
+    nvidia.launched.clear()  # what generated the golden images
     for count in range(1, 65):
         sampler.sample(count)
     assert len(nvidia.graphs) == 2  # 1 and 64
@@ -247,7 +247,7 @@ def test_memory_is_used_again(nvidia: FakeDriver, tiny_artifact: Path, count: in
 
 
 def test_what_a_sampler_took_is_given_back(nvidia: FakeDriver, tiny_artifact: Path) -> None:
-    gc.disable()  # by counting alone: a host's memory does not wait for the collector
+    gc.disable()  # by reference counts alone, without the garbage collector
     try:
         sampler = Sampler(tiny_artifact, provider="cuda")
         for count in (1, 100, 9000):
@@ -266,7 +266,7 @@ def test_what_a_sampler_took_is_given_back(nvidia: FakeDriver, tiny_artifact: Pa
 def test_images_that_others_have_seen_are_waited_for(
     nvidia: FakeDriver, tiny_artifact: Path
 ) -> None:
-    """Another library may have begun work on them that it has not waited for."""
+    """Another library may have started work on the images without waiting for it."""
     sampler = Sampler(tiny_artifact, provider="cuda")
     first = sampler.sample(100, device=True)
     place = first._memory.handle
@@ -284,7 +284,7 @@ def test_images_that_others_have_seen_are_waited_for(
 def test_a_dlpack_capsule_shares_its_memory_and_keeps_it(
     nvidia: FakeDriver, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As numpy takes it, which looks at the kind of device alone."""
+    """For numpy, which only looks at the type of the device."""
     expected = Sampler(tiny_artifact, provider="cpu").sample(100)
     sampler = Sampler(tiny_artifact, provider="cuda")
     images = sampler.sample(100, device=True)
@@ -296,7 +296,7 @@ def test_a_dlpack_capsule_shares_its_memory_and_keeps_it(
         images.__dlpack__(dl_device=(1, 0))
     monkeypatch.setattr(device_images, "CUDA", 1)
     for _ in range(3):
-        images.__dlpack__()  # and nobody takes it
+        images.__dlpack__()  # which nobody takes
     assert not device_images._handed_over
     array = np.from_dlpack(images)
     assert array.ctypes.data == images._memory.handle
@@ -408,7 +408,7 @@ def test_a_stream_survives_close_and_neglect(nvidia: FakeDriver, tiny_artifact: 
     np.testing.assert_array_equal(next(dropped), expected[:999])
     del dropped
     streams = [sampler.stream(5000, batch_size=500) for _ in range(9)]
-    for number in range(10):  # all of them at once, in one thread
+    for number in range(10):  # all at once, in one thread
         for stream in streams:
             part = expected[500 * number :][:500]
             np.testing.assert_array_equal(next(stream), part)

@@ -1,4 +1,4 @@
-"""Files that are no good artifact: always `ArtifactError`, whatever is in them."""
+"""Damaged and hostile files always raise `ArtifactError`."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux
 
 
 class Worker:
-    """A process that loads files under limits, started again if one of them kills it."""
+    """A process that loads files under limits. If a file kills the process, it is started again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -83,7 +83,7 @@ SHARE = st.floats(0, 1, exclude_max=True)
 BYTE_EDIT = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(["flip", "flip", "cut", "end", "splice", "overwrite"]),
-        # The graph's end holds the structure, its beginning and middle the weights.
+        # The structure of the graph is at the end of the file, the weights are before it.
         "at": st.one_of(SHARE, st.floats(0.9, 1, exclude_max=True), st.floats(0, 0.05)),
         "size": st.one_of(st.integers(1, 16), st.integers(1, 10_000)),
         "bit": st.integers(0, 7),

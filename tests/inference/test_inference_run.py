@@ -147,7 +147,7 @@ def test_a_walk_is_a_smooth_loop_through_images_of_the_seed(
             frames.append(np.asarray(animation.convert("L"))[::2, ::2])
     for i in range(3):
         np.testing.assert_array_equal(frames[5 * i], images[i])
-    # Evenly from each to the next, and from the last to the first.
+    # Equal steps from each image to the next, and from the last to the first.
     for i in range(3):
         leg = sampler.decode(sampler.interpolate(z[i], z[(i + 1) % 3], 6))
         np.testing.assert_array_equal(frames[5 * i : 5 * i + 5], leg[:5])

@@ -1,4 +1,4 @@
-"""The commands in messages install this very ganpack, and no stranger's package of its name."""
+"""The commands in messages install this ganpack, and no other package of the same name."""
 
 import json
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""Our kernels give the bits of numpy and of the graph; kernels.ptx is made of this very source."""
+"""The CUDA kernels give the same bits as numpy and the graph. kernels.ptx belongs to kernels.cu."""
 
 import contextlib
 import ctypes
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from inference.model_files.network import without_pixels
-from inference.model_files.onnx_file import read_model
 from inference.noise import LIMIT, labels, latents, normal_quantiles
+from inference.onnx_format.onnx_file import read_model
 from inference.runtime.session import open_session
 from scripts.make_kernels import PTX, PTX_VERSION, SOURCE, compile_ptx, compiler, shipped
 
@@ -25,12 +25,12 @@ from hypothesis import strategies as st
 
 CPP = shutil.which("c++")
 GPUS = ["75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121"]
-"""Compute capabilities, without their point, that CUDA 13 knows."""
+"""Compute capabilities of CUDA 13, without the point."""
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """kernels.cu as plain C++."""
+    """Compile kernels.cu as plain C++."""
     if CPP is None:
         pytest.skip("no C++ compiler, c++")
     path = tmp_path_factory.mktemp("noise") / "noise.so"
@@ -48,7 +48,7 @@ def drawn(library: Any, count: int, latent_dim: int, seed: int, start: int) -> A
     upper = np.ascontiguousarray(normal_quantiles()[2**15 :])
     z = np.full((count + 1, latent_dim), np.nan, np.float32)
     library.noise_latents(z.ctypes.data, upper.ctypes.data, seed, start, count, latent_dim)
-    assert np.isnan(z[count]).all()  # nothing is written behind the last image
+    assert np.isnan(z[count]).all()  # nothing is written after the last image
     return z[:count].view(np.uint32)
 
 
@@ -83,7 +83,7 @@ def test_at_the_limits_too(library: Any, seed: int, start: int) -> None:
 
 
 def test_every_quantile_is_looked_up_right(library: Any) -> None:
-    """A million values hold nearly each of 65,536."""
+    """A million values contain nearly all of the 65,536."""
     bits = drawn(library, 10_000, 100, 3, 0)
     np.testing.assert_array_equal(bits, latents(10_000, 100, seed=3).view(np.uint32))
     assert len(np.unique(bits)) > 65_500
@@ -101,7 +101,7 @@ def test_pixels_are_those_of_the_graph(
     alone, _ = open_session(without_pixels(model, file.nodes), "cpu")
     (output,) = alone.get_outputs()
     (size,) = [i.shape[1] for i in session.get_inputs() if i.name == "z"]
-    feeds = {"z": latents(300, size, seed=5) * 3}  # far enough out to be clipped, too
+    feeds = {"z": latents(300, size, seed=5) * 3}  # some values are large enough to be clipped
     if "labels" in {i.name for i in session.get_inputs()}:
         feeds["labels"] = np.arange(300) % 10  # type: ignore[assignment]
     images, pixels = session.run(["images", "pixels"], feeds)
@@ -145,7 +145,7 @@ def test_compiled_again_it_is_the_ptx_that_ships() -> None:
     version = "// Cuda compilation tools"
     if _line(made, version) == _line(ships, version):
         assert made == ships
-    else:  # another version may write the same work differently
+    else:  # another version of the compiler may write other text
         assert _line(made, ".visible .entry") == _line(ships, ".visible .entry")
 
 
@@ -159,7 +159,7 @@ def test_a_compiler_that_refuses_is_quoted() -> None:
 
 
 def assembler(gpu: str) -> str:
-    """NVIDIA's assembler on the path or in a package, such as Triton, that knows a GPU."""
+    """NVIDIA's assembler, on the path or in a package such as Triton, if it knows a GPU."""
     found = [shutil.which("ptxas")]
     for package in ("nvidia-cuda-nvcc", "triton"):
         with contextlib.suppress(ModuleNotFoundError):
@@ -182,7 +182,7 @@ def test_each_gpu_takes_the_ptx(gpu: str, tmp_path: Path) -> None:
 
 
 def test_the_assembler_refuses_what_is_newer_than_the_version(tmp_path: Path) -> None:
-    """So that PTX 6.3 is no mere claim: the target alone needs it."""
+    """The text really is PTX 6.3: with an older version, the assembler refuses the target."""
     older = tmp_path / "older.ptx"
     older.write_text(PTX.read_text("ascii").replace(f".version {PTX_VERSION}", ".version 6.2"))
     command = [assembler("75"), "-arch=sm_75", str(older), "-o", str(tmp_path / "older.cubin")]

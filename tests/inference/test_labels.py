@@ -1,4 +1,4 @@
-"""Artifacts with classes: their files, and images of the class that is asked for."""
+"""Artifacts with classes: their files, and images of a given class."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def sampler(conditional_artifact: Path) -> Sampler:
 
 
 def drawn_by_file(artifact: Path, count: int, *, seed: int, start: int, label: int) -> list[Any]:
-    """pixels, z and labels of sampler.onnx."""
+    """Run sampler.onnx; its pixels, z and labels."""
     session, _ = open_session((artifact / "sampler.onnx").read_bytes(), "cpu")
     numbers = {"seed": seed, "start": start, "count": count, "label": label}
     feeds = {name: np.array(number, np.int64) for name, number in numbers.items()}
@@ -134,7 +134,7 @@ def test_without_a_label_they_are_drawn_from_their_own_stream(
 def test_one_image_is_one_image(
     sampler: Sampler, conditional_artifact: Path, label: int | None
 ) -> None:
-    """For any count, batch, tile, thread, order of calls, and process that pickle sends it to."""
+    """Labels do not depend on count, batch, tile, thread, order of calls, or pickling."""
     whole = sampler.sample(1300, seed=5, label=label)
     np.testing.assert_array_equal(sampler.sample(700, seed=5, start=600, label=label), whole[600:])
     for batch_size in (1, 7, 1024):
@@ -205,7 +205,7 @@ def test_the_gate_sees_labels_that_are_not_pytorchs(
     wrong.one_hot = wrong.one_hot.roll(1, 0)
     with pytest.raises(ParityError, match="values are up to"):
         require_parity(check_files(wrong, conditional_artifact))
-    monkeypatch.setattr(parity, "SEED", 5)  # what the sampler is expected to draw
+    monkeypatch.setattr(parity, "SEED", 5)  # the images that are expected of the sampler
     with pytest.raises(ParityError, match=r"sampler\.onnx .*not of the noise stream"):
         require_parity(check_files(generator, conditional_artifact))
 
@@ -338,7 +338,7 @@ def test_without_classes_there_is_nothing_to_ask_for(
 
 
 def grown(model: onnx.ModelProto) -> None:
-    """z joined to itself, twice as wide at each node."""
+    """Concatenate z with itself repeatedly, so that each node doubles its width."""
     (concat,) = (node for node in model.graph.node if node.op_type == "Concat")
     concat.input[:] = ["z", "z2"]
     model.graph.node.insert(

@@ -1,4 +1,4 @@
-"""Options that make no sense, or ask for more than a machine has, end in one line."""
+"""Options that make no sense, or need more than the machine has, give an error of one line."""
 
 import shutil
 import subprocess
@@ -74,7 +74,7 @@ def test_a_folder_with_other_files_is_left_alone(
     assert main([*draw, "--force"]) == 0
     assert len(list(tmp_path.iterdir())) == 3
     save(IMAGES, tmp_path / "new")
-    save(IMAGES, tmp_path / "new", start=2)  # its own pictures are none of the other files
+    save(IMAGES, tmp_path / "new", start=2)  # its own pictures do not count as other files
     assert len(list((tmp_path / "new").iterdir())) == 4
 
 
@@ -88,7 +88,7 @@ def test_a_disk_that_cannot_hold_the_images_is_named_with_what_is_left(
     usage.free = 128
     save(IMAGES, tmp_path / "a.npy")
     with pytest.raises(ValueError, match=r"GB left"):
-        save(IMAGES, tmp_path / "a.npz")  # is packed from another file beside it
+        save(IMAGES, tmp_path / "a.npz")  # the archive is made from a second file beside it
 
 
 def test_a_closed_stdout_is_an_error_of_one_line(tiny_artifact: Path) -> None:

@@ -21,7 +21,7 @@ def test_every_image_is_in_its_place(
     for i, image in enumerate(images):
         top, left = i // columns * 30 + 2, i % columns * 22 + 2
         np.testing.assert_array_equal(picture[top : top + 28, left : left + 20], image)
-    assert np.count_nonzero(picture) == images.size  # nothing else is drawn
+    assert np.count_nonzero(picture) == images.size  # the other pixels are black
 
 
 def test_a_grid_needs_images_and_columns() -> None:
@@ -35,7 +35,7 @@ def test_a_grid_needs_images_and_columns() -> None:
 def test_captions_stand_below_their_images(shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(1, 256, (4, *shape), np.uint8)
     picture = grid(images, captions=["0/1", "0/1", "123456/7890123", "0/2"])
-    width = (picture.shape[1] - 2) // 2  # of a cell: as wide as the widest caption
+    width = (picture.shape[1] - 2) // 2  # of a cell, which is as wide as the widest caption
     assert width > 60
     below = []
     for i, image in enumerate(images):

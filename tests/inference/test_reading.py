@@ -1,4 +1,4 @@
-"""What is read of files and shown of their text, whoever made them."""
+"""Reading files of unknown origin, and showing their text."""
 
 import os
 import pickle
@@ -23,7 +23,7 @@ def test_a_plain_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
 
 
 def test_a_file_that_says_it_is_empty_is_read_up_to_its_limit_too() -> None:
-    """As those below /proc do, and as a file that grows while it is read would."""
+    """A file that reports size 0, like those below /proc, or that grows while it is read."""
     file = Path("/proc/self/maps")
     if not file.exists():
         pytest.skip("no /proc")
@@ -32,7 +32,7 @@ def test_a_file_that_says_it_is_empty_is_read_up_to_its_limit_too() -> None:
 
 
 def a_pipe(folder: Path) -> Path:
-    os.mkfifo(folder / "pipe")  # a reader would wait for a writer
+    os.mkfifo(folder / "pipe")  # reading would wait for a writer
     return folder / "pipe"
 
 
@@ -42,7 +42,7 @@ def a_loop(folder: Path) -> Path:
 
 
 def not_entered(folder: Path) -> Path:
-    """A file in a folder that may not be entered; root may enter it."""
+    """A file in a folder that only root may enter."""
     inner = folder / "closed"
     inner.mkdir()
     inner.chmod(0)

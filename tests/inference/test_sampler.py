@@ -1,4 +1,4 @@
-"""`Sampler`: the same image however it is drawn, and clear words when it cannot be drawn."""
+"""`Sampler`: an image is the same in every way of asking for it, and errors are clear."""
 
 import logging
 import shutil
@@ -33,7 +33,7 @@ def test_parts_are_the_whole(sampler: Sampler) -> None:
     assert whole.dtype == np.uint8
     np.testing.assert_array_equal(whole[:4], sampler.sample(4, seed=3))
     np.testing.assert_array_equal(whole[4:], sampler.sample(5, seed=3, start=4))
-    assert len(np.unique(whole, axis=0)) == 9  # not one image nine times
+    assert len(np.unique(whole, axis=0)) == 9  # nine different images
 
 
 def test_seeds_differ(sampler: Sampler) -> None:
@@ -73,7 +73,7 @@ def test_sample_decodes_latents(sampler: Sampler) -> None:
     assert z.shape == (5, 10)
     assert z.dtype == np.float32
     np.testing.assert_array_equal(sampler.decode(z), sampler.sample(5, seed=8, start=2))
-    # Other float types, strides and byte orders hold the same numbers.
+    # Other float types, strides and byte orders with the same numbers give the same images.
     np.testing.assert_array_equal(sampler.decode(z.astype(np.float64)), sampler.decode(z))
     np.testing.assert_array_equal(sampler.decode(np.asfortranarray(z)), sampler.decode(z))
     np.testing.assert_array_equal(sampler.decode(z.astype(">f4")), sampler.decode(z))

@@ -1,6 +1,6 @@
-"""CUDA is a promise: what is missing is said by name, and what runs is read back.
+"""provider="cuda" runs on CUDA, or the error names what is missing.
 
-Without a GPU, the driver and onnxruntime's CUDA provider are played by fakes.
+Without a GPU, fakes replace the driver and onnxruntime's CUDA provider.
 """
 
 import logging
@@ -50,7 +50,7 @@ def test_cudnn_is_wanted_for_convolutions_alone(
     missing = "libcudnn.so.9 cannot be loaded: pip install 'nvidia-cudnn-cu13~=9.0'"
     with pytest.raises(ProviderError, match=re.escape(missing)):
         Sampler(conv_artifact, provider="cuda")
-    with pytest.raises(AttributeError, match="SessionOptions"):  # it went on to onnxruntime
+    with pytest.raises(AttributeError, match="SessionOptions"):  # the check of the driver passed
         Sampler(tiny_artifact, provider="cuda")
     loaded["libcudnn.so.9"] = object()
     with pytest.raises(AttributeError, match="SessionOptions"):
@@ -62,7 +62,9 @@ def test_an_old_driver_is_told_with_what_it_can_run(loaded: dict[str, Any], fake
     text = problem(fake)
     assert "driver is too old: it runs CUDA 12.4 at most, onnxruntime 1.31.1 needs 13.0" in text
     assert text.endswith("pip install 'onnxruntime-gpu[cuda,cudnn]<1.27'")
-    loaded["libcuda.so.1"] = FakeDriver(version=13020)  # newer ones run what was built for older
+    loaded["libcuda.so.1"] = FakeDriver(
+        version=13020
+    )  # a newer driver runs programs for older ones
     require_cuda(fake, 0)
 
 
@@ -89,7 +91,7 @@ def test_where_the_cpu_is_all_there_is_nothing_is_said_of_cuda(
     devices: int | None, runtime: FakeRuntime, loaded: dict[str, Any], tiny_artifact: Path,
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """`auto` advises nobody to install what the machine or its owner does not want."""
+    """`auto` does not advise to install what the machine cannot use."""
     caplog.set_level("INFO", "inference")
     loaded["libcuda.so.1"] = None if devices is None else FakeDriver(count=devices)
     assert Sampler(tiny_artifact).provider == ("cuda:0" if devices else "cpu")
@@ -109,7 +111,9 @@ def test_drivers_and_devices_that_are_not_there_are_told(loaded: dict[str, Any],
     loaded["libcuda.so.1"] = FakeDriver(init=100)
     assert problem(fake) == "no NVIDIA GPU: the driver shows no device"
     fake.get_available_providers = lambda: ["CPUExecutionProvider"]
-    assert problem(fake) == "no NVIDIA GPU: the driver shows no device"  # another build is no help
+    assert (
+        problem(fake) == "no NVIDIA GPU: the driver shows no device"
+    )  # another build would not help
     loaded["libcuda.so.1"] = FakeDriver(init=3)
     assert "forked" in problem(fake)
     loaded["libcuda.so.1"] = FakeDriver(init=802)
@@ -191,7 +195,7 @@ def test_auto_takes_cuda_if_all_holds_and_says_why_in_one_line(
     assert Sampler(tiny_artifact).provider == "cuda:0"
     del loaded["libcurand.so.10"]
     assert Sampler(tiny_artifact).provider == "cpu"
-    Sampler(tiny_artifact, provider="cpu")  # was told, needs no reason
+    Sampler(tiny_artifact, provider="cpu")  # the host chose the CPU, so no reason is needed
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
         (
             "inference",

@@ -1,4 +1,4 @@
-"""Every example of docs/sampler.md runs, in order, and no public name is missing there."""
+"""Each example of docs/sampler.md runs, in order, and the page has all public names."""
 
 import os
 import re
@@ -54,7 +54,11 @@ def test_the_commands_run(folder: Path) -> None:
 def test_the_page_names_all_there_is() -> None:
     public = [name for name in dir(Sampler) if not name.startswith("_")] + inference.__all__
     missing = [name for name in public if name not in PAGE]
-    assert set(missing) <= {"__version__", "Metadata", "close"}  # `with`, and `.metadata` say it
+    assert set(missing) <= {
+        "__version__",
+        "Metadata",
+        "close",
+    }  # the page shows `with` and `.metadata`
     options = re.findall(
         r"--[a-z0-9]+", (ROOT / "inference" / "command" / "options.py").read_text("utf-8")
     )

@@ -1,4 +1,4 @@
-"""Image i of seed s is one image: for any batch, tile, thread, process and order of calls."""
+"""Image i of a seed is the same for any batch, tile, thread, process and order of calls."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def by_sample(sampler: Sampler, count: int, seed: int, start: int) -> NDArray[np
 
 
 def into_out(sampler: Sampler, count: int, seed: int, start: int) -> NDArray[np.uint8]:
-    # Every other row of an array: not contiguous, and full of something else.
+    # Every other row of an array, which is not contiguous and has other content between.
     out = np.full((2 * count, 8, 8), 77, np.uint8)[::2]
     assert sampler.sample(count, seed=seed, start=start, out=out) is out
     return out

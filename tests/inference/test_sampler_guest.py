@@ -1,4 +1,4 @@
-"""A sampler in a host program: threads, forks, pickles, ends; and nothing of the host's changed."""
+"""A sampler in a host program: threads, forks, pickle, closing. It changes nothing there."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_sixteen_threads_draw_what_one_draws(sampler: Sampler) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_forked_process_goes_on(tiny_artifact: Path, threads: int) -> None:
-    """With two threads, the session's other thread is missing there."""
+    """The session's second thread does not exist in the forked process."""
     code = """
 import multiprocessing, sys
 from inference import Sampler
@@ -149,7 +149,7 @@ def test_pickle_carries_it_to_another_process(
     copy = tmp_path / "generator.onnx"
     copy.write_bytes((tiny_artifact / "generator.onnx").read_bytes())
     (tmp_path / "pickled").write_bytes(pickle.dumps(Sampler(copy, provider="cpu")))
-    copy.unlink()  # it goes without its file
+    copy.unlink()  # pickle contains the file
     code = """
 import pickle, sys, pathlib, numpy
 sampler = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
@@ -228,7 +228,7 @@ def test_nothing_of_the_process_is_changed_and_nothing_is_printed(tiny_artifact:
 
 
 def test_a_first_image_imports_little_that_onnxruntime_does_not(tiny_artifact: Path) -> None:
-    """What keeps it near bare onnxruntime's time, which `benchmarks.sampling` measures."""
+    """So the first image takes little longer than with bare onnxruntime."""
     code = """
 import json, sys
 import numpy, onnxruntime
@@ -257,7 +257,7 @@ for _ in range(50):
     time.sleep(0.01)
 print(time.process_time() - begin)
 """
-    # Work is under 0.05 s; two threads that spin through the pauses would take up to 1 s.
+    # The work takes less than 0.05 s. Two threads that spin in the pauses would take up to 1 s.
     assert float(run_python(code, tiny_artifact).stdout) < 0.25
 
 
@@ -286,7 +286,7 @@ print(sizes)
 def test_a_stream_takes_constant_memory(tiny_artifact: Path, count: int) -> None:
     sizes: list[list[float]] = json.loads(run_python(STREAM, tiny_artifact, count).stdout)
     assert len(sizes) >= 9
-    assert sizes[-1][0] - sizes[0][0] < 1  # MB; the images alone are 12 MB, or 640
+    assert sizes[-1][0] - sizes[0][0] < 1  # MB; the images alone would be 12 MB, or 640
     assert sizes[-1][1] < 100
 
 
@@ -336,7 +336,7 @@ def test_interpolation_is_an_arc_with_both_ends(sampler: Sampler) -> None:
     np.testing.assert_allclose(np.linalg.norm(arc, axis=1), 1, rtol=1e-6)
     angles = np.arccos((arc[1:] * arc[:-1]).sum(1))
     np.testing.assert_allclose(angles, angles[0], rtol=1e-4)  # equal steps
-    # In one plane, where no arc is the shortest, and from nowhere.
+    # Opposite points, where no arc is the shortest, and from zero.
     np.testing.assert_allclose(sampler.interpolate(a, a, 3), [a, a, a], rtol=1e-6)
     np.testing.assert_allclose(sampler.interpolate(a, -a, 3)[1], 0 * a, atol=1e-6)
     np.testing.assert_allclose(sampler.interpolate(0 * a, a, 3)[1], a / 2, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""`save` and the writers: what the name says, whole or not at all."""
+"""`save` and the writers: the name chooses the format, and a file is complete or absent."""
 
 import sys
 import tracemalloc

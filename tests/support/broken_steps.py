@@ -1,4 +1,4 @@
-"""Steps that are wrong in one way each; whatever runs steps must be found out with every one."""
+"""Steps with one error each. A trial of an engine must find each of them."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,12 +18,12 @@ Inputs = tuple[Tensor, Tensor, Tensor | None, Tensor]
 
 
 def of_inputs(change: Callable[..., Inputs]) -> Callable[[Step], Call]:
-    """A step that is given other images, noise, labels or numbers."""
+    """A step that gets other images, noise, labels or numbers."""
     return lambda step: lambda tensors, *inputs: step(tensors, *change(*inputs))
 
 
 def of_numbers(**changes: Callable[[StepNumbers[Tensor]], Tensor]) -> Callable[[Step], Call]:
-    """A step with other numbers of the schedule."""
+    """A step with other numbers from the schedule."""
 
     def change(real: Tensor, z: Tensor, labels: Tensor | None, numbers: Tensor) -> Inputs:
         now = StepNumbers(*numbers.unbind())
@@ -34,7 +34,7 @@ def of_numbers(**changes: Callable[[StepNumbers[Tensor]], Tensor]) -> Callable[[
 
 
 def put_back(chosen: Callable[[StepTensors], list[Tensor]]) -> Callable[[Step], Call]:
-    """A step that leaves some tensors as they were."""
+    """A step that leaves some tensors unchanged."""
 
     def broken(step: Step) -> Call:
         def call(tensors: StepTensors, *inputs: Any) -> Tensor:
@@ -144,7 +144,7 @@ STEPS: dict[str, Callable[[Step], Call]] = {
         step, recipe=replace(step.recipe, betas=(step.recipe.betas[0], 0.999))
     ),
 }
-"""What is wrong, and how a step becomes so."""
+"""Errors by name, with functions that give a step this error."""
 
 
 def losses_of_another_step(engine: Engine) -> None:
@@ -186,13 +186,13 @@ ENGINES: dict[str, Callable[[Engine], None]] = {
     "noise does not go on": noise_that_does_not_go_on,
     "a step is not counted": step_that_is_not_counted,
 }
-"""What is wrong around the step, and how an engine becomes so."""
+"""Errors around the step by name, with functions that give an engine this error."""
 
 ALL = [*STEPS, *ENGINES]
 
 
 def break_engine(engine: Engine, how: str) -> None:
-    """Make an engine that is not ready yet wrong in one way."""
+    """Give an engine an error before it is ready."""
     with suppress(KeyError):
         engine.step = STEPS[how](engine.step)  # type: ignore[assignment]
         return

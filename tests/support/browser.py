@@ -1,4 +1,4 @@
-"""A real headless browser."""
+"""A headless browser."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _OPTIONS = (
 
 @contextmanager
 def chromium(profile: Path) -> "Iterator[Chrome]":
-    """Chromium with a fresh profile; skips the test where there is none."""
+    """Chromium with a new profile; skips the test if it is not installed."""
     webdriver = pytest.importorskip("selenium.webdriver")
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     driver = shutil.which("chromedriver")
@@ -50,5 +50,5 @@ def show(browser: "Chrome", page: Path, *, width: int = 1280, **media: str) -> N
 
 
 def run(browser: "Chrome", script: str) -> Any:
-    """What some JavaScript returns."""
+    """Run JavaScript; its result."""
     return browser.execute_script(script)

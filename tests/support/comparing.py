@@ -1,4 +1,4 @@
-"""What two runs have in common, read off their folders."""
+"""Compare the folders of two runs."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from training.run_folder.sealed_file import load
 
 
 def assert_same_run(run_dir: Path, other: Path) -> None:
-    """The same to the last bit, and nothing recorded twice or left out."""
+    """Check that two runs have the same bits, and that nothing is recorded twice or missing."""
     assert_same_state(run_dir, other)
     for kind in ("iteration", "epoch"):
         assert without_timing(read_lines(run_dir, kind)) == without_timing(read_lines(other, kind))
@@ -35,7 +35,7 @@ def read_lines(run_dir: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def events(run_dir: Path, stream: str) -> Any:
-    """All that TensorBoard has of one of the two event streams."""
+    """All values that TensorBoard has from one of the two event streams."""
     everything = {"scalars": 0, "images": 0}
     return EventAccumulator(str(run_dir / "tensorboard" / stream), everything).Reload()
 
@@ -56,7 +56,7 @@ def tensors(content: Any) -> Iterator[torch.Tensor]:
 
 
 def assert_same_state(a: Path, b: Path) -> None:
-    """Bit for bit: networks, average, optimizers, random state."""
+    """Check that networks, average, optimizers and random state have the same bits."""
     first, second = list(tensors(load(a / "last.pt"))), list(tensors(load(b / "last.pt")))
     assert len(first) == len(second) > 40
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))

@@ -37,7 +37,7 @@ def take_steps(
     labels: Tensor | None = None,
     **options: Any,
 ) -> Tensor:
-    """Steps on the same images, with z (count, B, latent_dim) if given; their losses (count, 4)."""
+    """Take steps on the same images, with z (count, B, latent_dim) if given; the losses."""
     device, dtype = state.noise.device, next(state.generator.parameters()).dtype
     step = Step((state.generator, state.discriminator), recipe, **options)
     losses = []

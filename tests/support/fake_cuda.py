@@ -1,7 +1,7 @@
-"""A CUDA device played by the processor: the driver's functions, and onnxruntime's CUDA provider.
+"""A fake CUDA device on the processor: the driver's functions, and onnxruntime's CUDA provider.
 
-Its memory is the host's. Nothing on a stream is done before somebody waits for it, so that a wait
-that is missing shows as wrong pixels.
+Its memory is the host's. Work on a stream is done only when somebody waits for the stream, so that
+a missing wait gives wrong pixels.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ LIBRARIES = ["libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libcura
 
 
 class FakeFunction:
-    """A function of the driver, with what ctypes hangs on such."""
+    """A function of the driver, with the attributes that ctypes gives to functions."""
 
     def __init__(self, name: str, action: Callable[..., int | None]) -> None:
         self.__name__, self._action = name, action
@@ -56,7 +56,9 @@ class FakeDriver:
         self.marks: dict[int, tuple[int, Work]] = {}
         self.launched: list[str] = []
         self.full = False
-        self.busy = 0  # calls in progress: a real driver's are over before a signal is handled
+        self.busy = (
+            0  # calls in progress; the calls of a real driver end before Python handles a signal
+        )
         self.depth = threading.local()
 
     def __getattr__(self, name: str) -> FakeFunction:
@@ -89,12 +91,12 @@ class FakeDriver:
         return function
 
     def enqueue(self, stream: int, work: Work) -> None:
-        """Put work on a stream, or into the graph that is recorded from it."""
+        """Put work on a stream, or into the graph that is being recorded."""
         with self._lock:
             self.captures.get(stream, self.streams[stream]).append(work)
 
     def drain(self, stream: int, until: Work | None = None) -> None:
-        """Do what is on a stream, up to some of it."""
+        """Do the work on a stream, all of it or the first part."""
         with self._lock:
             queue = self.streams[stream]
             if until is not None and until not in queue:
@@ -189,7 +191,7 @@ class FakeDriver:
 
     def do_cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: int) -> None:
         self.enqueue(stream, lambda: ctypes.memmove(target, source, size))
-        self.drain(stream)  # memory that is not pinned: it returns when all is copied
+        self.drain(stream)  # memory that is not pinned: the call returns when everything is copied
 
     def do_cuStreamCreate(self, stream: Any, flags: int) -> None:
         self.streams[self._new(stream)] = deque()
@@ -302,11 +304,11 @@ KERNELS: dict[int, tuple[Any, Callable[[list[int]], int], Callable[..., None]]] 
     2: ((_u64, _u64, _u64, _u32, _u32, ctypes.c_int64), lambda v: v[3], _draw_labels),
     3: ((_u64, _u64, _u32, _u32, _u32), lambda v: -(-v[2] // 4), _to_pixels),
 }
-"""Types of the arguments, the number of items, and what it does, of each kernel."""
+"""For each kernel: the types of its arguments, the number of items, and a function."""
 
 
 class FakeRuntime:
-    """onnxruntime with a CUDA provider, which is its CPU provider by another name."""
+    """onnxruntime whose CUDA provider is the CPU provider under another name."""
 
     def __init__(self, base: Any, driver: Callable[[], FakeDriver]) -> None:
         self.__dict__.update(vars(base))
@@ -343,7 +345,7 @@ class FakeRuntime:
 
 
 class _FakeSession:
-    """A session on a stream of the fake device, or on none."""
+    """A session, on a stream of the fake device or without a stream."""
 
     def __init__(self, real: Any, parts: list[Any], driver: FakeDriver, stream: int) -> None:
         self._real, self._driver, self._stream = real, driver, stream

@@ -1,4 +1,4 @@
-"""Where the checkout is, and whether something has come to be there."""
+"""The folder of the checkout, and comparisons of folders."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Artifacts with a good seal, in which something is not as it should be."""
+"""Artifacts that are wrong but have a valid seal."""
 
 import json
 import math
@@ -14,7 +14,7 @@ Change = Callable[[onnx.ModelProto], None]
 
 
 def resealed(artifact: Path, change: Change) -> bytes:
-    """generator.onnx, changed, with a good seal."""
+    """A changed generator.onnx with a valid seal."""
     model = onnx.load(artifact / "generator.onnx")
     change(model)
     for entry in model.metadata_props:

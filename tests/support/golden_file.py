@@ -1,4 +1,4 @@
-"""`tests/golden/images.json`, what every language must draw; made by `scripts/make_golden.py`."""
+"""Read `tests/golden/images.json`, the images that each language must generate."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ IMAGES = FOLDER / "images.json"
 
 @dataclass(frozen=True)
 class Golden:
-    """Some images of a seed, as PyTorch draws them in float64."""
+    """Some images of a seed, computed by PyTorch in float64."""
 
     seed: int
     start: int
@@ -45,12 +45,12 @@ def golden_images() -> list[Golden]:
 
 
 def require_golden_z(z: NDArray[np.float32], golden: Golden) -> None:
-    """Bit for bit, everywhere."""
+    """Check that z has the same bits."""
     assert hashlib.sha256(z.astype("<f4").tobytes()).hexdigest() == golden.z_sha256
 
 
 def require_same_pixels(drawn: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
-    """At most one level apart in 0.1 % of the pixels."""
+    """Check that at most 0.1 % of the pixels differ, by one level."""
     assert drawn.shape == expected.shape
     assert drawn.dtype == np.uint8
     difference = np.abs(drawn.astype(int) - expected)

@@ -1,7 +1,7 @@
-"""Loads damaged and forged artifacts, one for each line on stdin, under limits; never imported.
+"""Load damaged and forged artifacts under limits, one for each line on stdin; run as a program.
 
-A line is JSON: the file to start from, the edits, and whether to seal it anew. The answer is a line
-of JSON: "refused" with the message, "drawn" with the seconds and bytes of memory it took, or "bad".
+A line is JSON: the original file, the edits, and whether to seal the file again. The answer is a
+line of JSON: "refused" with the message, "drawn" with seconds and bytes of memory, or "bad".
 """
 
 import json
@@ -18,12 +18,12 @@ import onnx
 from inference import ArtifactError, Sampler
 from inference.artifact import CONTRACT_KEY, SEAL_KEY, UNSEALED, seal
 
-MEMORY = 2**30  # on top of what the imports take
+MEMORY = 2**30  # in addition to the imports
 SECONDS = 10
 
 
 def apply_bytes(data: bytearray, edit: dict[str, Any]) -> None:
-    """Edits of the bytes; `at` and `source` are shares of the file."""
+    """Edit the bytes; `at` and `source` are places as shares of the file."""
     at, size = int(edit["at"] * len(data)), edit["size"]
     kind = edit["kind"]
     if kind == "flip" and data:
@@ -40,7 +40,7 @@ def apply_bytes(data: bytearray, edit: dict[str, Any]) -> None:
 
 
 def apply_graph(model: onnx.ModelProto, edit: dict[str, Any]) -> None:
-    """Edits of the protobuf; indices wrap around."""
+    """Edit the protobuf; indices wrap around."""
     graph, value = model.graph, edit["value"]
     node = graph.node[edit["index"] % max(len(graph.node), 1)] if graph.node else onnx.NodeProto()
     tensors = graph.initializer or [onnx.TensorProto()]
@@ -119,7 +119,7 @@ def mutated(case: dict[str, Any], folder: Path) -> tuple[bytes, bool]:
 
 
 def seal_anew(file: bytes) -> bytes:
-    """The file with its seal, if it still has one, made right again."""
+    """Make the seal of a file valid again, if the file still has one."""
     marker = b"\x0a\x0e" + SEAL_KEY.encode() + b"\x12\x40"
     if file.count(marker) != 1:
         return file
@@ -128,7 +128,7 @@ def seal_anew(file: bytes) -> bytes:
 
 
 def judge(case: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What becomes of the file of a case."""
+    """Load the file of a case; the answer."""
     file, differs = mutated(case, folder)
     before = peak_kilobytes()
     begin = time.perf_counter()
@@ -155,7 +155,7 @@ def judge(case: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def peak_kilobytes() -> int:
-    """The most that this process has held. What getrusage says begins with its parent's size."""
+    """Peak memory of this process. (getrusage starts with the size of the parent process.)"""
     status = Path("/proc/self/status").read_text("ascii")
     return int(status.partition("VmHWM:")[2].split()[0])
 

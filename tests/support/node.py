@@ -20,7 +20,7 @@ needs_node = pytest.mark.skipif(
 
 
 def run(*command: str | Path, cwd: Path, seconds: float = 120) -> str:
-    """What a command prints; where it fails, all that it printed is the error."""
+    """Run a command; its output. If it fails, the error has all its output."""
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=seconds, check=False,
@@ -30,7 +30,7 @@ def run(*command: str | Path, cwd: Path, seconds: float = 120) -> str:
 
 
 def installed(example: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of an example with what its lock file names, and nothing else."""
+    """A copy of an example with exactly the packages of its lock file."""
     folder = tmp_path_factory.mktemp(example) / example
     ignored = shutil.ignore_patterns("node_modules", "dist")
     shutil.copytree(ROOT / "examples" / example, folder, ignore=ignored)

@@ -1,4 +1,4 @@
-"""A folder of images as somebody has it: of any size, format and mode."""
+"""A folder of images of mixed sizes, formats and modes."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 COLOURS = {"leaf": (200, 120, 20), "stone": (240, 60, 40)}
 """Colour of the upper half, by class; the lower half has a third of it."""
-ROTATED = 6  # what EXIF calls a picture to be turned right before it is shown
+ROTATED = 6  # EXIF orientation: turn the picture right before showing it
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -37,7 +37,7 @@ def _save(image: Image.Image, path: Path, way: int) -> None:
         image.quantize(8).save(f"{path}.gif")
     elif way == 4:
         image.save(f"{path}.webp", lossless=True)
-    else:  # on a ground that is transparent, and black below that
+    else:  # the background is transparent, and black under the transparency
         ground = Image.new("RGBA", (3 * image.width, image.height))
         ground.paste(image, (image.width, 0))
         ground.save(f"{path}.png")

@@ -1,4 +1,4 @@
-"""Training in processes of its own, to be killed."""
+"""Training in other processes, which tests can kill."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from training.config import TrainConfig
 
 _context = multiprocessing.get_context("forkserver")
-# Imported once, so that a process is in the middle of training within a second.
+# Imported once, so that processes start to train within a second.
 _context.set_forkserver_preload(
     ["training.train", "training.run", "sklearn.datasets", "torchvision.transforms.v2.functional"]
 )
@@ -27,11 +27,11 @@ def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
 
 
 def run(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
-    """`python -m training.run`, with saves every so often; what it prints goes to run_dir.log."""
+    """`python -m training.run` with a given time between saves; its output goes to run_dir.log."""
     from training import run
     from training.training_loop import Pace
 
-    # What a shell starts in the background ignores SIGINT, and so would this.
+    # A process that a shell starts in the background ignores SIGINT, and so would this one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with run_dir.with_suffix(".log").open("a", encoding="utf-8") as log:
         sys.stdout = sys.stderr = log
@@ -39,7 +39,7 @@ def run(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
 
 
 def run_slowly(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
-    """The same, with steps that take minutes once something is saved."""
+    """Like `run`, but steps take minutes after something is saved."""
     import time
 
     from training.engine.engine import Engine
@@ -68,7 +68,7 @@ def hold(run_dir: Path) -> None:
 
 
 def start_ranks(target: Callable[..., None], *arguments: object) -> list[BaseProcess]:
-    """Two processes that train together, as torchrun would start them."""
+    """Two processes that train together, started as by torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,9 +86,9 @@ def as_rank(rank: int, port: int, target: Callable[..., None], *arguments: objec
 
 
 def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | None) -> None:
-    """Steps one by one; what each has led to goes to a file for each rank.
+    """Take steps one by one, and write the state after each step to a file for each rank.
 
-    broken: the rank on which nothing can be compiled.
+    broken: the rank on which compiling fails.
     """
     import torch
 
@@ -99,7 +99,7 @@ def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | No
     from training.interruption import Interruption
 
     with joined() as ranks:
-        # Traced and run as traced: compiling takes seconds.
+        # Run the traced steps without compiling, which takes seconds.
         def as_traced(self: Compilation, traced: Any, tensors: Any) -> Any:
             assert ranks.rank != broken
             return traced
@@ -118,7 +118,7 @@ def take_steps(folder: Path, config: "TrainConfig", count: int, broken: int | No
 
 
 def run_with_nan(run_dir: Path, arguments: list[str], save_seconds: float) -> None:
-    """`run`, where the ninth gradients of rank 1, and of no other, are not finite."""
+    """Like `run`, but the ninth gradients of rank 1 are not finite."""
     from training.gan import step
     from training.gan.step import adversarial_gradients
 

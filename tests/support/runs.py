@@ -8,10 +8,10 @@ from training.config import DataConfig, NetworkConfig, RecipeConfig, TrainConfig
 from training.train import train
 
 TINY = TrainConfig(
-    # The folder keeps the extractor that scores are measured with: trained once, not each time.
+    # The folder keeps the extractor of the scores, so that it is trained only once.
     data=DataConfig(dataset="digits", data_dir=ROOT / ".pytest_cache" / "data", image_size=8),
     network=NetworkConfig(latent_dim=10, generator_dims=(16, 32), discriminator_dims=(16, 8)),
-    recipe=RecipeConfig(batch_size=512),  # 3.5 batches an epoch: epochs end within batches
+    recipe=RecipeConfig(batch_size=512),  # 3.5 batches per epoch, so epochs end within batches
     epochs=12,
     score_every=10,
     device="cpu",
@@ -28,18 +28,18 @@ COLOUR = replace(
     iterations=60,
     score_every=30,
 )
-"""Settings of the runs in colour, except the place of their images."""
+"""Settings of the runs in colour, without the folder of images."""
 
 
 def trained(config: TrainConfig, run_dir: Path) -> Path:
-    """The folder of a run that has ended."""
+    """Train a run to its end; its folder."""
 
     train(config, run_dir)
     return run_dir
 
 
 def exported(run_dir: Path, folder: Path) -> Path:
-    """The artifact of a run's best checkpoint."""
+    """Export the best snapshot of a run; the artifact's folder."""
     from export.artifact_folder import best_checkpoint, export
 
     export(best_checkpoint(run_dir), folder)

@@ -1,4 +1,4 @@
-"""The steps of a run written the long way: PyTorch's own Adam, a pass of D for each loss."""
+"""The steps of a run written simply: PyTorch's Adam, and a pass of D for each loss."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from training.gan.state import TrainState
 
 
 class TextbookSteps:
-    """Takes steps on a state; shares nothing with `Step` but the networks."""
+    """Takes steps on a state. It shares only the networks with `Step`."""
 
     def __init__(self, state: TrainState, batches: Batches, config: TrainConfig) -> None:
         self.schedule: Callable[[int], StepNumbers[float]] = config.recipe.at

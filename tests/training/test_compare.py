@@ -1,4 +1,4 @@
-"""Runs side by side."""
+"""The comparison of runs."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from training.run_folder.config_file import to_dict
 
 @pytest.fixture
 def two_runs(tiny_run: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """The tiny run, and one that is said to differ in its settings, scores and speed."""
+    """The tiny run, and a copy with other settings, scores and speed."""
     other = tmp_path / "other"
     shutil.copytree(tiny_run, other)
     config = read_run(other).config

@@ -1,4 +1,4 @@
-"""Training with labels, and what is made of such a run."""
+"""Training with labels, and the files of such a run."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def test_a_batch_has_the_labels_of_its_images() -> None:
     images = load_images(CONDITIONAL.data)
     assert images.labels is not None
     batches = Batches(images, 500, seed=0, conditional=True)
-    for step in (0, 3, 9):  # the fourth runs on into the next epoch
+    for step in (0, 3, 9):  # the fourth batch continues into the next epoch
         found, indices = batches.labels_at(step), batches.indices(step)
         assert found is not None
         assert torch.equal(found, images.labels[indices])
@@ -64,7 +64,7 @@ def test_the_checkpoint_draws_the_classes_that_it_names(conditional_run: Path) -
     path = max(conditional_run.glob("checkpoints/*.pt"))
     generator = load_generator(load(path))
     assert generator.classes == CLASSES
-    # The grids of the run show drawn labels: what the sampler draws.
+    # The grids of the run have random labels, like the sampler's images.
     z, drawn = generator.inputs(64)
     assert np.array_equal(z.numpy(), latents(64, 10))
     assert np.array_equal(drawn.numpy(), labels(64, 10))
@@ -106,7 +106,7 @@ def test_each_class_is_scored_against_its_own_real_images() -> None:
     reference = reference_for(extractor, images, None)
     _, others = split_reals(images)
     assert others.labels is not None
-    swapped = {0: 0, 1: 7, 2: 2}  # asked for a 1, it draws a 7
+    swapped = {0: 0, 1: 7, 2: 2}  # asked for a 1, the generator gives a 7
 
     def draw(z: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
         (label,) = asked.unique().tolist()
@@ -114,7 +114,7 @@ def test_each_class_is_scored_against_its_own_real_images() -> None:
 
     scores = {s.name: s for s in score_classes(reference, Subject(draw, 10, CLASSES), 0)}
     assert list(scores) == list(CLASSES)
-    # Other real images of the class are as far away as the floor says.
+    # The floor is the distance of other real images of the class.
     for name in ("0", "2", "6"):
         assert scores[name].excess == pytest.approx(0, abs=1e-6)
         assert scores[name].recognised > 0.8

@@ -1,4 +1,4 @@
-"""Settings: JSON and back, what is refused, and the command line."""
+"""Settings: JSON, errors, and the command line."""
 
 import json
 from dataclasses import replace
@@ -48,10 +48,10 @@ def test_gamma_and_the_learning_rate_fall_until_the_burn_in_ends() -> None:
 
 def test_the_average_moves_by_a_share_that_falls_to_that_of_its_half_life() -> None:
     recipe = RecipeConfig(batch_size=100, ema_half_life=1000)
-    for step in (0, 1, 10, 99):  # a twentieth of the images seen, this step's included
+    for step in (0, 1, 10, 99):  # a twentieth of the images so far, including this step's
         assert recipe.at(step).ema_share == pytest.approx(1 - 0.5 ** (20 / (step + 1)))
     late = [recipe.at(step).ema_share for step in (199, 10**6)]
-    assert late == pytest.approx([1 - 0.5**0.1] * 2)  # 1000 images are ten steps
+    assert late == pytest.approx([1 - 0.5**0.1] * 2)  # ten steps take 1000 images
     assert RecipeConfig(ema_half_life=0).at(5).ema_share == 1
 
 
@@ -80,7 +80,14 @@ def test_settings_of_another_version_are_refused() -> None:
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--iterations", "0"], "--iterations must be at least 1"),
         (["--latent-dim", "0"], "--latent-dim must be at least 1"),
+        (["--latent-dim", "16385"], "at most 16384, got 16385"),
         (["--image-size", "0"], "--image-size must be at least 1"),
+        (["--image-size", "1025"], "at most 1024 with 1 channels, got 1025"),
+        (["--image-size", "592", "--channels", "3"], "at most 591 with 3 channels, got 592"),
+        (
+            ["--generator-dims", *["8"] * 101],
+            "--generator-dims must be positive widths, at most 1",
+        ),
         (["--betas", "0.5", "1"], "--betas must lie in [0, 1)"),
         (["--generator-dims", "64", "0"], "--generator-dims"),
         (["--gamma", "-1"], "--gamma must be 0 or more"),
@@ -186,7 +193,7 @@ def test_a_resumed_run_keeps_everything_else(
 
 
 def test_a_folder_of_images_may_have_moved() -> None:
-    """Its images are compared when they are there; a run can be read without them."""
+    """The images are compared if they are there. A run can be read without them."""
     saved, moved, other = (
         TrainConfig(data=DataConfig(place)) for place in ("a/birds", "b/birds", "mnist")
     )

@@ -47,7 +47,7 @@ def networks(
 
 
 def as_trained(shape: tuple[int, int, int], classes: tuple[str, ...] = ()) -> Generator:
-    """In full size and eval mode, with all of BatchNorm's numbers away from where they start."""
+    """A full-size generator in eval mode. BatchNorm's numbers differ from their initial values."""
     torch.manual_seed(0)
     generator, _ = networks(shape, classes)
     for module in generator.modules():
@@ -95,7 +95,7 @@ def test_it_is_small() -> None:
 
 
 def test_a_logit_is_its_own_images() -> None:
-    """The engine takes one pass of the discriminator for both updates."""
+    """The engine uses one pass of the discriminator for both updates."""
     _, discriminator = networks((1, 28, 28))
     images = torch.rand(6, 1, 28, 28)
     alone = torch.cat([discriminator(image.unsqueeze(0)) for image in images])
@@ -156,7 +156,9 @@ def test_statistics_in_parts_are_those_of_all_images(
     for layer in generator.layers:
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layer.momentum = 1.0
-    generator.train()(*generator.inputs(256, seed=LIMIT - 1))  # BatchNorm's own, of all at once
+    generator.train()(
+        *generator.inputs(256, seed=LIMIT - 1)
+    )  # BatchNorm's statistics, of all images at once
     for name, expected in generator.state_dict().items():
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
 
@@ -207,7 +209,7 @@ def test_float16_weights(conv_run: Path, tmp_path: Path) -> None:
 
 
 def a_convolution(channels: tuple[int, ...], pads: int) -> Change:
-    """One more, before all others."""
+    """Insert another node before all others."""
 
     def change(model: onnx.ModelProto) -> None:
         add_weights(model, "kernels", *channels)
@@ -221,7 +223,7 @@ def a_convolution(channels: tuple[int, ...], pads: int) -> Change:
 
 
 def said(name: str, *numbers: int) -> Change:
-    """Another attribute of the first convolution."""
+    """Change an attribute of the first convolution."""
 
     def change(model: onnx.ModelProto) -> None:
         first = next(node for node in model.graph.node if node.op_type == "Conv")
@@ -276,7 +278,7 @@ def test_the_widest_step_counts(conv_artifact: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("size", [7, 14])
 def test_the_gradients_of_halving_convolutions_are_those_of_pytorch(size: int) -> None:
-    """Once and twice, in the way that CUDA takes."""
+    """Remove the last nodes, as for CUDA, once and twice."""
     torch.manual_seed(0)
     images = torch.randn(3, 2, size, size, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(5, 2, 4, 4, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Data sets, batches, and what is said when there are none."""
+"""Data sets and batches, and the errors if there are none."""
 
 import gzip
 import hashlib
@@ -89,7 +89,7 @@ def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
     half.paste((250, 100, 20, 255), (0, 5, 10, 10))
     half.save(tmp_path / "1.png")
     half.convert("LA").save(tmp_path / "2.png")
-    half.quantize(4).save(tmp_path / "3.png")  # a palette, some of its entries transparent
+    half.quantize(4).save(tmp_path / "3.png")  # a palette with transparent entries
     half.convert("RGB").save(tmp_path / "4.png", transparency=(0, 0, 0))
     images = load_images(DataConfig(dataset=str(tmp_path), image_size=10, channels=3)).pixels
     assert (images[:, :, :4] == 255).all()
@@ -122,7 +122,7 @@ def test_hidden_files_are_left_out_and_one_subfolder_is_no_label(tmp_path: Path)
 
 
 def test_large_jpeg_files_are_read_small_and_alike(tmp_path: Path) -> None:
-    """Decoded at a lower resolution, which is quicker."""
+    """JPEG is decoded at a lower resolution, which is faster."""
     ramp = np.linspace(0, 255, 512).astype(np.uint8)
     picture = np.stack([np.tile(ramp, (512, 1)), np.tile(ramp[:, None], (1, 512)),
                         np.full((512, 512), 80, np.uint8)], axis=2)  # fmt: skip
@@ -134,7 +134,7 @@ def test_large_jpeg_files_are_read_small_and_alike(tmp_path: Path) -> None:
 
 
 def test_images_are_cropped_not_squeezed(tmp_path: Path) -> None:
-    """A wide picture keeps its proportions: its sides are cut off."""
+    """A wide picture keeps its proportions; its sides are cut off."""
     picture = np.zeros((10, 30), np.uint8)
     picture[:, 10:20] = 200
     Image.fromarray(picture).save(tmp_path / "1.png")
@@ -167,7 +167,7 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def fake_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder with ten images that torchvision takes for MNIST; its raw folder."""
+    """A data folder with ten images that torchvision accepts as MNIST; gives its raw folder."""
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (10, 28, 28), np.uint8)
@@ -180,7 +180,7 @@ def fake_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
             resources.append((f"{part}-{kind}-ubyte.gz", md5))
     monkeypatch.setattr(datasets.MNIST, "resources", resources)
-    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody answers
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])  # no server answers
     return raw
 
 
@@ -193,7 +193,7 @@ def test_torchvision_data_is_unpacked_and_read(fake_mnist: Path) -> None:
     assert images.pixels.shape == (10, 1, 28, 28)
     assert images.labels is not None
     assert images.labels.tolist() == list(range(10))
-    assert load_mnist(fake_mnist).sha256() == images.sha256()  # and again, now unpacked
+    assert load_mnist(fake_mnist).sha256() == images.sha256()  # again, with unpacked files
 
 
 def test_packed_files_in_a_folder_that_cannot_be_written_are_read(fake_mnist: Path) -> None:
@@ -241,7 +241,7 @@ def test_no_data_and_no_network_says_what_to_do(
 
 
 def numbered(count: int) -> Images:
-    """Images that can be told apart by their one pixel."""
+    """Images of one pixel, all different."""
     return Images(torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1), None, ())
 
 
@@ -262,7 +262,7 @@ def test_batches_are_full_normalised_and_a_function_of_seed_and_step() -> None:
     batches = Batches(numbered(10), 4, seed=1)
     forward = [batches[step] for step in range(9)]
     again = Batches(numbered(10), 4, seed=1)
-    for step in (8, 2, 5):  # any order: a resumed run starts in the middle
+    for step in (8, 2, 5):  # in any order, as a resumed run starts in the middle
         torch.testing.assert_close(again[step], forward[step], rtol=0, atol=0)
     assert all(batch.shape == (4, 1, 1, 1) for batch in forward)
     assert not torch.equal(forward[0], Batches(numbered(10), 4, seed=2)[0])

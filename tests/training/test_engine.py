@@ -1,4 +1,4 @@
-"""Many steps at once, by each engine."""
+"""Many steps at once, with each engine."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ from training.gan.state import Snapshot, TrainState
 from training.gan.step import adversarial_gradients
 
 HINGE = replace(RECIPES["hinge"], batch_size=64)  # no penalties
-# oneDNN lays the gradients of convolutions as wide as these out in another order than the weights.
+# oneDNN stores the gradients of such wide convolutions in another order than the weights.
 WIDE = replace(CONV, data=replace(CONV.data, image_size=28), network=NetworkConfig(network="conv"))
 
 
@@ -95,7 +95,7 @@ def test_bfloat16_leaves_weights_and_gradients_in_float32(monkeypatch: pytest.Mo
 def test_auto_tries_what_can_pay(
     seconds: float, total: int, tried: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What takes `seconds` a step is only made faster where that may save more than it costs."""
+    """Steps that take `seconds` are compiled only if that may save more time than it costs."""
     seen = []
     monkeypatch.setattr(choice, "rate", lambda engine: 1 / seconds)
     monkeypatch.setattr(choice, "is_sound", lambda engine, *_: seen.append(engine.kind))
@@ -130,7 +130,7 @@ def assert_unchanged(state: TrainState, before: Snapshot) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # compilers warn of what is theirs
+@pytest.mark.filterwarnings("default")  # compilers have their own warnings
 @pytest.mark.parametrize(
     ("usual", "recipe", "precision"),
     [
@@ -149,7 +149,7 @@ def test_the_compiled_engine_trains_as_the_plain_one(
         fast = create_engine(state, batches, config, total=20)
     assert fast.kind == "compiled"
     assert "compared with the plain one" in caplog.text
-    assert_unchanged(state, before)  # the comparison has left no trace
+    assert_unchanged(state, before)  # the comparison has changed nothing
     fast_losses, plain_losses = fast.run(20), losses_of(replace(config, engine="plain"), 20)
     rtol, atol = (0.05, 0.02) if fast.bfloat16 else (1e-3, 1e-4)
     np.testing.assert_allclose(fast_losses, plain_losses, rtol=rtol, atol=atol)

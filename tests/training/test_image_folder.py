@@ -25,7 +25,7 @@ SIZE = 8
 
 
 def picture(value: int = 200, size: tuple[int, int] = (12, 10)) -> Image.Image:
-    """Bright on the left, dark on the right."""
+    """An image that is bright on the left and dark on the right."""
     pixels = np.zeros((size[1], size[0]), np.uint8)
     pixels[:, : size[0] // 2] = value
     return Image.fromarray(pixels)
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def jpeg_with_exif(*entries: tuple[int, int, bytes]) -> bytes:
-    """A JPEG, its left half bright; entries: tag, type and value."""
+    """A JPEG whose left half is bright.  entries: tag, type and value."""
     offset = 8 + 2 + 12 * len(entries) + 4
     table, data = b"", b""
     for tag, kind, value in entries:
@@ -63,7 +63,7 @@ def jpeg_with_exif(*entries: tuple[int, int, bytes]) -> bytes:
 
 
 ROTATED = (0x0112, 3, struct.pack("<H", 6))
-"""To be turned right: its left half is then the upper one."""
+"""A picture to be turned right, so that its left half becomes the upper half."""
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_huge_images_are_refused_or_allowed(
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     picture().save(tmp_path / "a.png")  # 120 pixels: Pillow warns
-    picture(size=(40, 40)).save(tmp_path / "b.png")  # it refuses
+    picture(size=(40, 40)).save(tmp_path / "b.png")  # Pillow refuses
     with pytest.raises(DataError, match=r"^2 of 2 .*more than 100 pixels: .*--large-images"):
         load(tmp_path)
     assert len(load(tmp_path, large_images=True)) == 2

@@ -1,4 +1,4 @@
-"""The losses against their formulas, and the gradient penalty against one image at a time."""
+"""Compare the losses with their formulas, and the gradient penalty with one image at a time."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_hinge_is_flat_beyond_its_margin() -> None:
 
 @pytest.mark.parametrize("name", ["bce", "r3gan"])
 def test_losses_do_not_overflow(name: str) -> None:
-    """Where sigmoid then log would give infinity."""
+    """For large logits, sigmoid and log would give infinity."""
     loss, far = LOSSES[name], torch.tensor([-1000.0], requires_grad=True)
     value = loss.generator(torch.zeros(1), far)
     assert value.item() == 1000
@@ -70,7 +70,7 @@ def test_the_penalty_is_that_of_each_image_alone() -> None:
     slopes = image_gradients(images, discriminator(images), create_graph=True)
     penalty = gradient_penalty(slopes)
     torch.testing.assert_close(penalty.detach(), (mean_square(real) + mean_square(fake)) / 2)
-    penalty.backward()  # it must train the discriminator
+    penalty.backward()  # the penalty must train the discriminator
     first = next(discriminator.parameters())
     assert first.grad is not None
     assert first.grad.abs().max() > 0

@@ -64,7 +64,7 @@ def test_pixels_are_the_nearest_levels() -> None:
     levels = torch.tensor([0, 0.4, 0.6, 1.4, 254.4, 254.6, 255, 300, -9])
     images = (levels / 127.5 - 1).view(1, 1, 3, 3)
     assert to_pixels(images).flatten().tolist() == [0, 0, 1, 1, 254, 255, 255, 255, 0]
-    assert to_pixels(torch.zeros(1, 1, 1, 1)).item() == 128  # 127.5, the one tie, goes to even
+    assert to_pixels(torch.zeros(1, 1, 1, 1)).item() == 128  # 127.5, the only tie, rounds to even
     assert to_pixels(torch.zeros(2, 3, 4, 5)).shape == (2, 4, 5, 3)
 
 
@@ -97,7 +97,7 @@ def test_one_seed_gives_one_state_and_leaves_global_random_numbers_alone() -> No
             *(getattr(state, module).parameters() for state in (a, b, c)), strict=True
         ):
             assert torch.equal(x, y)
-            # But for the ones and zeros that BatchNorm starts with.
+            # Except the ones and zeros that BatchNorm starts with.
             assert x.unique().numel() == 1 or not torch.equal(x, z)
     assert torch.equal(a.next_noise(4), b.next_noise(4))
     assert not torch.equal(a.next_noise(4), c.next_noise(4))

@@ -1,4 +1,4 @@
-"""Names are shown as they are, whatever they look like."""
+"""Odd names are shown unchanged."""
 
 import json
 import shlex
@@ -40,7 +40,7 @@ def test_a_chart_shows_a_name_as_it_is(name: str, tiny_run: Path) -> None:
     for chart in charts:
         text = shown(chart)
         for line in name.split("\n"):
-            assert text.count(line) >= 2  # in both shapes
+            assert text.count(line) >= 2  # in the wide and the narrow version
         assert "var(--" not in text
         assert chart.wide.count("var(--ink)") > 1
 
@@ -62,7 +62,7 @@ def test_the_pages_of_a_run_with_an_odd_name_are_written(
 def test_commands_that_are_printed_can_be_pasted(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the end of an export to the next command."""
+    """The commands that one command prints for the next can be run."""
     from export.run import main as export
     from inference.run import main as draw
 

@@ -1,4 +1,4 @@
-"""A run says where its time goes."""
+"""A run measures the time of its phases."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from training.train import train
 
 
 class Clock:
-    """What `time.monotonic` shows, set by hand."""
+    """A clock in place of `time.monotonic`, set by the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0

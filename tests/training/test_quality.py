@@ -1,4 +1,4 @@
-"""Our scores against those of torch-fidelity and against what is known of them."""
+"""Compare the scores with torch-fidelity's and with known properties."""
 
 import itertools
 from pathlib import Path
@@ -49,7 +49,7 @@ def reference(digits: Images, extractor: Extractor) -> Reference:
 
 
 def drawing(pixels: Tensor):  # type: ignore[no-untyped-def]
-    """A `draw` that gives these images in turn, whatever the noise."""
+    """A generator that returns these images in turn, for any noise."""
     images = iter(pixels)
     return lambda z: torch.stack(list(itertools.islice(images, len(z))))
 
@@ -71,7 +71,7 @@ def test_scores_are_those_of_torch_fidelity(
     prc = prc_features_to_metric(fake, real, prc_neighborhood=5, verbose=False)
     assert scores.precision == pytest.approx(prc["precision"], abs=2e-3)
     assert scores.recall == pytest.approx(prc["recall"], abs=2e-3)
-    assert 0.02 < scores.precision < 0.98  # or the comparison would show nothing
+    assert 0.02 < scores.precision < 0.98  # otherwise the comparison would show nothing
 
 
 def test_real_images_score_as_real(digits: Images, reference: Reference) -> None:
@@ -93,7 +93,7 @@ def test_collapse_is_seen(digits: Images, reference: Reference) -> None:
 
 
 def test_a_worse_generator_scores_worse(digits: Images, reference: Reference) -> None:
-    """FCD grows with noise (the check of Heusel et al. 2017, figure 3)."""
+    """FCD grows with noise, as in figure 3 of Heusel et al. 2017."""
     others = split_reals(digits)[1].pixels
     generator = torch.Generator().manual_seed(0)
     distances = []
@@ -123,7 +123,7 @@ def test_a_copy_of_a_training_image_is_found(digits: Images) -> None:
 
 
 def test_the_frechet_distance_of_known_gaussians() -> None:
-    """In one dimension it is (m_a - m_b)^2 + (s_a - s_b)^2."""
+    """In one dimension, the distance is (m_a - m_b)^2 + (s_a - s_b)^2."""
     one = torch.ones(1, 1).double()
     a, b = (torch.tensor([3.0]).double(), 4 * one), (torch.tensor([1.0]).double(), 25 * one)
     assert frechet_distance(a, b) == pytest.approx(2**2 + (2 - 5) ** 2)
@@ -163,14 +163,14 @@ def test_unlabelled_images_use_random_features(digits: Images, tmp_path: Path) -
     extractor = extractor_for(Images(digits.pixels, None, ()), tmp_path, CPU)
     assert extractor.kind == "random"
     assert not list(tmp_path.iterdir())
-    # They too tell real digits from damaged ones.
+    # These scores also tell real digits from damaged ones.
     reference = Reference(extractor, *split_reals(Images(digits.pixels, None, ())), "train")
     damaged = split_reals(digits)[1].pixels.flip(3)
     assert reference.score(Subject(drawing(damaged), 8), seed=0).fcd > 2 * reference.floor
 
 
 def test_the_random_features_are_fixed() -> None:
-    """By bits of the noise stream, not by a random generator that may change."""
+    """Images are chosen by the noise stream, not by a random generator that may change."""
     weight = next(random_classifier(1).parameters())
     assert weight.flatten()[:2].tolist() == pytest.approx([0.378367, -0.072360], abs=1e-6)
 
@@ -179,7 +179,7 @@ def test_the_random_features_are_fixed() -> None:
 @pytest.mark.parametrize(("name", "folder", "least"), [("mnist", "MNIST", 0.992),
                          ("fashion-mnist", "FashionMNIST", 0.92)])  # fmt: skip
 def test_the_shipped_extractors_know_their_data(name: str, folder: str, least: float) -> None:
-    """Its classes, and that a missing class is worse than noise that can hardly be seen."""
+    """The extractor knows the classes. A missing class is worse than hardly visible noise."""
     config = DataConfig(dataset=name, data_dir=ROOT / "data")
     if not (config.data_dir / folder).is_dir():
         pytest.skip(f"no {folder} in {config.data_dir.name}/")

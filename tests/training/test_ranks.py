@@ -1,4 +1,4 @@
-"""Several processes that train one run: as one process would, and together to the end."""
+"""Several processes train one run with the result of one process, and end together."""
 
 import os
 import shutil
@@ -30,8 +30,8 @@ from training.run import main
 from training.run_folder.sealed_file import CheckpointError, load
 from training.train import train
 
-# One hidden layer: the generator's first layer has no BatchNorm. In float32, for rounding to stay
-# rounding.
+# One hidden layer, because the generator's first layer has no BatchNorm. float32, so that rounding
+# stays small.
 EXACT = replace(
     TINY, network=replace(TINY.network, generator_dims=(32,)), matmul_precision="highest"
 )
@@ -45,7 +45,7 @@ GPUS = torch.cuda.device_count()
 
 
 def ended(ranks: list[BaseProcess], seconds: float = 60) -> list[int | None]:
-    """The exit codes of processes that end by themselves, and soon."""
+    """Wait for processes to end by themselves; their exit codes."""
     deadline = time.monotonic() + seconds
     for process in ranks:
         process.join(max(0.0, deadline - time.monotonic()))
@@ -100,7 +100,7 @@ def test_ranks_hold_the_same_weights_after_every_step(
     assert first["engine"] == second["engine"] == expected
     for one, other in zip(first["steps"], second["steps"], strict=True):
         differ = {name for name in one if not torch.equal(one[name], other[name])}
-        # Each rank's own, as its noise is; the average's are taken anew where it is used.
+        # These differ between ranks, like noise. The average's are recomputed when it is used.
         assert differ == {"generator.layers.3.running_mean", "generator.layers.3.running_var"}
         assert one["generator.layers.3.weight.exp_avg"].any()
     weights = [step["generator.layers.0.weight"] for step in first["steps"]]
@@ -114,7 +114,7 @@ def test_without_batch_norm_two_ranks_are_one_process(recipe: Any, tmp_path: Pat
     found = torch.load(tmp_path / "0.pt", weights_only=True)["steps"]
     state, batches, _ = tiny(config)
     engine = Engine(state, batches, config)
-    # Pairs of logits cancel the last bias: its gradients are rounding and nothing else.
+    # Pairs of logits cancel the last bias, so its gradients are only rounding.
     but = "discriminator.layers.5.bias" if recipe.recipe == "r3gan" else "nothing"
     for step in found:
         losses = torch.from_numpy(engine.run(1))
@@ -178,7 +178,7 @@ def test_a_signal_to_one_rank_ends_all_in_order(signalled: int, tmp_path: Path) 
 
 
 def saved_step(run_dir: Path) -> int:
-    """The step of the newest save. last.pt is missing for a moment while it becomes previous.pt."""
+    """The step of the newest save. last.pt may be missing while it becomes previous.pt."""
     for name in ("last.pt", "previous.pt"):
         with suppress(CheckpointError):
             return int(load(run_dir / name)["step"])

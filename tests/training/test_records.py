@@ -1,4 +1,4 @@
-"""Records of many steps at once are those of one after the other."""
+"""Records of many steps at once equal records of single steps."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ TAGS = ("loss/generator", "x" * 200, "D(x), of real images")
 
 @pytest.mark.parametrize("first", [1, 120, 16_380, 2_097_148, 2**40])
 def test_rows_are_the_bytes_that_protobuf_and_tensorboard_write(first: int, tmp_path: Path) -> None:
-    """With steps that take one more byte from some row on."""
+    """Rows whose step needs one more byte from some row on."""
     values = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
     values[0] = 0
     with (tmp_path / "events").open("wb") as file:

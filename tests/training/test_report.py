@@ -1,4 +1,4 @@
-"""report.html: what it says, and how it behaves in a real browser."""
+"""report.html: its content, and how it behaves in a browser."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ from training.run import main as train_main
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-# Contrast of text, and of lines and bars, as WCAG 2.1 asks for.
+# The contrast of text, and of lines and bars, that WCAG 2.1 requires.
 _TEXT_CONTRAST, _LINE_CONTRAST = 4.5, 3.0
 
 
@@ -42,7 +42,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
 
 
 def text_of(page: Path) -> str:
-    """Without tags and styles, in one line."""
+    """The text of a page, without tags and styles, in one line."""
     html = re.sub(r"<(style|script|svg).*?</\1>", " ", page.read_text(), flags=re.DOTALL)
     return unescape(" ".join(re.sub(r"<[^>]+>", " ", html).split()))
 
@@ -82,7 +82,7 @@ def test_charts_have_titles_axes_units_and_the_choices_of_both_rules(
         for chart in charts[2 * i : 2 * i + 2]:
             assert all(part in chart for part in parts), parts
     names = re.findall(r' id="([^"]+)"', report.read_text())
-    assert len(set(names)) == len(names) > 8  # or charts would clip one another
+    assert len(set(names)) == len(names) > 8  # otherwise charts would clip one another
 
 
 def test_it_is_one_file_that_asks_for_nothing(report: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_full_length_run_stays_small(tiny_run: Path, tmp_path: Path) -> None:
     chart = loss_chart(long)
     assert len(chart.wide) < 100_000
     assert "the median of each 781 iterations" in chart.note
-    # Grids of a full run in noise, which PNG cannot make smaller.
+    # Grids of noise, as many as in a full run. PNG cannot compress noise.
     run_dir = tmp_path / "run"
     shutil.copytree(tiny_run, run_dir)
     noise = np.random.default_rng(0).integers(0, 256, (242, 242), np.uint8)
@@ -150,7 +150,7 @@ def test_it_can_be_made_while_the_run_goes_on(
     best = json.loads((tiny_run / "best.json").read_text())
     del best["final"], best["nearest"]
     (run_dir / "best.json").write_text(json.dumps(best))
-    write_report(run_dir)  # a choice of an epoch that is not on record
+    write_report(run_dir)  # a chosen epoch without a record
     assert "There is no snapshot yet" in text_of(run_dir / "report.html")
     (run_dir / "metrics.jsonl").write_text("".join(lines))
     write_report(run_dir)
@@ -255,7 +255,7 @@ def test_the_slider_moves_the_pictures_by_keyboard_and_by_mouse(
     for keys, i in ((Keys.ARROW_LEFT, -2), (Keys.HOME, 0), (Keys.ARROW_RIGHT, 1), (Keys.END, -1)):
         slider.send_keys(keys)
         assert shown() == expected(i)
-    slider.click()  # in its middle
+    slider.click()  # in the middle of the picture
     middle = int(slider.get_attribute("value") or 0)
     assert middle in {4, 5}
     assert shown() == expected(middle)

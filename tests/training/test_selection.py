@@ -1,4 +1,4 @@
-"""Which checkpoint is best."""
+"""Which snapshot is best."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,9 @@ def test_where_all_look_collapsed_the_lowest_is_taken_and_it_is_said() -> None:
 
 def test_the_best_by_each_rule_the_last_and_some_between_are_kept(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    epochs = [epoch(i, 2.0, fcd=5.0) for i in range(1, 24)]  # every fourth, as twelve were many
+    epochs = [
+        epoch(i, 2.0, fcd=5.0) for i in range(1, 24)
+    ]  # every fourth epoch, because twelve were too many
     epochs[6] = epoch(7, 1.0, fcd=5.0)
     epochs[12] = epoch(13, 2.0, fcd=1.0)
     for record in epochs:
@@ -75,7 +77,7 @@ def test_the_best_by_each_rule_the_last_and_some_between_are_kept(tmp_path: Path
 def test_what_may_come_to_be_the_best_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the last epoch is opened again, and as a better coverage makes the best one look poor."""
+    """After the last epoch is reopened, or better coverage makes the best snapshot look poor."""
     monkeypatch.setattr(selection, "MOST_MILESTONES", 0)
     (tmp_path / "checkpoints").mkdir()
 

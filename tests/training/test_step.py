@@ -1,4 +1,4 @@
-"""One step: against one that is written the long way, and Adam against PyTorch's."""
+"""Compare a step with a simply written one, and Adam with PyTorch's."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ def in_float64(config: TrainConfig) -> tuple[TrainState, Batches]:
 def test_a_step_is_the_textbook_step(
     usual: TrainConfig, recipe: str, adam: Callable[..., None]
 ) -> None:
-    """In float64: in float32 Adam would blow rounding up where gradients are zero but for it."""
+    """In float64, because Adam in float32 magnifies rounding where gradients are nearly zero."""
     config = replace(usual, recipe=replace(RECIPES[recipe], batch_size=16))
     state, batches = in_float64(config)
     textbook_state, _ = in_float64(config)
@@ -73,7 +73,7 @@ def test_adam_is_that_of_pytorch(adam: Callable[..., None], betas: tuple[float, 
 
 @pytest.mark.parametrize("adam", ADAMS)
 def test_adam_moves_each_weight_by_its_own_gradient(adam: Callable[..., None]) -> None:
-    """Convolutions may give gradients that lie in memory in another order than the weights."""
+    """Convolutions may give gradients in another memory order than the weights."""
 
     def moved(permuted: bool) -> list[Tensor]:
         torch.manual_seed(1)

@@ -98,7 +98,7 @@ def test_tensorboard_has_short_tags_and_says_what_they_mean(tiny_run: Path) -> N
         board = events(tiny_run, stream)
         for tag in board.Tags()["scalars"]:
             assert re.fullmatch(r"[a-z]+/[a-z0-9_]+", tag), tag
-            assert len(tag) <= 30  # its cards cut longer ones
+            assert len(tag) <= 30  # TensorBoard's cards cut longer names
             description = board.SummaryMetadata(tag).summary_description
             assert description.endswith("."), tag
     described = events(tiny_run, "iterations").SummaryMetadata("quality/coverage")
@@ -124,7 +124,7 @@ def test_tensorboard_sorts_runs_by_their_settings(tiny_run: Path) -> None:
 def test_checkpoints_are_scored_as_often_as_asked(tiny_run: Path) -> None:
     epochs = read_lines(tiny_run, "epoch")
     steps = [record["step"] for record in epochs if record["scores"]]
-    # Epochs end at 4, 8, 11, 15, …: scored are the first, those that pass a ten, and the last.
+    # Epochs end at 4, 8, 11, 15, … Scored are the first, the last, and those that pass a ten.
     assert steps == [4, 11, 22, 32, 43]
     scores = epochs[-1]["scores"]
     assert (scores["images"], scores["split"], scores["extractor"]) == (898, "train", "trained")
@@ -146,7 +146,7 @@ def test_the_best_is_shown_by_both_rules(
     for rule, choice in best["choices"].items():
         assert load(tiny_run / choice["checkpoint"])["step"] == choice["step"]
         final = best["final"][rule]
-        assert final["fcd"] != choice["score"]  # on noise that it was not chosen on
+        assert final["fcd"] != choice["score"]  # with noise that was not used for the choice
         assert final["images"] == 898
     assert best["nearest"]["generated"] > 1
     assert 1 < best["nearest"]["real"] < 100
@@ -225,7 +225,7 @@ def test_a_resumed_run_is_as_if_it_had_never_stopped(
 
 
 def test_a_resume_goes_back_to_the_last_save(tiny_run: Path, tmp_path: Path) -> None:
-    """What was written after last.pt, by a run that was then killed, is done again."""
+    """A killed run repeats everything that it had written after last.pt."""
     run_dir = tmp_path / "run"
     train(replace(TINY, epochs=3), run_dir)
     saved = {name: (run_dir / name).read_bytes() for name in ("last.pt", "config.json")}
@@ -295,7 +295,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
         for step in range(1, 1001):
             bar.update(step, 1, 0.5, 0.25)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1  # the end; the next would have come after 30 seconds
+    assert len(lines) == 1  # only at the end; the next save would come after 30 seconds
     for part in ("epoch 1", "1000/1000", "loss_g 0.500", "loss_d 0.250", "it/s", "00:00 left"):
         assert part in lines[0]
 
@@ -342,7 +342,7 @@ def test_a_run_says_what_it_does(
 
 
 def test_the_checkpoint_of_the_lowest_loss_is_of_its_epoch(tmp_path: Path) -> None:
-    """It is written when the run is saved, long after its epoch."""
+    """A snapshot is written when the run is saved, long after its epoch."""
     rising = replace(TINY, recipe=replace(TINY.recipe, lr=0.01), epochs=9, score_every=1000)
     train(rising, tmp_path / "run")
     choices = json.loads((tmp_path / "run/best.json").read_text())["choices"]
@@ -362,7 +362,7 @@ def test_the_checkpoint_of_the_lowest_loss_is_of_its_epoch(tmp_path: Path) -> No
 def test_a_resume_has_the_threads_of_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Sums on a CPU depend on them to the last bit."""
+    """The last bits of sums on a CPU depend on the number of threads."""
     seen: list[int] = []
     launch = Engine.launch
 

@@ -1,4 +1,4 @@
-"""Whatever a step or an engine does wrong, the trial finds it."""
+"""The trial finds each error of a step or an engine."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from training.data.images import DataError, Images, normalised
 
+_MOST_CLASSES = 2**13
+
 
 class Batches:
     """Endless full batches: each epoch has a new permutation, and a batch may span two epochs.
@@ -21,6 +23,11 @@ class Batches:
             raise DataError(
                 "--conditional needs labelled images, and these have no labels: put the images of "
                 "each class into a subfolder of its own, or leave --conditional out"
+            )
+        if conditional and len(images.classes) > _MOST_CLASSES:
+            raise DataError(
+                f"{len(images.classes):,} classes are more than the {_MOST_CLASSES:,} that an "
+                f"artifact can hold: leave --conditional out"
             )
         if batch_size > len(images):
             raise DataError(
