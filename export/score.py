@@ -19,7 +19,7 @@ from inference.errors import reporting
 from inference.runtime import telemetry
 from inference.writing.console import print_result, safe_output
 from training.command_line import by_default, command_line
-from training.run_folder.scores import SCORES
+from training.run_folder.scores import shown
 
 if TYPE_CHECKING:
     from export.scoring import Scored
@@ -69,9 +69,10 @@ def _score(config: ScoreConfig) -> int:
 
 def _table(scored: "list[Scored]") -> str:
     width = max((len(each.name) for each in scored), default=0)
-    lines = [" " * width + "".join(f"{score.name:>11}" for score in SCORES)]
+    columns = shown(each.scores for each in scored)
+    lines = [" " * width + "".join(f"{score.name:>11}" for score in columns)]
     for each in scored:
-        cells = (f"{score.text(each.scores):>11}" for score in SCORES)
+        cells = (f"{score.text(each.scores):>11}" for score in columns)
         lines.append(f"{each.name:{width}}{''.join(cells)}")
     for each in scored:
         lines += [

@@ -10,6 +10,7 @@ from inference.errors import GanpackError
 
 TORCHVISION_DATASETS = ("mnist", "fashion-mnist", "kmnist")
 DATASETS = (*TORCHVISION_DATASETS, "digits")
+_MOST_HELD_OUT = 0.5
 
 # What an artifact can hold.
 _MOST_PIXELS, _LONGEST_Z, _MOST_LAYERS = 2**20, 2**14, 100
@@ -50,6 +51,11 @@ class DataConfig:
     large_images: bool = False
     """Read images of any number of pixels; by default those of more than 89 million are refused,
     as a small file can hold one that fills the memory."""
+    held_out: Literal["auto"] | float = "auto"
+    """Share of the images that is never trained on: they show how far the discriminator learns the
+    others by heart. Of a folder at least 10 images and at most 1,000, none of fewer than 200. auto:
+    a twentieth of a folder, nothing of digits. Data sets that have test images use those, unless
+    the share is 0."""
 
     def __post_init__(self) -> None:
         values = self.channels * self.image_size**2
@@ -58,9 +64,20 @@ class DataConfig:
             f"--image-size must be at least 1, and at most {isqrt(_MOST_PIXELS // self.channels)} "
             f"with {self.channels} channels, got {self.image_size}",
         )
+        _require(
+            self.held_out == "auto" or 0 <= self.held_out <= _MOST_HELD_OUT,
+            f"--held-out must be auto or a share of 0 … {_MOST_HELD_OUT}, got {self.held_out}",
+        )
         if isinstance(self.levels, tuple):
             low, high = self.levels
             _require(low < high, f"--levels: {low:g} must be below {high:g}")
+
+    @property
+    def held_out_share(self) -> float:
+        """The share that is held out of the images."""
+        if self.held_out == "auto":
+            return 0.0 if self.dataset == "digits" else 0.05
+        return self.held_out
 
     def require_there(self) -> None:
         """Raise ConfigError unless the data set is a known name or a folder that exists.

@@ -134,7 +134,7 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
         scores = verdict.scores[rule]
         print(
             f"  best by {rule}: epoch {choice.epoch}, {choice.checkpoint} ({choice.why})\n"
-            f"    {', '.join(f'{score.title} {score.text(scores)}' for score in shown(scores))}"
+            f"    {', '.join(f'{score.title} {score.text(scores)}' for score in shown([scores]))}"
         )
     if verdict.scores["g-loss"].fcd < verdict.scores["fcd"].fcd:
         print(

@@ -12,7 +12,7 @@ import torch
 from inference.writing.files import sweep
 from training.config import TrainConfig
 from training.data.batches import Batches
-from training.data.datasets import load_images
+from training.data.datasets import load_held_out
 from training.data.images import Images
 from training.engine.choice import create_engine
 from training.engine.distributed import ALONE, RankLostError, Ranks
@@ -33,6 +33,7 @@ from training.run_folder.config_file import add_facts, read_seconds, refuse_used
 from training.run_folder.folder import RunFolder, locked, new_run_dir
 from training.run_folder.origin import describe
 from training.run_folder.resume import Saves, what_is_saved
+from training.scoring.by_heart import ByHeart
 from training.scoring.extractor import Extractor, extractor_for
 from training.scoring.reference import reference_for
 from training.scoring.verdict import Verdict, judge
@@ -114,14 +115,17 @@ def _train(
     timer: PhaseTimer,
     pace: Pace,
 ) -> Result:
-    images = load_images(config.data).to(device)
+    images, held_out = load_held_out(config.data)
+    images = images.to(device)
     machine = machine_of(device, ranks, config.recipe.batch_size)
     _log.info("data: %s, %s", Path(config.data.dataset).name, images)
+    if held_out is not None:
+        _log.info("held out: %s, never trained on, to see what is learned by heart", held_out)
     _log.info("device: %s", machine.get("gpu", "{processor}, threads: {threads}".format(**machine)))
     with locked(folder):
         if not resume:
             refuse_used(folder)
-        run = _prepare(config, folder, images, override, ranks, timer, pace)
+        run = _prepare(config, folder, images, held_out, override, ranks, timer, pace)
         if resume:
             timer.add(read_seconds(folder))
         folder.checkpoints.mkdir(exist_ok=True)
@@ -144,6 +148,7 @@ def _prepare(
     config: TrainConfig,
     folder: RunFolder,
     images: Images,
+    held_out: Images | None,
     override: frozenset[str],
     ranks: Ranks,
     timer: PhaseTimer,
@@ -171,7 +176,8 @@ def _prepare(
     saves.config = config
     return Run(
         config, describe(config, saves.data_sha256), saves, state, batches, engine, history,
-        reference, Interruption(), ranks, timer, pace,
+        reference, None if held_out is None else ByHeart.of(images, held_out), Interruption(),
+        ranks, timer, pace,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from training.run_folder.folder import RunFolder
 from training.run_folder.history import EpochRecord, History
 from training.run_folder.resume import Saves, what_is_saved
 from training.run_folder.scores import Scores
+from training.scoring.by_heart import ByHeart
 from training.scoring.reference import SELECTION_SEED, Reference
 from training.scoring.selection import RULES, choose, prune, write_best
 from training.scoring.subject import Subject
@@ -81,6 +82,8 @@ class Run:
     engine: Engine
     history: History
     reference: Reference
+    by_heart: ByHeart | None
+    """None where no real images are held out."""
     interruption: Interruption
     ranks: Ranks
     timer: PhaseTimer
@@ -209,7 +212,12 @@ class Run:
         if scored:
             self._bar.note("scoring")
             with self.timer.phase("scores"):
-                scores = self.reference.score(Subject.of(average), SELECTION_SEED)
+                subject = Subject.of(average)
+                scores = self.reference.score(subject, SELECTION_SEED)
+                if self.by_heart is not None:
+                    scores = self.by_heart.added(
+                        scores, self.state.discriminator, subject, SELECTION_SEED
+                    )
             record = self._record_epoch(epoch, self.state.step, scores, finished=finished)
             check_classes(self.history.epochs)
             with self.timer.phase("checkpoints"):

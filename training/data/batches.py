@@ -32,7 +32,7 @@ class Batches:
         if batch_size > len(images):
             raise DataError(
                 f"{len(images)} images are fewer than one batch of {batch_size}: "
-                f"add images, or lower --batch-size"
+                f"add images, or lower --batch-size or --held-out"
             )
         self.pixels = images.pixels
         self.labels = images.labels if conditional else None

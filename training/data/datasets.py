@@ -11,7 +11,15 @@ from typing import Any
 import torch
 
 from training.config import DataConfig
-from training.data.images import DataError, Images
+from training.data.images import DataError, Images, hold_out
+
+
+def load_held_out(config: DataConfig) -> tuple[Images, Images | None]:
+    """The training images, and those that are held out: the test images if there are some."""
+    if config.dataset not in _TORCHVISION:
+        return hold_out(_load_all(config, train=True), config.held_out_share)
+    images = load_images(config)
+    return images, load_images(config, train=False) if config.held_out_share else None
 
 
 def load_images(config: DataConfig, *, train: bool = True) -> Images:
@@ -21,6 +29,11 @@ def load_images(config: DataConfig, *, train: bool = True) -> Images:
         ConfigError: for a data set that is neither ours nor a folder.
         DataError: where they cannot be had; the message says what to do.
     """
+    images = _load_all(config, train=train)
+    return images if config.dataset in _TORCHVISION else hold_out(images, config.held_out_share)[0]
+
+
+def _load_all(config: DataConfig, *, train: bool) -> Images:
     config.require_there()
     if config.dataset in _TORCHVISION:
         images = _load_torchvision(config, train)

@@ -3,10 +3,14 @@
 import hashlib
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from inference.errors import GanpackError
+
+_FEWEST_TO_HOLD_OUT_OF = 200
+_FEWEST_HELD_OUT, _MOST_HELD_OUT = 10, 1000
 
 
 class DataError(GanpackError):
@@ -55,6 +59,23 @@ class Images:
         """The same images, held on `device`."""
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+
+def hold_out(images: Images, share: float) -> tuple[Images, Images | None]:
+    """The images to train on, and a random share to hold out; the same each time.
+
+    One image of each class is never held out. Of fewer than 200 images none are.
+    """
+    if share == 0 or len(images) < _FEWEST_TO_HOLD_OUT_OF:
+        return images, None
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    if images.labels is not None:
+        _, first = np.unique(images.labels[order].numpy(), return_index=True)
+        order = torch.from_numpy(np.delete(order.numpy(), first))
+    count = min(max(round(share * len(images)), _FEWEST_HELD_OUT), _MOST_HELD_OUT)
+    held_out = order[:count]
+    stays = torch.ones(len(images), dtype=torch.bool).index_fill_(0, held_out, value=False)
+    return images.take(stays.nonzero()[:, 0]), images.take(held_out)
 
 
 def normalised(pixels: Tensor) -> Tensor:

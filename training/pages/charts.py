@@ -119,6 +119,30 @@ def fcd_chart(run: RunView) -> Chart:
     )
 
 
+def by_heart_chart(run: RunView) -> Chart | None:
+    """How far the discriminator has learned its images by heart; None if nothing was held out."""
+    known = [(step, scores) for step, scores in run.scored if not np.isnan(scores.by_heart)]
+    if not known:
+        return None
+
+    def draw(axes: Axes) -> None:
+        steps, shares = zip(*((step, 100 * scores.by_heart) for step, scores in known), strict=True)
+        axes.plot(steps, shares, "o-", color=_HUES["discriminator"], ms=3, label="by heart")
+        axes.axhline(0, color=_HUES["real"], lw=1.2, label="")
+        axes.axhline(100, color=_HUES["generator"], lw=1.2, label="")
+        axes.set_ylim(min(-10, *shares), max(110, *shares))
+        axes.set_xlabel("iteration")
+        axes.set_ylabel("learned by heart (%)")
+
+    count = known[-1][1].held_out
+    return _chart(
+        "Does the discriminator learn by heart?",
+        f"Where the mean logit of {count:,} held-out real images lies: 0 % is that of training "
+        f"images, 100 % that of generated ones. Where the curve rises, the images are too few.",
+        draw,
+    )
+
+
 def class_chart(
     names: Sequence[str], generated: Sequence[int], real: Sequence[int], of: str
 ) -> Chart:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.config import differences, option, options
 from training.pages.run_view import RunView
-from training.run_folder.scores import SCORES
+from training.run_folder.scores import shown
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def _scores(runs: Sequence[RunView]) -> list[Row]:
         Row("chosen by", tuple(run.best.rule if run.best else "-" for run in runs)),
         Row("iteration", tuple(f"{run.best.step:,}" if run.best else "-" for run in runs)),
     ]
-    for score in SCORES:
-        found = [run.best_scores() for run in runs]
+    found = [run.best_scores() for run in runs]
+    for score in shown(found):
         values = [score.value(scores) if scores else None for scores in found]
         row = _row(score.title, values, score.format, highest=score.higher_is_better)
         comparable = score.name == "excess" or _measured_alike(runs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.config import RECIPES, TrainConfig, grouped, option
 from training.pages.run_view import RunView, read_run
-from training.run_folder.scores import SCORES, Score
+from training.run_folder.scores import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,9 +41,9 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
         run=run,
         made=f"{datetime.now():%Y-%m-%d %H:%M}",
         rules=_rules(run),
-        table=_shown_scores(run),
+        table=shown(scores for _, scores in run.scored),
         pictures=pictures,
-        frames=[(step, shown) for step, path in _frames(run) if (shown := embedded(path))],
+        frames=[(step, grid) for step, path in _frames(run) if (grid := embedded(path))],
         charts=_charts(run),
         settings=_settings(run),
         facts=_facts(run),
@@ -66,12 +66,6 @@ def _rules(run: RunView) -> list[dict[str, Any]]:
         {**vars(choice), "scores": run.scores_of(rule)}
         for rule, choice in sorted(run.choices.items(), key=lambda item: item[0] != asked)
     ]
-
-
-def _shown_scores(run: RunView) -> list[Score]:
-    """The scores to show for this run: class shares need several classes."""
-    labelled = len(run.facts.class_names) > 1
-    return [score for score in SCORES if labelled or not score.needs_classes]
 
 
 def _best_grid(run: RunView) -> "NDArray[np.uint8] | None":
@@ -100,11 +94,20 @@ def _frames(run: RunView) -> list[tuple[int, Path]]:
 
 
 def _charts(run: RunView) -> dict[str, Any]:
-    from training.pages.charts import class_chart, fcd_chart, loss_chart, probability_chart
+    from training.pages.charts import (
+        by_heart_chart,
+        class_chart,
+        fcd_chart,
+        loss_chart,
+        probability_chart,
+    )
 
     charts = {"losses": loss_chart(run), "probabilities": probability_chart(run)}
     if run.scored:
         charts["fcd"] = fcd_chart(run)
+        by_heart = by_heart_chart(run)
+        if by_heart is not None:
+            charts["by heart"] = by_heart
         step, last = run.scored[-1]
         best = run.best_scores()
         of = "of the best snapshot" if best else f"of iteration {step:,}"

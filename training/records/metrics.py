@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -88,7 +89,8 @@ class Records:
             )
             self._open = stack.pop_all()
         # The metrics in the table of HPARAMS, beside the settings.
-        judged = dict.fromkeys([*_SCORES, _STEP["loss_g"][0], _STEP["loss_d"][0]])
+        always = [score.tag for score in SCORES if not score.of_discriminator]
+        judged = dict.fromkeys([*always, _STEP["loss_g"][0], _STEP["loss_d"][0]])
         columns, start, self._end = hparams(settings, judged)
         self._iterations.add(step, columns)
         self._iterations.add(step, start)
@@ -121,7 +123,8 @@ class Records:
         self._epochs.scalars(record.epoch, means)
         if record.scores:
             scores = {score.tag: score.value(record.scores) for score in SCORES}
-            self._iterations.scalars(record.step, scores)
+            known = {tag: value for tag, value in scores.items() if not math.isnan(value)}
+            self._iterations.scalars(record.step, known)
 
     def samples(self, step: int, generator: Generator) -> None:
         """Record the sample grid of a step: images 0 to 63 of seed 0, as the sampler draws them."""

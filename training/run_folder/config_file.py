@@ -1,7 +1,7 @@
 """config.json: a run's settings, and facts about the run."""
 
 import logging
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -78,7 +78,7 @@ def read_config(run_dir: Path) -> TrainConfig:
         content = read_object(path)
         if "config" not in content:
             raise ValueError("it holds no settings")
-        config: TrainConfig = from_dict(TrainConfig, content["config"])
+        config: TrainConfig = as_config(content["config"])
         return config
     except OSError as error:
         problem = f"{path.name}: {error.strerror}"
@@ -102,7 +102,7 @@ def _saved_settings(save: Path) -> TrainConfig | None:
 
     try:
         content = load(save)
-        return from_dict(TrainConfig, content["settings"]) if content.get("settings") else None
+        return as_config(content["settings"]) if content.get("settings") else None
     except (CheckpointError, ConfigError):
         return None
 
@@ -126,7 +126,7 @@ def has_only_beginnings(folder: RunFolder) -> bool:
     if not folder.holds_only(files, {folder.checkpoints}):
         return False
     try:
-        from_dict(TrainConfig, read_object(folder.config).get("config"))
+        as_config(read_object(folder.config).get("config"))
     except FileNotFoundError:  # it is written first
         return not folder.real.exists()
     except (OSError, ValueError, ConfigError):
@@ -138,6 +138,19 @@ def to_dict(config: Any) -> dict[str, Any]:
     """A config as JSON values."""
     values: dict[str, Any] = _jsonable(asdict(config))
     return values
+
+
+def as_config(values: Any) -> TrainConfig:
+    """The settings that `to_dict` made `values` of.
+
+    Raises:
+        ConfigError: for an unknown setting, or a value that a setting refuses.
+    """
+    read: TrainConfig = from_dict(TrainConfig, values)
+    data = values.get("data", {})
+    if "held_out" not in data:  # runs from before this setting trained on all images
+        read = replace(read, data=replace(read.data, held_out=0.0))
+    return read
 
 
 def from_dict(cls: type[Any], values: Any) -> Any:

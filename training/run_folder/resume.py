@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.config import ConfigError, TrainConfig
 from training.gan.state import Moments, Snapshot, TrainState
-from training.run_folder.config_file import from_dict, to_dict
+from training.run_folder.config_file import as_config, to_dict
 from training.run_folder.folder import RunFolder
 from training.run_folder.history import History
 from training.run_folder.json_file import typed
@@ -164,7 +164,7 @@ class Saves:
         if self.config is None or not content.get("settings"):  # the first saves had none
             return
         try:
-            resumed_config(from_dict(TrainConfig, content["settings"]), self.config, override)
+            resumed_config(as_config(content["settings"]), self.config, override)
         except ConfigError as error:
             raise ConfigError(f"{self.folder.config} does not fit {path.name}: {error}") from None
 

@@ -14,7 +14,7 @@ from training.config import (
 
 # Settings that a resumed run can never change: weights, records and the position in the data depend
 # on them.
-_BOUND = {"dataset", "image_size", "channels", "batch_size"}
+_BOUND = {"dataset", "image_size", "channels", "held_out", "batch_size"}
 _BOUND |= {f.name for f in fields(NetworkConfig)}
 
 

@@ -1,8 +1,8 @@
 """The scores of a generator snapshot: their values, titles and formats. No torch."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from training.run_folder.json_file import typed
@@ -29,6 +29,18 @@ class Scores:
     """Share of real images with a generated one near. Naeem et al. 2020, k = 5."""
     class_tv: float = math.nan
     """Total variation between the predicted classes of generated and real images, 0 … 1."""
+    by_heart: float = math.nan
+    """How far the discriminator of that step knows training images from others, relative to
+    generated ones: (train - held out) / (train - generated), of its mean logits. Karras et al. 2020
+    (arXiv 2006.06676, equation 1) call this r_v."""
+    logit_train: float = math.nan
+    """Mean logit of training images."""
+    logit_held_out: float = math.nan
+    """Mean logit of real images that are never trained on."""
+    logit_generated: float = math.nan
+    """Mean logit of generated images."""
+    held_out: int = 0
+    """Number of these held-out images."""
     class_counts: list[int] = field(default_factory=list)
     """Generated images by predicted class."""
     real_class_counts: list[int] = field(default_factory=list)
@@ -58,6 +70,10 @@ class Scores:
         """
         scores: Self | None = typed(cls, values) if values else None
         return scores
+
+    def with_discriminator_of(self, other: "Scores | None") -> "Scores":
+        """These scores, with what the discriminator said when `other` was measured."""
+        return self if other is None else replace(self, **{n: getattr(other, n) for n in _OF_D})
 
     @property
     def measure(self) -> tuple[str, str, int, float]:
@@ -98,6 +114,8 @@ class Score:
     """Explains the score to a reader who does not know it."""
     higher_is_better: bool = False
     needs_classes: bool = False
+    of_discriminator: bool = False
+    """It needs held-out images, and does not judge generated ones."""
 
     @property
     def tag(self) -> str:
@@ -120,6 +138,7 @@ class Score:
         return "-" if math.isnan(value) else format(value, self.format)
 
 
+_OF_D = ("by_heart", "logit_train", "logit_held_out", "logit_generated", "held_out")
 SCORES = (
     Score("fcd", "FCD", ".3f", "Fréchet distance from real images, in a classifier's features"),
     Score(
@@ -139,12 +158,29 @@ SCORES = (
         "share of its images in other classes than real images (total variation)",
         needs_classes=True,
     ),
+    Score(
+        "by_heart",
+        "by heart",
+        ".1%",
+        "how far the discriminator has learned the training images by heart: 0 % if it takes "
+        "held-out real images for training images, 100 % if it takes them for generated ones",
+        of_discriminator=True,
+    ),
 )
 
 
-def shown(scores: Scores) -> list[Score]:
-    """The scores to show for these images: class shares need several classes."""
-    return [score for score in SCORES if not score.needs_classes or len(scores.class_counts) > 1]
+def shown(found: Iterable[Scores | None]) -> list[Score]:
+    """The scores to show: those that were measured. Class shares need several classes."""
+    known = [scores for scores in found if scores]
+    return [
+        score
+        for score in SCORES
+        if any(
+            not math.isnan(score.value(scores))
+            and (not score.needs_classes or len(scores.class_counts) > 1)
+            for scores in known
+        )
+    ]
 
 
 def _missing(value: Any) -> bool:

@@ -73,8 +73,11 @@ def judge(
         rule: load_generator(load(folder.path / choice.checkpoint)).to(device)
         for rule, choice in choices.items()
     }
+    known = {record.step: record.scores for record in epochs}
     scores = {
-        rule: reference.score(Subject.of(generator), _FRESH_SEED)
+        rule: reference.score(Subject.of(generator), _FRESH_SEED).with_discriminator_of(
+            known[choices[rule].step]
+        )
         for rule, generator in generators.items()
     }
     best = generators[config.select]
