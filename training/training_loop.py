@@ -236,7 +236,7 @@ class Run:
         size = self.batches.batch_size
         record = self.history.record_epoch(epoch, step, size, scores, finished=finished)
         with self.timer.phase("records"):
-            self._records.epoch(record)
+            self._records.epoch(record, finished=finished)
         return record
 
     def _save(self, *, checked: bool) -> None:

@@ -51,9 +51,7 @@ def test_a_recipe_and_a_score_are_added_as_it_says(tmp_path: Path) -> None:
     score = read_lines(run_dir, "epoch")[-1]["scores"]["mean_distance"]
     assert score > 0
     assert re.search(r"mean distance \d+\.\d{3}", output)
-    assert events(run_dir, "iterations").Scalars("quality/mean_distance")[-1].value == (
-        pytest.approx(score)
-    )
+    assert events(run_dir).Scalars("quality/mean_distance")[-1].value == (pytest.approx(score))
     assert "squared distance between mean features" in (run_dir / "report.html").read_text("utf-8")
     table = python(tmp_path, "-m", "training.compare", "runs/try", "runs/try")
     assert "mean distance" in table

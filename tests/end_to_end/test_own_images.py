@@ -129,7 +129,7 @@ def test_reports_hold_pictures_in_colour(
 def test_tensorboard_gets_the_grid_in_colour(colour_run: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = EventAccumulator(str(colour_run / "tensorboard" / "iterations"), {"images": 0})
+    board = EventAccumulator(str(colour_run / "tensorboard"), {"images": 0})
     board.Reload()
     (tag,) = board.Tags()["images"]
     last = picture(io.BytesIO(board.Images(tag)[-1].encoded_image_string))

@@ -53,6 +53,8 @@ def test_the_verdict_comes_first_and_all_else_in_order(report: Path, tiny_run: P
     final = best["final"]["fcd"]
     parts = [
         "Verdict", f"iteration {best['step']} (epoch {best['epoch']})", best["why"],
+        f"On the noise that snapshots are compared on, its FCD is {best['score']:.3g};",
+        "The figures below are of fresh noise",
         f"FCD {final['fcd']:.3f}", f"floor {final['floor']:.3g}", f"{final['excess']:.2%}",
         "Generated", "Real", "Losses of both networks", "Distance from real images",
         "During training", "Are all classes equally frequent?", "Memorised?",

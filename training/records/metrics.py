@@ -23,7 +23,8 @@ from training.run_folder.history import EpochRecord
 from training.run_folder.scores import SCORES
 
 # What a step measures: its name in metrics.jsonl (the fields of `StepMetrics`), its tag in
-# TensorBoard and the tag's description there. TensorBoard groups tags by the word before the slash.
+# TensorBoard and the tag's description there. TensorBoard groups tags by the word before the slash,
+# and sorts the groups by it: the losses come first.
 _STEP = {
     "loss_g": ("loss/generator", "The generator's loss, of each iteration."),
     "loss_d": ("loss/discriminator", "The discriminator's loss, of each iteration."),
@@ -45,11 +46,11 @@ _ITERATION = (
 _SPEED = ("speed/images_per_second", "Real images that the training steps took in a second.")
 # The same for the means of an epoch.
 _EPOCH = {
-    "loss_g": ("epoch/generator_loss", "The generator's loss, mean of the epoch."),
-    "loss_d": ("epoch/discriminator_loss", "The discriminator's loss, mean of the epoch."),
-    "d_real": ("epoch/probability_real", "probability/real, mean of the epoch."),
-    "d_fake": ("epoch/probability_generated", "probability/generated, mean of the epoch."),
-    "images_per_second": ("epoch/images_per_second", "speed/images_per_second, of the epoch."),
+    "loss_g": ("mean/generator_loss", "The generator's loss, mean of the epoch."),
+    "loss_d": ("mean/discriminator_loss", "The discriminator's loss, mean of the epoch."),
+    "d_real": ("mean/probability_real", "probability/real, mean of the epoch."),
+    "d_fake": ("mean/probability_generated", "probability/generated, mean of the epoch."),
+    "images_per_second": ("mean/images_per_second", "speed/images_per_second, of the epoch."),
 }
 # The largest file that is read: a line has half as many bytes, but runs may write anything else.
 _MOST_BYTES, _MOST_BYTES_OF_STEP = 2**30, 512
@@ -61,8 +62,7 @@ _SCORES = {score.tag: score.description for score in SCORES}
 class Records:
     """Writes the records of a run from a step on, after the epochs up to it; drops later records.
 
-    TensorBoard gets two event streams, one counted in iterations and one in epochs, so that a
-    resume can cut each at its own place.
+    TensorBoard counts everything in iterations, so that a run is one line in its charts.
     """
 
     def __init__(
@@ -78,22 +78,17 @@ class Records:
         _cut_back(folder, step, epochs)
         with ExitStack() as stack:
             self._metrics = stack.enter_context(folder.metrics.open("ab"))
-            tags = dict([*_STEP.values(), _SPEED]) | _SCORES
-            self._iterations = stack.enter_context(
-                closing(EventFile(folder.tensorboard / "iterations", step + 1, tags))
-            )
-            self._epochs = stack.enter_context(
-                closing(
-                    EventFile(folder.tensorboard / "epochs", len(epochs) + 1, dict(_EPOCH.values()))
-                )
+            tags = dict([*_STEP.values(), _SPEED, *_EPOCH.values()]) | _SCORES
+            self._events = stack.enter_context(
+                closing(EventFile(folder.tensorboard, step + 1, tags))
             )
             self._open = stack.pop_all()
         # The metrics in the table of HPARAMS, beside the settings.
         always = [score.tag for score in SCORES if not score.of_discriminator]
         judged = dict.fromkeys([*always, _STEP["loss_g"][0], _STEP["loss_d"][0]])
         columns, start, self._end = hparams(settings, judged)
-        self._iterations.add(step, columns)
-        self._iterations.add(step, start)
+        self._events.add(step, columns)
+        self._events.add(step, start)
 
     def __enter__(self) -> Self:
         return self
@@ -112,37 +107,41 @@ class Records:
             _ITERATION.format(step, *row) for step, row in enumerate(losses.tolist(), start=first)
         ]
         self._metrics.write("".join(lines).encode())
-        self._iterations.table(first, tuple(tag for tag, _ in _STEP.values()), losses)
-        self._iterations.scalars(last_step, {_SPEED[0]: images_per_second})
+        self._events.table(first, tuple(tag for tag, _ in _STEP.values()), losses)
+        self._events.scalars(last_step, {_SPEED[0]: images_per_second})
 
-    def epoch(self, record: EpochRecord) -> None:
-        """Record the means of an epoch, and its scores if there are any."""
+    def epoch(self, record: EpochRecord, *, finished: bool) -> None:
+        """Record the means of an epoch, and its scores if there are any.
+
+        finished: False if the run ends within the epoch. Then TensorBoard gets no means, because a
+        resume could not take them back.
+        """
         values = record.to_dict()
         self._metrics.write(_epoch_line(record))
-        means = {tag: values[name] for name, (tag, _) in _EPOCH.items()}
-        self._epochs.scalars(record.epoch, means)
+        if finished:
+            means = {tag: values[name] for name, (tag, _) in _EPOCH.items()}
+            self._events.scalars(record.step, means)
         if record.scores:
             scores = {score.tag: score.value(record.scores) for score in SCORES}
             known = {tag: value for tag, value in scores.items() if not math.isnan(value)}
-            self._iterations.scalars(record.step, known)
+            self._events.scalars(record.step, known)
 
     def samples(self, step: int, generator: Generator) -> None:
         """Record the sample grid of a step: images 0 to 63 of seed 0, as the sampler draws them."""
         picture, path = grid(sample_images(generator, GRID_IMAGES)), self._folder.grid(step)
         save_png(picture, path)
-        self._iterations.picture(step, _SAMPLES_TAG, picture.shape, path.read_bytes())
+        self._events.picture(step, _SAMPLES_TAG, picture.shape, path.read_bytes())
 
     def finish(self) -> None:
         """Mark the run as finished."""
-        self._iterations.add(0, self._end)
+        self._events.add(0, self._end)
         self.sync()
 
     def sync(self) -> None:
         """Put everything on the disk."""
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
-        self._iterations.sync()
-        self._epochs.sync()
+        self._events.sync()
 
 
 def _cut_back(folder: RunFolder, step: int, epochs: Sequence[EpochRecord]) -> None:

@@ -102,7 +102,7 @@ def extractor_for(
     device: torch.device,
     *,
     spare: Path | None = None,
-    least_steps: int = 1000,
+    least_steps: int = 300,
 ) -> Extractor:
     """The extractor of a data set: shipped, from the folder `cache`, or made now and kept there.
 
@@ -139,7 +139,7 @@ def extractor_for(
 
 
 def train_classifier(
-    images: Images, *, epochs: int = 6, seed: int = 0, least_steps: int = 1000
+    images: Images, *, epochs: int = 6, seed: int = 0, least_steps: int = 300
 ) -> Classifier:
     """A classifier of labelled images, on their device, in eval mode.
 
