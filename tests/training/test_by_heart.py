@@ -135,7 +135,7 @@ def test_every_run_shows_it(folder: Path, tmp_path: Path) -> None:
         expected = (scores["logit_train"] - scores["logit_held_out"]) / gap
         assert scores["by_heart"] == pytest.approx(expected)
         assert scores["held_out"] == 10
-    shown = [event.value for event in events(run_dir, "iterations").Scalars("quality/by_heart")]
+    shown = [event.value for event in events(run_dir).Scalars("quality/by_heart")]
     assert shown == pytest.approx([first["by_heart"], second["by_heart"]])
     best = json.loads((run_dir / "best.json").read_text())
     assert best["final"]["fcd"]["by_heart"] in {first["by_heart"], second["by_heart"]}
