@@ -184,8 +184,8 @@ def verify_seal(file: bytes) -> None:
         raise ArtifactError(
             "damaged, or changed since it was sealed: its content does not match its seal. Copy "
             "the file again from its source, or export it again. If it was changed on purpose "
-            "(simplified, quantised, another opset, …) and you trust it, allow_foreign=True draws "
-            "from it"
+            "(simplified, quantised, another opset, …) and you trust it, allow_foreign=True "
+            "accepts it"
         )
 
 

@@ -1,9 +1,9 @@
 """The noise stream `philox4x32-10/u16-quantile/1`: image i of seed s has the same z everywhere.
 
-The stream is counter-based, so any image can be drawn alone. Philox4x32-10 (Salmon, Moraes, Dror
-and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) gives random words, and each half
-of a word selects a value from a table of normal quantiles. There is no math library and no
-rejection, so the bits are the same in every language and on every machine.
+The stream is counter-based, so the z of any image can be drawn alone. Philox4x32-10 (Salmon,
+Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) gives random words,
+and each half of a word selects a value from a table of normal quantiles. There is no math library
+and no rejection, so the bits are the same in every language and on every machine.
 """
 
 import os
@@ -47,7 +47,7 @@ def _pair(low: int, high: int) -> NDArray[np.uint64]:
 
 _MULTIPLIERS = _pair(*MULTIPLIERS)
 _MASK, _SHIFT = _constant(0xFFFFFFFF), _constant(32)
-_CHUNK = 1024  # images drawn at once: the working arrays fit into the processor's cache
+_CHUNK = 1024  # images whose z is drawn at once: the working arrays fit into the processor's cache
 _CHUNK_BLOCKS = 2**14  # most blocks of Philox at once: long z come in fewer images
 _MANY = 4  # chunks are larger for several threads, which wait for the interpreter in between
 

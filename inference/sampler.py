@@ -82,7 +82,7 @@ class Sampler:
         generator, source = open_generator(artifact, settings, facts if allow_foreign else None)
         self.provider, self.metadata = generator.session.provider, generator.metadata
         self._painter: CpuPainter | GpuPainter | None = generator.painter or CpuPainter(
-            generator.draw, self.metadata, generator.tile, settings.cores
+            generator.generate, self.metadata, generator.tile, settings.cores
         )
         self._arguments: dict[str, Any] = {  # for pickle
             "artifact": source, "provider": provider, "threads": threads, "spinning": spinning,

@@ -1,4 +1,4 @@
-"""JSON of another's making: only what can be used without surprises."""
+"""Read JSON of unknown origin strictly."""
 
 import json
 from math import isfinite

@@ -1,7 +1,7 @@
-"""The graphs that ganpack writes: a file of its format may hold no other.
+"""The graphs that ganpack writes. An artifact may contain no other graph.
 
-A file can carry a good seal and still be made by anyone. onnxruntime would run any graph in it,
-loops and terabytes included, so this package lists what a generator may hold.
+Anyone can make a file with a valid seal, and onnxruntime would run any graph in it, even one with
+endless loops or terabytes of memory. So this package lists what a generator may contain.
 """
 
 from ..artifact import ArtifactError, Metadata
@@ -9,7 +9,7 @@ from ..onnx_format.onnx_file import read_model
 from ..onnx_format.parts import ModelFile, Value
 from .operations import FLOAT, INT64, ITEM_SIZES, UINT8, Known, Result, follow
 
-# As the files of format 1 have them.
+# Files of format 1 have these versions.
 _IR_VERSION, _OPSET = 8, 18
 _DOMAINS = {"", "ai.onnx"}
 
@@ -25,12 +25,12 @@ _MOST_VALUES_OF_A_RESULT = 2**23
 _MOST_VALUES = 2**25
 _SMALL_FILE = 2**23
 _MULTIPLICATIONS_PER_BYTE = 256
-# For weights in float16: once as float32, and once in the order of an operation.
+# For weights in float16: a copy as float32, and a copy in the order of an operation.
 _WEIGHTS_PER_BYTE = 4
 
 
 def read_bounded(file: bytes) -> ModelFile:
-    """Read a generator's file, if it is made of no more parts than ours are; see `read_model`."""
+    """Read a generator's file, unless it has more parts than an export; see `read_model`."""
     return read_model(file, _MOST_PARTS)
 
 
@@ -107,7 +107,7 @@ def _require_whole_constants(model: ModelFile) -> None:
 
 
 def _require_affordable(known: Known, size: int) -> None:
-    """Raise ArtifactError if a network of a file of that size costs more than one of ours can."""
+    """Raise ArtifactError if a network costs more than an export of this file size can."""
     widest = max(result.count for result in known.results.values())
     for what, number, most in (
         ("values in one layer", widest, max(_MOST_VALUES_OF_A_RESULT, size // 2)),

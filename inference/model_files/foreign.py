@@ -1,6 +1,6 @@
 """ONNX generators of other programs: one input z, one image tensor out, no contract.
 
-And artifacts that were changed after their export, which may take labels, too.
+Artifacts that were changed after their export belong here, too; they may take labels.
 
 Such a file cannot be verified: onnxruntime runs any graph in it, at any cost.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _TILE = 64
 _MOST_IMAGES = 2**12  # of a fixed batch
 _MOST_ONES = 4  # axes of z after the second
-_TRIED = 8  # images that are drawn twice to see whether they depend on chance
+_TRIED = 8  # images that are generated twice, to see whether they depend on chance
 _RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
 # numpy has these, and each of their values is a number.
 _NUMBERS = {
@@ -56,7 +56,7 @@ class ForeignOptions:
     """The values of black and of white."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a fact that is true of no generator."""
+        """Raise ValueError for an impossible fact."""
         if self.latent_dim is not None and self.latent_dim < 1:
             raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
         shape, levels = self.image_shape, self.value_range
@@ -82,7 +82,7 @@ class ForeignGenerator:
         except ArtifactError:
             raise ArtifactError(looks_like(model)) from None
         if SEAL_MARKER in model:
-            say("drawing from a file that was changed since ganpack sealed it")
+            say("using a file that was changed since ganpack sealed it")
         external = has_weights_beside(file, path)
         source: bytes | Path = path if external and path else model
         self.session = Session(source, settings, convolutions=file.has_convolutions)
@@ -93,7 +93,7 @@ class ForeignGenerator:
             raise ArtifactError("it takes labels, and it has no contract that names the classes")
         batch, latent_dim, self._ones = _latent_shape(z.shape, options.latent_dim)
         self.tile = batch or _TILE
-        self.painter: GpuPainter | None = None  # what comes of the images, the host does
+        self.painter: GpuPainter | None = None  # the host makes the pixels
         self._fixed = batch is not None
         image = self._images(latents(1, latent_dim), np.zeros(1, np.int64))
         shape, self._channels_last = _image_shape(image.shape[1:], options.image_shape)
@@ -105,7 +105,7 @@ class ForeignGenerator:
         )  # fmt: skip
         self._require_independent()
 
-    def draw(
+    def generate(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
     ) -> None:
         """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), and labels (n,)."""
@@ -129,15 +129,15 @@ class ForeignGenerator:
         """
         channels, height, width = self._shape
         z = latents(min(self.tile, _TRIED), self.metadata.latent_dim, seed=1)
-        drawn = []
+        images = []
         for count in (1, len(z), len(z)):
             out = np.empty((count, height, width, channels), np.uint8)
-            self.draw(z[:count], np.zeros(count, np.int64), out)
-            drawn.append(out[0].astype(int))
-        apart = max(int(np.abs(other - drawn[0]).max()) for other in drawn[1:])
+            self.generate(z[:count], np.zeros(count, np.int64), out)
+            images.append(out[0].astype(int))
+        apart = max(int(np.abs(other - images[0]).max()) for other in images[1:])
         if apart > PIXEL_TOLERANCE:
             raise ArtifactError(
-                f"it draws one image of one z in several ways, {apart} grey levels apart: they "
+                f"it gives several images for one z, {apart} grey levels apart: they "
                 f"depend on the other images of a call, or on chance (BatchNorm or Dropout in "
                 f"training mode, random nodes). Export it in inference mode"
             )
@@ -196,7 +196,7 @@ def _classes(file: ModelFile) -> tuple[str, ...]:
 def has_weights_beside(file: ModelFile, path: Path | None) -> bool:
     """Whether weights lie in files beside a model; raise ArtifactError where they lie elsewhere."""
     for tensor in file.external:
-        # onnxruntime looks for those of functions and nodes in the working directory.
+        # onnxruntime looks for the files of functions and nodes in the working directory.
         if file.initializers.get(tensor.name) is not tensor:
             raise ArtifactError(
                 f"{tensor.name!r} is a constant of a node or function, and kept outside the file: "
@@ -204,18 +204,22 @@ def has_weights_beside(file: ModelFile, path: Path | None) -> bool:
             )
     for name in sorted({tensor.external["location"] for tensor in file.external}):
         if path is None:
-            raise ArtifactError(f"its weights are outside of it, in {name!r}: give its path")
+            raise ArtifactError(
+                f"its weights are in another file, {name!r}: pass a path instead of bytes"
+            )
         # Only a plain name, because folders, drives or links could lead elsewhere.
         plain = name and name not in {".", ".."} and not set(name) & set("/\\:\0")
         try:
             beside = path.parent / name
             if not plain or beside.is_symlink():
-                raise ArtifactError(f"its weights are said to be in {name!r}, out of its folder")
+                raise ArtifactError(
+                    f"its weights are said to be in {name!r}, which is outside its folder"
+                )
             there = beside.is_file()
         except OSError as error:  # the name is too long
             raise ArtifactError(f"its weights are said to be in {name!r}: {error}") from None
         if not there:
-            raise ArtifactError(f"its weights are missing: {name!r} should lie beside it")
+            raise ArtifactError(f"its weights are missing: {name!r} must be in the same folder")
     return bool(file.external)
 
 
@@ -227,7 +231,7 @@ def _latent_shape(shape: list[Any], latent_dim: int | None) -> tuple[int | None,
     batch = shape[0] if isinstance(shape[0], int) else None
     if batch is not None and not 1 <= batch <= _MOST_IMAGES:
         raise ArtifactError(
-            f"it draws {batch:,} images at once: 1 to {_MOST_IMAGES:,} or any number can be drawn"
+            f"its batches have {batch:,} images: 1 to {_MOST_IMAGES:,}, or any number, are possible"
         )
     found = shape[1] if isinstance(shape[1], int) else latent_dim
     if found is None:
@@ -235,7 +239,7 @@ def _latent_shape(shape: list[Any], latent_dim: int | None) -> tuple[int | None,
     if latent_dim not in {None, found}:
         raise ArtifactError(f"its z has {found} values, not {latent_dim}")
     if not 1 <= found <= LONGEST_Z:
-        raise ArtifactError(f"its z has {found:,} values: 1 to {LONGEST_Z:,} can be drawn")
+        raise ArtifactError(f"its z has {found:,} values: 1 to {LONGEST_Z:,} are possible")
     return batch, found, ones
 
 

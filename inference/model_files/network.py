@@ -1,6 +1,6 @@
 """The network of a generator.onnx alone: without the nodes that turn its images into pixels.
 
-A kernel of ours does that on the GPU, in one pass over the images instead of six.
+On the GPU, a kernel of ganpack does that, in one pass over the images instead of six.
 """
 
 from ..onnx_format.parts import Node
@@ -15,7 +15,7 @@ _INITIALIZER_NAME, _OUTPUT_NAME = 8, 1
 def without_pixels(model: bytes, nodes: list[Node]) -> bytes:
     """The ONNX file with the values of `images` as its only output, before they get their shape.
 
-    nodes: those of its graph, in their order. The file is one that `read_model` has read.
+    nodes: the nodes of its graph, in order. `read_model` must have accepted the file.
     """
     makers = {name: node for node in nodes for name in node.outputs}
     output = "images"

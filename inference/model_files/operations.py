@@ -1,4 +1,4 @@
-"""The operations that ganpack writes: their attributes, and what each makes of its inputs."""
+"""The operations that ganpack writes: their attributes, and the result of each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,10 +38,10 @@ _CONSTANTS = {"Add": (1.0,), "Mul": (127.5,), "Clip": (0.0, 255.0), "Tanh": (), 
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of an input of the graph, or of the result of an operation."""
+    """The known facts about an input of the graph, or about the result of an operation."""
 
     shape: tuple[int, ...]
-    """The shape of one image's values: the first axis, that of the images, is left out."""
+    """The shape of one image's values, without the axis of the images."""
     data_type: int = FLOAT
 
     @property
@@ -52,7 +52,7 @@ class Result:
 
 @dataclass
 class Known:
-    """What is known of a graph before a node."""
+    """The known facts about a graph before a node."""
 
     constants: dict[str, Tensor]
     results: dict[str, Result]
@@ -62,14 +62,14 @@ class Known:
     convolved: bool = False
     """Whether there was a convolution."""
     values: int = 0
-    """Those of all results for one image."""
+    """The values of all results for one image."""
     weight_bytes: int = 0
-    """What the weights take in memory, if each operation that uses some has its own copy."""
+    """Bytes of the weights, if each operation has its own copy of the weights that it uses."""
     halves: dict[str, Tensor] = field(default_factory=dict)
     """Weights in float16, which can only be cast."""
 
     def result(self, node: Node, inputs: int) -> Result:
-        """The first of so many inputs, the only one that is a result."""
+        """The first of a number of inputs; all others must be constants."""
         first, *others = node.inputs or ("",)
         if len(others) != inputs - 1 or any(name not in self.constants for name in others):
             raise not_allowed(node)
@@ -94,7 +94,7 @@ class Known:
 
 
 def follow(node: Node, known: Known) -> None:
-    """Add what a node gives to what is known.
+    """Add the result of a node to the known facts.
 
     Raises:
         ArtifactError: if ganpack writes no such node.
@@ -119,7 +119,7 @@ def _require_attributes(node: Node) -> None:
         if node.op_type == "LeakyRelu" and name == "alpha":
             fine = isinstance(value, float) and 0 <= value <= 1
         else:
-            # 1 is not 1.0: an attribute has one type.
+            # 1 and 1.0 differ here, because an attribute has one type.
             fine = any(type(value) is type(one) and value == one for one in allowed.get(name, ()))
         if not fine:
             raise not_allowed(node)

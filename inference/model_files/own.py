@@ -1,4 +1,4 @@
-"""The generator of an artifact: checked, loaded and run; z in, pixels out."""
+"""The generator of an artifact: check it, load it, and run it. z in, pixels out."""
 
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,11 +37,11 @@ class LoadedGenerator(Protocol):
     session: Session
     """The session that runs it."""
     tile: int
-    """The most images in one call of `draw`."""
+    """The most images in one call of `generate`."""
     painter: "GpuPainter | None"
-    """Replaces `draw` if noise, network and pixels can all stay on a GPU."""
+    """Replaces `generate` if noise, network and pixels can all stay on a GPU."""
 
-    def draw(
+    def generate(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
     ) -> None:
         """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), n at most `tile`.
@@ -54,7 +54,7 @@ class OwnGenerator:
     """A generator that ganpack exported."""
 
     def __init__(self, model: bytes, settings: SessionSettings) -> None:
-        """Raise ArtifactError unless the file is complete, ours, and agrees with its contract.
+        """Raise ArtifactError unless ganpack wrote the file, and it agrees with its contract.
 
         onnxruntime sees no byte of the file before its seal and its graph have been checked.
         """
@@ -68,8 +68,8 @@ class OwnGenerator:
         _require_role(self.metadata)
         values = require_allowed(file, self.metadata, len(model))
         self._open(model, file, settings, values, _OnDevice(model, file.nodes))
-        if self.painter is not None and not _draws_golden_images(self.painter, self.metadata):
-            say("this device does not draw right with our kernels: the host generates the noise")
+        if self.painter is not None and not _generates_golden_images(self.painter, self.metadata):
+            say("this device computes wrong images with the kernels: the host draws the noise")
             self._open(model, file, settings, values, _OnDevice(model, file.nodes, kernels=False))
 
     def _open(
@@ -88,7 +88,7 @@ class OwnGenerator:
         self.tile = max(1, min(TILES[kind], MOST_VALUES_IN_A_TILE[kind] // values))
         self.painter = device.painter(self, settings.cores) if kind == "cuda" else None
 
-    def draw(
+    def generate(
         self, z: NDArray[np.float32], labels: NDArray[np.int64] | None, out: NDArray[np.uint8]
     ) -> None:
         """Write the pixels, uint8 (n, H, W, C), of z, float32 (n, latent_dim), and labels (n,)."""
@@ -98,27 +98,29 @@ class OwnGenerator:
             return
         (pixels,) = self.session.run(["pixels"], feeds)
         if pixels.shape != out.shape:
-            raise ArtifactError(f"it drew pixels of {pixels.shape}, not what its contract says")
+            raise ArtifactError(
+                f"its pixels have the shape {pixels.shape}, not what its contract says"
+            )
         out[...] = pixels
 
 
 class _OnDevice:
-    """What a generator is on CUDA; nothing for a host that draws on the CPU."""
+    """The model and the painter of a generator on CUDA. A host on the CPU needs neither."""
 
     def __init__(self, model: bytes, nodes: list[Node], *, kernels: bool = True) -> None:
-        """kernels: whether to use ours, if the device takes them."""
+        """kernels: whether to use kernels, if the device accepts them."""
         self._model, self._nodes, self._wanted = model, nodes, kernels
         self.kernels: Kernels | None = None
 
     def network(self, context: "Context") -> bytes:
-        """The model to run there: without its last nodes, if a kernel of ours does their work."""
+        """The model to run on CUDA: without its last nodes, if a kernel does their work."""
         from ..gpu.kernels import load
 
         self.kernels = load(context) if self._wanted else None
         return without_pixels(self._model, self._nodes) if self.kernels else self._model
 
     def painter(self, generator: OwnGenerator, threads: int) -> "GpuPainter":
-        """What draws there."""
+        """The painter, which generates images on CUDA."""
         from ..gpu.painter import GpuPainter
 
         return GpuPainter(
@@ -126,8 +128,8 @@ class _OnDevice:
         )
 
 
-def _draws_golden_images(painter: "GpuPainter", metadata: Metadata) -> bool:
-    """Whether a device draws the golden images, within two grey levels (TF32 rounds)."""
+def _generates_golden_images(painter: "GpuPainter", metadata: Metadata) -> bool:
+    """Whether a device generates the golden images, within two grey levels (TF32 rounds)."""
     channels, height, width = metadata.image_shape
     pixels = np.empty((1, height, width, channels), np.uint8)
     for golden in metadata.golden:
@@ -145,6 +147,6 @@ def _draws_golden_images(painter: "GpuPainter", metadata: Metadata) -> bool:
 
 def _require_role(metadata: Metadata) -> None:
     if metadata.role != "generator":
-        raise ArtifactError(f"this is its {metadata.role} file, Python draws from {GENERATOR_FILE}")
+        raise ArtifactError(f"this is its {metadata.role} file, Python uses {GENERATOR_FILE}")
     if metadata.noise != NOISE:
-        raise ArtifactError(f"its noise is {metadata.noise}, this version draws {NOISE}")
+        raise ArtifactError(f"its noise is {metadata.noise}, this version has {NOISE}")

@@ -14,7 +14,7 @@ _MOST_PARTS = 2**18  # takes a quarter of a second to read
 _BEGINNINGS = {
     b"version https://git-lfs": "a git-LFS pointer, not the file itself: `git lfs pull` gets it",
     b"PK\x03\x04": "a zip archive, such as TorchScript (generator.ts) or a PyTorch checkpoint: "
-    "Python draws from generator.onnx",
+    "Python uses generator.onnx",
     b"\x80": "a Python pickle, such as an old PyTorch checkpoint",
     b"\x89PNG": "a picture",
     b"\x1f\x8b": "a gzip archive: unpack it first",
@@ -64,10 +64,10 @@ def _without_seal(file: bytes) -> str:
     if CONTRACT_KEY in model.metadata:
         return (
             "changed since it was exported: it has a contract and no seal. Copy or export it "
-            "again; if you trust it, allow_foreign=True draws from it"
+            "again; if you trust it, allow_foreign=True accepts it"
         )
     return (
         "not written by ganpack: it looks like another program's ONNX model, without a contract"
         f"{' and its weights outside the file' if model.external else ''}. "
-        "Sampler(..., allow_foreign=True) draws from it, if it is a generator that you trust"
+        "Sampler(..., allow_foreign=True) accepts it, if it is a generator that you trust"
     )

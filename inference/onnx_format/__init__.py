@@ -1,4 +1,4 @@
-"""What an ONNX file holds, read before a runtime sees it, without a library.
+"""Read the content of an ONNX file before a runtime sees it. Standard library only.
 
-Nothing here knows a generator.
+This folder does not know generators.
 """

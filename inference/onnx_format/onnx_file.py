@@ -15,8 +15,8 @@ _DEEPEST_GRAPH = 8  # graphs within the nodes of graphs
 _HIGHEST_RANK = 32
 _LONGEST_NAME = 2**12
 
-# The field that has an attribute's value, by the attribute's type: float, integer, string,
-# integers. ganpack writes no others.
+# The field with an attribute's value, by the attribute's type: float, integer, string, integers.
+# ganpack writes no other types.
 _FIELDS_OF_TYPES = {1: 2, 2: 3, 3: 4, 7: 8}
 
 
@@ -219,7 +219,10 @@ class _Reader:
     def _fields(
         self, data: memoryview, what: str, once: Collection[int] = (), often: Collection[int] = ()
     ) -> Iterator[tuple[int, Field]]:
-        """Number and value of each field. Others than these are strange, and `once` ones twice."""
+        """Number and value of each field; notes fields that a generator cannot have.
+
+        once: fields that may occur once.  often: fields that may be repeated.
+        """
         left = set(once)
         for number, value, _ in self._wire.fields(data):
             if number in left:

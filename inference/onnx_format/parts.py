@@ -23,7 +23,7 @@ class Tensor:
 
     @property
     def count(self) -> int:
-        """The number of its values, as its dims say."""
+        """The number of its values, according to its dims."""
         return prod(self.dims)
 
     def integers(self) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ class ModelFile:
     """All tensors, including those in nodes, inner graphs and functions."""
     graphs: int = 0
     strange: set[str] = field(default_factory=set)
-    """The messages that have a field which ganpack never writes, or one twice."""
+    """The messages with a field that ganpack never writes, or with a repeated field."""
 
     @property
     def has_convolutions(self) -> bool:

@@ -20,7 +20,7 @@ class Wire:
     """Reads messages of one file, up to a number of parts."""
 
     def __init__(self, most_parts: int) -> None:
-        """most_parts: the most numbers that the messages may be made of, such as keys and sizes."""
+        """most_parts: the most numbers in all messages, such as keys and sizes."""
         self._most_parts = self._parts_left = most_parts
 
     def fields(self, data: memoryview) -> Iterator[tuple[int, Field, memoryview]]:

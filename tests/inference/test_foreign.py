@@ -142,11 +142,11 @@ def test_what_is_no_generator_is_refused() -> None:
 @pytest.mark.parametrize(
     ("location", "complaint"),
     [
-        ("../weights.data", "out of its folder"),
-        ("/etc/passwd", "out of its folder"),
-        ("..", "out of its folder"),
-        ("", "out of its folder"),
-        ("link.data", "out of its folder"),
+        ("../weights.data", "outside its folder"),
+        ("/etc/passwd", "outside its folder"),
+        ("..", "outside its folder"),
+        ("", "outside its folder"),
+        ("link.data", "outside its folder"),
         ("none.data", "missing"),
     ],
 )
@@ -165,7 +165,7 @@ def test_weights_out_of_the_folder_are_not_read(
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     with pytest.raises(ArtifactError, match=complaint):
         Sampler(folder / "model.onnx", allow_foreign=True, image_shape=(1, 3, 4))
-    with pytest.raises(ArtifactError, match="give its path"):
+    with pytest.raises(ArtifactError, match="pass a path"):
         drawn(graph)
 
 

@@ -167,7 +167,7 @@ def test_kernels_that_draw_other_images_than_the_golden_ones_are_not_used(
     for count in (1, 70):
         np.testing.assert_array_equal(sampler.sample(count), expected[:count])
     (record,) = caplog.records
-    assert "does not draw right with our kernels" in record.getMessage()
+    assert "computes wrong images with the kernels" in record.getMessage()
 
 
 @pytest.mark.parametrize(
