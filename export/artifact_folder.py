@@ -97,17 +97,17 @@ def export(
 
 @dataclass(frozen=True)
 class _Model:
-    """The generator and the graph that the files of an artifact are made of."""
+    """The generator and the graph from which the files of an artifact are made."""
 
     generator: Generator
     stored: Generator
-    """The generator with the weights of the ONNX files: its own, or rounded to float16."""
+    """The generator with the weights of the ONNX files, which may be rounded to float16."""
     graph: "onnx.ModelProto"
     """The graph of `stored`."""
 
     @classmethod
     def of(cls, generator: Generator) -> Self:
-        """A model whose files hold the generator's own weights."""
+        """A model whose files have the generator's weights without rounding."""
         return cls(generator, generator, export_graph(generator))
 
     def write_and_check(self, folder: Path, metadata: Metadata) -> list[Check]:
@@ -151,7 +151,7 @@ def best_checkpoint(run_dir: Path) -> Path:
         return folder.path / read_best(folder).checkpoint
     except OSError as error:
         raise ExportError(
-            f"{run_dir} has no best checkpoint yet ({folder.best.name}: {error.strerror}): train "
+            f"{run_dir} has no best snapshot yet ({folder.best.name}: {error.strerror}): train "
             f"it first, or name a file with --checkpoint"
         ) from None
     except ValueError as error:
@@ -165,7 +165,7 @@ def _place_of(output: Path) -> Path:
     """Where an output folder really is, behind symbolic links.
 
     Raises:
-        ExportError: if no artifact can be put there. At the end, it would be too late to say so.
+        ExportError: if no artifact can be put there. The check comes first, before the work.
     """
     place = Path(os.path.realpath(output))
     if problem := _problem_with(place):
@@ -174,7 +174,7 @@ def _place_of(output: Path) -> Path:
 
 
 def _problem_with(folder: Path) -> str:
-    """Why a folder cannot be made or replaced; empty if it can."""
+    """The reason why a folder cannot be made or replaced; empty if it can."""
     if folder.is_symlink():
         return "is a symbolic link that leads to itself"
     if folder.exists() and (problem := _problem_with_content(folder)):
@@ -184,12 +184,12 @@ def _problem_with(folder: Path) -> str:
         return f"cannot be made, as {above} is no folder"
     for path in (above, folder):
         if path.exists() and not os.access(path, os.W_OK | os.X_OK):
-            return f"cannot be written, as {path} is for reading only"
+            return f"cannot be written, because {path} is read-only"
     return ""
 
 
 def _problem_with_content(folder: Path) -> str:
-    """Why what is there must not be replaced; empty if it may."""
+    """The reason why `folder` must not be replaced; empty if it may be."""
     if not folder.is_dir():
         return "is a file"
     if _is_mounted(folder):
@@ -201,9 +201,9 @@ def _problem_with_content(folder: Path) -> str:
 
 
 def _is_mounted(folder: Path) -> bool:
-    """Whether a folder is a mount point, also one of the file system that is around it."""
+    """Whether a folder is a mount point, even of the same file system."""
     name = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", str(folder))
-    with suppress(OSError):  # there is such a list on Linux only
+    with suppress(OSError):  # only Linux has this list
         mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
         return any(line.split(" ")[4] == name for line in mounts.splitlines())
     return folder.is_mount()

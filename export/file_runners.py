@@ -1,4 +1,4 @@
-"""Every exported file as a function of its inputs, on every provider of this machine."""
+"""Run each exported file as a function of its inputs, on each provider of this machine."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +22,10 @@ INPUTS = "z", "labels"
 """The inputs of a generator, in order; only conditional generators have labels."""
 
 Output = dict[str, NDArray[Any]]
-"""Those of `images`, `pixels`, `z` and `labels` that a file gives."""
+"""The outputs of a file: some of `images`, `pixels`, `z` and `labels`."""
 Run = Callable[[Output], Output]
-"""Run a file on z (n, latent_dim) and labels (n,), if it takes them; sampler.onnx draws the first n
-images of `SEED` itself."""
+"""Run a file on z (n, latent_dim) and labels (n,), if it takes them. sampler.onnx draws its own z,
+of the first n images of `SEED`."""
 
 
 def runners(folder: Path) -> Iterator[tuple[str, str, Run]]:

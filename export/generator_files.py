@@ -25,10 +25,10 @@ _IR_VERSION = 8
 
 @known_settings()
 def export_graph(generator: Generator) -> "onnx.ModelProto":
-    """The ONNX graph z -> images, pixels, of a copy in eval mode: the generator is left as it is.
+    """The ONNX graph z -> images, pixels, of a copy in eval mode. The generator is not changed.
 
-    A conditional one takes labels, int64 (n), as well. Weights inside, batch size free, BatchNorm
-    folded into the layers before it; nothing of this machine in it.
+    A conditional generator takes labels, int64 (n), too. The file contains the weights, takes any
+    batch size, and has BatchNorm folded into the layers before it. It contains no local path.
     """
     import onnx
 
@@ -36,9 +36,9 @@ def export_graph(generator: Generator) -> "onnx.ModelProto":
     names = ["z", "labels"][: len(example)]
     n = torch.export.Dim("n")
     with warnings.catch_warnings():
-        # PyTorch 2.11 warns of its own copying.
+        # PyTorch 2.11 warns about its own code.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
-        # It says that labels have as many rows as z: so they shall.
+        # It says that labels have as many rows as z, which is intended.
         warnings.filterwarnings("ignore", "# The axis name: n will not be used", UserWarning)
         program = torch.onnx.export(
             _WithPixels(_copy(generator)).eval(),
@@ -51,7 +51,7 @@ def export_graph(generator: Generator) -> "onnx.ModelProto":
             dynamic_shapes={name: {0: n} for name in names},
             verbose=False,
         )
-    assert program is not None  # it is None only for the exporter before dynamo
+    assert program is not None  # None only with the old exporter
     model = program.model_proto
     model.ir_version = _IR_VERSION
     del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
@@ -84,7 +84,7 @@ def write_torchscript(generator: Generator, metadata: Metadata, path: Path) -> N
         traced = torch.jit.trace(_copy(generator), _example(generator))
         frozen = torch.jit.freeze(traced)
         torch.jit.save(frozen, saved, _extra_files={CONTRACT_KEY: metadata.to_json()})
-    # All but the source locations, which are local paths.
+    # Everything except the source locations, which are local paths.
     with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(path, "w") as clean:
         for name in archive.namelist():
             if not name.endswith(".debug_pkl"):

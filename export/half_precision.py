@@ -1,4 +1,4 @@
-"""Weights in float16: an artifact of half the size, if its images score as well."""
+"""Weights in float16: an artifact of half the size, if the score of its images stays the same."""
 
 import tempfile
 from copy import deepcopy
@@ -53,7 +53,7 @@ def half_precision(
     if not abs(fcd[1] - fcd[0]) <= _FCD_TOLERANCE * fcd[0]:
         raise ParityError(
             f"with float16 weights FCD is {fcd[1]:.4g} instead of {fcd[0]:.4g}, more than "
-            f"{_FCD_TOLERANCE:.0%} away: export this checkpoint with --precision fp32"
+            f"{_FCD_TOLERANCE:.0%} away: export this snapshot with --precision fp32"
         )
     scores = {"fcd_fp32_file": fcd[0], "fcd_fp16_file": fcd[1]}
     return HalfPrecision(half, _with_weights(generator, half), scores)

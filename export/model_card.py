@@ -33,7 +33,7 @@ Licence of the data: {licence}.
 |---|---|---|
 {files}
 
-The ONNX files run on onnxruntime 1.16 and later; their weights are {precision}. Each holds this
+The ONNX files run on onnxruntime 1.16 and later; their weights are {precision}. Each contains this
 contract: `python -m ganpack.run generator.onnx --info`. `parity.json` has every figure of the
 comparison with PyTorch, and the sha256 of each file.
 
@@ -73,7 +73,7 @@ Against PyTorch in float64, {inputs} inputs: values in [-1, 1] at most {max_diff
 {scores}
 
 Made with {versions}.
-sha256 of the checkpoint's weights: `{weights_sha256}`.
+sha256 of the snapshot's weights: `{weights_sha256}`.
 
 ## Limits
 
@@ -88,9 +88,9 @@ _FILES = {
 }
 
 _CLASSES = """
-It takes labels, places in these classes: {names}.
-`sample(64, label=3)` draws one of them (its name does as well); without it, and with a `label` of
--1 in `sampler.onnx`, one is drawn for each image.
+It takes labels, which are indices of these classes: {names}.
+`sample(64, label=3)` generates one class (its name works, too). Without a label, and with a `label`
+of -1 in `sampler.onnx`, a random class is drawn for each image.
 """
 
 

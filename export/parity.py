@@ -1,4 +1,4 @@
-"""Compare every exported file with PyTorch; an export that does not match fails."""
+"""Compare each exported file with PyTorch. An export that differs fails."""
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from training.engine.precision import known_settings
 from training.gan.networks import Generator, to_pixels
 
 BATCHES = (0, 1, 2, 7, 64, 1000)
-"""Batch sizes. Each batch holds the first of the same inputs, so batches can be compared too."""
+"""Batch sizes. Each batch has the first of the same inputs, so batches can be compared, too."""
 
 # Tolerance for images in [-1, 1]: 1e-5, or four times the error of PyTorch's own float32 against
 # float64, if that is larger (long training makes steep networks). On CUDA, twice that.
@@ -89,7 +89,7 @@ class Check:
                 f"by up to {self.max_pixel_difference} grey levels (allowed {PIXEL_TOLERANCE})"
             )
         if self.noise_exact is False:
-            parts.append("what it drew is not of the noise stream")
+            parts.append("its z or labels are not those of the noise stream")
         return f"in a batch of {self.batch}, {', '.join(parts)}"
 
 
@@ -221,7 +221,7 @@ def _compare(exact: Output, output: Output) -> dict[str, Any]:
 
 
 def _drawn(generator: Generator, count: int, seed: int, start: int = 0) -> Output:
-    """The inputs that the sampler draws."""
+    """The inputs that the noise stream gives."""
     tensors = generator.inputs(count, seed=seed, start=start)
     return {name: tensor.cpu().numpy() for name, tensor in zip(INPUTS, tensors, strict=False)}
 

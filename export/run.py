@@ -33,7 +33,7 @@ class ExportConfig:
     output: Annotated[Path | None, by_default("RUN_DIR/artifact", "FOLDER")] = None
     """Folder to write."""
     precision: Literal["fp32", "fp16"] = "fp32"
-    """Precision of the weights in the ONNX files. fp16 halves the files; the export fails if its
+    """Precision of the weights in the ONNX files. fp16 halves the size; the export fails if its
     images score worse."""
     dataset: Annotated[str | None, by_default("what it was trained on", "NAME|FOLDER")] = None
     """Real images to score fp16 against."""
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(config: ExportConfig) -> int:
-    # torch only once the usage is right
+    # PyTorch is imported only if the usage is right
     from export.artifact_folder import best_checkpoint, export
     from export.parity import tightest
     from training.run_folder.folder import RunFolder, newest_run
@@ -65,7 +65,7 @@ def _export(config: ExportConfig) -> int:
         f"{output}: {checkpoint.name} as {', '.join(files)}; "
         f"{len(checks)} checks against PyTorch passed, largest difference "
         f"{worst.max_difference:.2g} of {worst.tolerance:.2g} allowed\n"
-        f"draw from it: python -m inference.run {shlex.quote(str(output))}"
+        f"generate images: python -m inference.run {shlex.quote(str(output))}"
     )
     return 0
 

@@ -123,7 +123,7 @@ class _NoiseGraph:
                 ]
             high0, low0 = self._product(c0, int(MULTIPLIERS[0]))
             high1, low1 = self._product(c2, int(MULTIPLIERS[1]))
-            # The key joins the smaller operand first where shapes differ; XOR has no order.
+            # If shapes differ, the key joins the smaller operand first. (XOR has no order.)
             c0 = self._op("BitwiseXor", self._op("BitwiseXor", c1, key[0]), high1)
             c2 = self._op("BitwiseXor", self._op("BitwiseXor", c3, key[1]), high0)
             c1, c3 = low1, low0

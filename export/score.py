@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _score(config: ScoreConfig) -> int:
-    from export.scoring import RealImages, score  # torch only once the usage is right
+    from export.scoring import RealImages, score  # PyTorch is imported only if the usage is right
     from training.config import DataConfig
 
     data = DataConfig(config.dataset) if config.dataset else None
@@ -77,7 +77,7 @@ def _table(scored: "list[Scored]") -> str:
     for each in scored:
         lines += [
             f"{each.name}, {of.name!r}: FCD {of.fcd:.4f}, excess {of.excess:.4f}; "
-            f"{of.recognised:.1%} of {of.images} images recognised as it, of real ones "
+            f"{of.recognised:.1%} of {of.images} images recognised as this class, of real images "
             f"{of.real_recognised:.1%}"
             for of in each.classes
         ]

@@ -59,9 +59,9 @@ class _Candidate(NamedTuple):
 
 
 def score(target: Path, real: RealImages, seed: int | None = None) -> Iterator[Scored]:
-    """The scores of each generator in `target`: a run, a checkpoint, or an artifact.
+    """The scores of each generator in `target`: a run, a snapshot, or an artifact.
 
-    seed: seed of the noise; by default the one that snapshots are chosen by.
+    seed: seed of the noise; by default the seed that snapshots are compared on.
 
     Raises:
         ConfigError: if the data set is unknown.

@@ -19,7 +19,7 @@ def command_line(
 ) -> Command:
     """Parse what was typed after `python -m MODULE`; exit after --help and after wrong usage.
 
-    description: what the command does, with examples: the docstring of its module.
+    description: what the command does, with examples; the docstring of its module.
     """
     _set_help(command)
     typed = tyro.cli(
@@ -30,7 +30,7 @@ def command_line(
         default=default,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    assert typed is not None  # only a default of None would give that
+    assert typed is not None  # this happens only with a default of None
     return typed
 
 
@@ -42,8 +42,8 @@ def by_default(what: str, metavar: str) -> Any:
 def _set_help(command: type[Any]) -> None:
     """Set the help of each option: the docstring of its field, as one line.
 
-    tyro would read the docstring itself, and break lines where the source does because they are
-    indented there. It takes a help text from a field's metadata first.
+    tyro would read the docstring itself, but it keeps the line breaks of indented lines. It prefers
+    a help text in the metadata of a field.
     """
     documented = {each.arg_name: each.description for each in parse_from_object(command).params}
     hints = get_type_hints(command)

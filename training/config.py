@@ -19,7 +19,7 @@ _MOST_PIXELS, _LONGEST_Z, _MOST_LAYERS = 2**20, 2**14, 100
 class ConfigError(GanpackError):
     """A setting has an impossible value.
 
-    It is no ValueError, because tyro would print a box around a ValueError.
+    Not a ValueError, because tyro prints a box around a ValueError.
     """
 
     exit_code = 2
@@ -44,18 +44,18 @@ class DataConfig:
     channels: Literal[1, 3] = 1
     """1 for grey, 3 for colour."""
     levels: Literal["auto"] | tuple[float, float] | None = None
-    """Black and white of images of more than 8 bits: two levels, or auto for the lowest and the
-    highest that are there; by default the whole range of 16 bits."""
+    """The levels of black and white in images of more than 8 bits: two numbers, or auto for the
+    lowest and the highest level in the images; by default the whole range of 16 bits."""
     skip_broken: bool = False
     """Leave out images that cannot be read, instead of refusing to train."""
     large_images: bool = False
-    """Read images of any number of pixels; by default those of more than 89 million are refused,
-    as a small file can hold one that fills the memory."""
+    """Read images of any number of pixels. By default, images of more than 89 million pixels are
+    refused, because a small file can contain an image that fills the memory."""
     held_out: Literal["auto"] | float = "auto"
-    """Share of the images that is never trained on: they show how far the discriminator learns the
-    others by heart. Of a folder at least 10 images and at most 1,000, none of fewer than 200. auto:
-    a twentieth of a folder, nothing of digits. Data sets that have test images use those, unless
-    the share is 0."""
+    """Share of the images that is never trained on, to show how far the discriminator learns the
+    other images by heart. Of a folder, at least 10 images and at most 1,000 are held out, and none
+    of fewer than 200. auto: a twentieth of a folder, nothing of digits. Data sets with test images
+    use these instead, unless the share is 0."""
 
     def __post_init__(self) -> None:
         values = self.channels * self.image_size**2
@@ -82,8 +82,8 @@ class DataConfig:
     def require_there(self) -> None:
         """Raise ConfigError unless the data set is a known name or a folder that exists.
 
-        Reading an old run must not fail because its folder of images is gone, so this is not part
-        of __post_init__.
+        This is not part of __post_init__, because an old run must be readable without its folder of
+        images.
         """
         _require(
             self.dataset in DATASETS or Path(self.dataset).is_dir() or is_zipfile(self.dataset),
@@ -141,7 +141,7 @@ Number = TypeVar("Number")
 
 
 class StepNumbers(NamedTuple, Generic[Number]):
-    """The numbers in which one step of a run differs from the next."""
+    """The numbers that change from step to step."""
 
     lr: Number
     """Learning rate of Adam."""
@@ -150,7 +150,7 @@ class StepNumbers(NamedTuple, Generic[Number]):
     ema_share: Number
     """How far the moving average moves towards the generator, 0 … 1."""
     updates: Number
-    """Adam's updates, this step's included: its bias corrections depend on them."""
+    """Number of Adam's updates, including this step's, for the bias corrections."""
     step_size: Number
     """`lr` over the bias correction of the first moments."""
     root: Number
@@ -164,11 +164,11 @@ class RecipeConfig:
     recipe: Literal["bce", "r3gan", "hinge", "textbook"] = "bce"
     """Loss of both networks. bce: binary cross entropy, non-saturating (Goodfellow et al. 2014).
     r3gan: relativistic pairing (Huang et al. 2024, arXiv 2501.05441). hinge: Lim and Ye 2017.
-    textbook: bce as tutorials have it, without penalties and without an average, to compare with.
+    textbook: bce as in tutorials, without penalties and moving average, for comparison.
     Each recipe has its own defaults for the options below. Gradient penalties stop the two networks
     from circling, with bce as well (Mescheder et al. 2018, arXiv 1801.04406)."""
     batch_size: int = 64
-    """Number of real images in each update, and of generated ones."""
+    """Number of real images in each update, and number of generated images."""
     lr: float = 2e-4
     """Adam's learning rate at the start, for both networks."""
     lr_end: float = 0.0
@@ -213,7 +213,7 @@ class RecipeConfig:
         return self.gamma > 0 or (self.burn_in > 0 and self.gamma_end > 0)
 
     def at(self, step: int) -> StepNumbers[float]:
-        """The numbers of the step that is taken after `step` others.
+        """The numbers of the step that follows `step` steps.
 
         The average's half-life is at most a twentieth of the images seen, so that the average does
         not remember the first weights (the ramp-up of Karras et al. 2020, arXiv 2006.06676).
@@ -252,7 +252,7 @@ RECIPES: dict[str, RecipeConfig] = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All settings of a run, as config.json holds them."""
+    """All settings of a run, as in config.json."""
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -260,12 +260,12 @@ class TrainConfig:
     epochs: int = 200
     """Number of passes over the images."""
     iterations: int | None = None
-    """Number of updates of both networks. None: as many as --epochs gives."""
+    """Number of updates of both networks. None: as many as --epochs needs."""
     seed: int = 0
     """Random seed for weights, shuffling and noise. The same seed on the same device gives the same
     result."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """auto: CUDA if there is a GPU, else the CPU."""
+    """auto: CUDA if there is a GPU, otherwise the CPU."""
     matmul_precision: Literal["highest", "high", "medium"] = "medium"
     """Precision of matrix products in training, as in torch.set_float32_matmul_precision. medium
     also runs layers in bfloat16 on a CPU or GPU with bfloat16 instructions. Weights, gradients and
@@ -273,7 +273,7 @@ class TrainConfig:
     engine: Literal["auto", "plain", "compiled", "graph"] = "auto"
     """How steps are run. plain: one operation at a time. compiled: as one compiled function; on a
     CPU this needs a C++ compiler, and up to 30 seconds the first time. graph: in CUDA graphs. auto
-    measures the engines that can pay in a run of this length, and takes the fastest."""
+    measures the engines that can save time in a run of this length, and uses the fastest."""
     deterministic: bool = False
     """Use only deterministic CUDA operations, so that a resumed run gives the same bits; slower. On
     a CPU every operation is deterministic."""
@@ -283,8 +283,8 @@ class TrainConfig:
     score_every: int = 1000
     """Number of iterations between two scorings, rounded up to the end of an epoch."""
     grids: tuple[int, ...] = ()
-    """Iterations with a sample grid, besides the last. By default 1000, 10000, 20000, and so on, or
-    ten of a run of less than 80,000 iterations."""
+    """Iterations with a sample grid, besides the last. By default 1000, 10000, 20000, and so on; a
+    run of less than 80,000 iterations has ten grids."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")

@@ -18,11 +18,11 @@ _COLLAPSED_CLASS_TV = 0.48
 
 
 class Diverged(Exception):
-    """A run has diverged; the message says how that was seen."""
+    """A run has diverged; the message has the evidence."""
 
 
 def check_losses(losses: NDArray[np.float32], first_step: int) -> None:
-    """Raise Diverged where one of the losses, (steps, 4), is not finite.
+    """Raise Diverged if one of the losses, (steps, 4), is not finite.
 
     first_step: the step of the first row.
     """
@@ -37,11 +37,11 @@ def check_losses(losses: NDArray[np.float32], first_step: int) -> None:
 
 
 def check_weights(state: TrainState) -> None:
-    """Raise Diverged where a weight, a BatchNorm statistic or a moment is not finite."""
+    """Raise Diverged if a weight, a BatchNorm statistic or a moment is not finite."""
     tensors = {name: t for name, t in state.tensors().items() if t.is_floating_point()}
     sums = torch.stack(
         [t.sum() for t in tensors.values()]
-    )  # 15 times as fast as `isfinite` of each
+    )  # 15 times as fast as `isfinite` for each tensor
     wrong = [n for n, finite in zip(tensors, sums.isfinite().tolist(), strict=True) if not finite]
     if wrong:
         more = f" and {len(wrong) - 3} others" if len(wrong) > 3 else ""
@@ -49,7 +49,7 @@ def check_weights(state: TrainState) -> None:
 
 
 def check_classes(epochs: Sequence[EpochRecord]) -> None:
-    """Raise Diverged where the last scored epoch has lost classes that an earlier one had."""
+    """Raise Diverged if the last scored epoch has lost classes that an earlier epoch had."""
     *before, last = [(record.step, record.scores) for record in epochs if record.scores]
     step, scores = last
     now = scores.class_tv

@@ -37,8 +37,8 @@ class Interrupted(GanpackError):
 class Interruption:
     """A context manager that notes the first SIGINT or SIGTERM; a second one ends the process.
 
-    Does nothing outside the main thread, where Python allows no handlers, and leaves a signal alone
-    that is ignored, as under nohup.  quiet: print nothing.
+    It does nothing outside the main thread, where Python allows no handlers. It also leaves signals
+    alone that are ignored, as under nohup.  quiet: print nothing.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:

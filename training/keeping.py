@@ -28,7 +28,7 @@ class Weights(NamedTuple):
 
 @dataclass
 class Keeper:
-    """Writes snapshots of scored epochs at once, and that of the lowest loss when the run is saved.
+    """Writes snapshots: of scored epochs at once, of the lowest loss when the run is saved.
 
     The rule of the exercise chooses the epoch with the lowest generator loss, which may be any but
     the first. So the weights with the lowest loss so far are copied in memory, and are written when
@@ -56,7 +56,7 @@ class Keeper:
             self._lowest, self._held = record.loss_g, None
 
     def write(self, record: EpochRecord, weights: Weights, average: Generator) -> None:
-        """Write a snapshot.  average: the averaged generator, made of `weights`."""
+        """Write a snapshot.  average: the averaged generator of `weights`."""
         kept = {"loss_g": record.loss_g, **(record.scores.to_dict() if record.scores else {})}
         step, generator, _ = weights
         save_checkpoint(self.folder, step, generator, average, kept, self.provenance)

@@ -44,8 +44,8 @@ class Command:
     """Continue the run in this folder, with more --epochs or --iterations if given. latest: the run
     under runs/ that was saved last."""
     override: Annotated[tuple[str, ...], by_default("none", "[NAME …]")] = ()
-    """Settings that --resume may change, such as lr. The result is then not that of an
-    uninterrupted run."""
+    """Settings that --resume may change, such as lr. The result then differs from that of
+    an uninterrupted run."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -91,7 +91,7 @@ def _main_of_many(arguments: Sequence[str], timer: PhaseTimer, pace: "Pace | Non
 def _run(command: Command, timer: PhaseTimer, pace: "Pace | None", ranks: "Ranks | None") -> int:
     run_dir = command.resume or command.run_dir or new_run_dir(command.config)
     print(f"run folder: {run_dir}", file=sys.stderr, flush=True)
-    from training.engine.distributed import ALONE  # torch only once the usage is right
+    from training.engine.distributed import ALONE  # PyTorch is imported only if the usage is right
     from training.train import train
     from training.training_loop import DEFAULT_PACE
 
@@ -112,7 +112,7 @@ def _run(command: Command, timer: PhaseTimer, pace: "Pace | None", ranks: "Ranks
 
 
 def _write_report(run_dir: Path) -> None:
-    """Write report.html; print a warning where that fails, as the training itself has succeeded."""
+    """Write report.html; print a warning if that fails, because the training has succeeded."""
     try:
         from training.pages.report import write_report
 
@@ -179,12 +179,12 @@ def parse(arguments: Sequence[str]) -> Command:
         command = command_line(Command, "training.run", __doc__, arguments, Command(config=default))
         if saved:
             if command.run_dir is not None:
-                raise ConfigError("--resume names the run folder, --run-dir cannot name another")
+                raise ConfigError("--resume names the run folder: leave out --run-dir")
             override = frozenset(name.replace("-", "_") for name in command.override)
             config = resumed_config(saved, command.config, override)
             command = Command(config=config, resume=resume, override=tuple(sorted(override)))
         elif command.override:
-            raise ConfigError("--override is about --resume, and there is none")
+            raise ConfigError("--override works only with --resume")
         command.config.data.require_there()
     except (ConfigError, RunFolderError, argparse.ArgumentError) as error:
         report(error)

@@ -99,7 +99,7 @@ def train(
     except RankLostError as error:
         raise TrainingError(f"{error}; {what_is_saved(folder)}") from error
     except OSError as error:
-        # The folder is not to blame for other files. After a rename, the second name is the place.
+        # The error may be about another file. After a rename, the second name is the place.
         where = error.filename2 or error.filename or folder.path
         reason = error.strerror or error
         raise TrainingError(f"{where}: {reason}; {what_is_saved(folder)}") from error

@@ -1,4 +1,4 @@
-"""The training loop: steps, and what is due between them."""
+"""The training loop: steps, and the work between them."""
 
 import logging
 import time
@@ -55,24 +55,24 @@ DEFAULT_PACE = Pace()
 
 @dataclass
 class Flight:
-    """Steps that have been launched, and what is due once their losses are known."""
+    """Steps that have been launched, and the work that waits for their losses."""
 
     stretch: Stretch
     began: float
     epoch: int
     ended: Callable[[], Weights] | None
-    """Gives the weights of an epoch that ends with these steps, and is not scored."""
+    """Gives the weights at the end of an epoch, if it ends with these steps and is not scored."""
 
 
 class Steps(NamedTuple):
-    """The order to take some steps, for the other ranks."""
+    """The order to the other ranks to take some steps."""
 
     steps: int
 
 
 @dataclass
 class Run:
-    """A run with all its parts, ready to train from its present state."""
+    """A run with all its parts, ready to continue from its state."""
 
     config: TrainConfig
     provenance: dict[str, Any]
@@ -106,11 +106,11 @@ class Run:
         return self.saves.folder
 
     def train_to(self, total: int) -> None:
-        """Train up to step `total`; where the run diverges, go back to the last sound save.
+        """Train up to step `total`. If the run diverges, go back to the last sound save.
 
         Raises:
-            TrainingError: where the run diverges again and again.
-            Interrupted: where a signal has asked to stop.
+            TrainingError: if the run diverges repeatedly.
+            Interrupted: if a signal has asked to stop.
         """
         while True:
             self._cut_back(total)
@@ -156,7 +156,7 @@ class Run:
             self._stop_if_asked()
 
     def _launch(self, epoch: int, epoch_end: int, total: int, grids: set[int]) -> None:
-        """Launch the next steps, and handle those before them while the device works."""
+        """Launch the next steps, and handle the previous steps while the device works."""
         first = self.state.step
         every = self.pace.record_steps
         looks = {first + self._steps_a_look, (first // every + 1) * every}
@@ -201,9 +201,9 @@ class Run:
                 self._keeper.hold(record, flight.ended)
 
     def _show(self, epoch: int, scored: bool, grid: bool, *, finished: bool) -> None:
-        """Draw the sample grid of this step, and score the average and keep it, as far as due."""
+        """Write the sample grid of this step if `grid`; score and keep the average if `scored`."""
         self._wait()
-        check_weights(self.state)  # an average of weights that are not finite is useless
+        check_weights(self.state)  # the average must have finite weights
         with self.timer.phase("average"):
             average = averaged(self.state.ema, roughly=not scored)
         if grid:
@@ -226,7 +226,7 @@ class Run:
                 self._keeper.note(record)
 
     def _is_scored(self, epoch: int, last: bool) -> bool:
-        """Whether the end of an epoch is scored: the first, the last, and each that is due."""
+        """Whether the end of an epoch is scored: the first, the last, or a due one."""
         every, before = self.config.score_every, self.batches.epoch_end(epoch - 1)
         return last or epoch == 1 or before // every != self.state.step // every
 
@@ -240,7 +240,7 @@ class Run:
         return record
 
     def _save(self, *, checked: bool) -> None:
-        """Save the training state.  checked: whether this very step was scored, and is sound."""
+        """Save the training state.  checked: whether this step was scored, and is sound."""
         self._wait()
         check_weights(self.state)
         with self.timer.phase("checkpoints"):
@@ -253,8 +253,8 @@ class Run:
                 self._checked_at = self._saved_at
             if self.history.epochs:
                 self._write_best()
-                # Only after the save: until then, a resume may need the old snapshots. A resume
-                # from previous.pt needs those that were best then.
+                # After the save, because until then a resume may need the old snapshots. A resume
+                # from previous.pt needs the snapshots that were best then.
                 prune(self._folder, self.history.epochs, self.saves.previous_epochs)
         add_facts(self._folder, seconds=self.timer.seconds())
 

@@ -324,7 +324,7 @@ def test_folders_of_others_are_left_alone(tiny_run: Path, tmp_path: Path) -> Non
         ("/proc", "/proc is a mount point"),
         ("mounted", "mounted is a mount point"),
         ("bound here", "bound here is a mount point"),
-        ("readonly/new", "readonly/new cannot be written, as .*/readonly is for reading only"),
+        ("readonly/new", "readonly/new cannot be written, because .*/readonly is read-only"),
     ],
 )
 def test_what_cannot_be_replaced_is_said_before_the_work(
@@ -384,7 +384,7 @@ def test_nothing_to_export_is_an_error(
     assert main([]) == 1
     assert "train one first" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 1
-    assert "no best checkpoint" in capsys.readouterr().err
+    assert "no best snapshot" in capsys.readouterr().err
     assert main(["--checkpoint", "nowhere.pt", "--output", "a"]) == 1
     assert "nowhere.pt: no such file" in capsys.readouterr().err
 

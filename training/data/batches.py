@@ -22,12 +22,12 @@ class Batches:
         if conditional and images.labels is None:
             raise DataError(
                 "--conditional needs labelled images, and these have no labels: put the images of "
-                "each class into a subfolder of its own, or leave --conditional out"
+                "each class into a subfolder of its own, or leave out --conditional"
             )
         if conditional and len(images.classes) > _MOST_CLASSES:
             raise DataError(
                 f"{len(images.classes):,} classes are more than the {_MOST_CLASSES:,} that an "
-                f"artifact can hold: leave --conditional out"
+                f"artifact can hold: leave out --conditional"
             )
         if batch_size > len(images):
             raise DataError(
@@ -45,11 +45,11 @@ class Batches:
         return normalised(self.pixels[self.indices(step)])
 
     def labels_at(self, step: int) -> Tensor | None:
-        """The labels of those images, int64 (B,); None for batches without."""
+        """The labels of these images, int64 (B,); None for batches without labels."""
         return None if self.labels is None else self.labels[self.indices(step)]
 
     def indices(self, step: int) -> Tensor:
-        """Which images those are, (B,)."""
+        """The indices of these images, (B,)."""
         epoch, first = divmod(step * self.batch_size, len(self.pixels))
         indices = self._order(epoch)[first : first + self.batch_size]
         if len(indices) < self.batch_size:

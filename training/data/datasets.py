@@ -26,8 +26,8 @@ def load_images(config: DataConfig, *, train: bool = True) -> Images:
     """The training images, or with `train=False` the test images, on the CPU.
 
     Raises:
-        ConfigError: for a data set that is neither ours nor a folder.
-        DataError: where they cannot be had; the message says what to do.
+        ConfigError: for an unknown data set that is no folder.
+        DataError: if the images cannot be loaded; the message says what to do.
     """
     images = _load_all(config, train=train)
     return images if config.dataset in _TORCHVISION else hold_out(images, config.held_out_share)[0]
@@ -80,14 +80,14 @@ def _load_torchvision(config: DataConfig, train: bool) -> Images:
 
 
 def _unpacked(dataset_class: Any, data_dir: Path, folder: Path, train: bool) -> Any:
-    """A data set of torchvision's, which downloads and unpacks what is missing in its folder."""
+    """A data set of torchvision, which downloads and unpacks missing files."""
     try:
         return dataset_class(data_dir, train=train, download=True)
     except OSError:
         packed = [folder / name for name, _ in dataset_class.resources]
         if not all(path.is_file() for path in packed):
             raise
-        # The packed files are there, and the folder is for reading only.
+        # The folder is read-only and has the packed files.
         with TemporaryDirectory() as elsewhere:
             raw = Path(elsewhere, *folder.parts[-2:])
             raw.mkdir(parents=True)
@@ -110,7 +110,7 @@ def _verify(packed: Path, md5: str) -> None:
     unpacked = packed.with_suffix("")
     if unpacked.exists() and unpacked.read_bytes() != gzip.decompress(content):
         raise DataError(
-            f"{unpacked} is truncated or changed, it is not what {packed.name} holds: "
+            f"{unpacked} is truncated or changed, its content differs from {packed.name}: "
             f"delete it, and it is unpacked again"
         )
 

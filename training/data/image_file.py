@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 Levels = tuple[float, float] | None
-"""What is black and what is white in images of more than 8 bits; None: the range of 16 bits."""
+"""The levels of black and white in images of more than 8 bits; None: the range of 16 bits."""
 
 _SIXTEEN_BITS = 0, 65_535
 _ORIENTATION = 0x0112  # of EXIF
@@ -32,7 +32,7 @@ class Square(NamedTuple):
     pixels: NDArray[np.uint8]
     """(size, size) or, in colour, (size, size, 3)."""
     has_colours: bool
-    """Whether the file is one in colour, whatever the square is."""
+    """Whether the file has colours, even if the square is grey."""
     deep: tuple[float, float] | None
     """The lowest and the highest level of an image of more than 8 bits; None for others."""
 
@@ -46,7 +46,7 @@ def read_image(
     large: whether to read images of more pixels than Pillow thinks safe.
 
     Raises:
-        Exception: of any type, for a file that is damaged or cannot be shown. Decoders have many.
+        Exception: of any type, for a file that is damaged or cannot be shown.
     """
     with _decoded(file, size, large=large) as (image, file_mode):
         deep = None
@@ -70,7 +70,7 @@ def deep_range(file: BinaryIO, *, large: bool) -> tuple[float, float] | None:
 
 @cache
 def suffixes() -> frozenset[str]:
-    """Endings of the formats that are read, in small letters with their dot."""
+    """File endings of the formats that are read, in lower case with the dot."""
     formats = _formats()
     return frozenset(end for end, name in Image.registered_extensions().items() if name in formats)
 
@@ -80,7 +80,7 @@ _COLOURED = {"RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV"}
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Pillow's, but for what is no still image, and what it would hand to another program."""
+    """Pillow's formats, except films and formats that Pillow passes to another program."""
     Image.init()
     return tuple(
         name
@@ -92,10 +92,10 @@ def _formats() -> tuple[str, ...]:
 
 @contextmanager
 def _decoded(file: BinaryIO, size: int, *, large: bool) -> Iterator[tuple[Image.Image, str]]:
-    """An image, upright, and the mode that its file has."""
+    """An upright image, and the mode of its file."""
     most = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what matters is raised
+        warnings.simplefilter("ignore")  # serious problems are raised as errors
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             if large:
@@ -103,7 +103,7 @@ def _decoded(file: BinaryIO, size: int, *, large: bool) -> Iterator[tuple[Image.
             with Image.open(file, formats=_formats()) as image:
                 mode = image.mode
                 if size:
-                    # JPEG: decodes what is needed, three times as fast.
+                    # JPEG: decode only the needed resolution, three times as fast.
                     image.draft(None, (2 * size, 2 * size))
                 image.load()
                 yield _upright(image), mode
@@ -116,16 +116,16 @@ def _decoded(file: BinaryIO, size: int, *, large: bool) -> Iterator[tuple[Image.
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; other tags may be whatever they are."""
+    """The image turned according to its EXIF orientation; other tags do not matter."""
     try:
         turn = _TURNS.get(int(image.getexif().get(_ORIENTATION, 1)))
-    except Exception:  # EXIF that cannot be read at all, in any way
+    except Exception:  # EXIF that cannot be read
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """The image in a mode that Pillow converts, and on white where it is transparent."""
+    """The image in a mode that Pillow can convert, with white under transparency."""
     if image.mode == "LAB":
         rgb, lab = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
         converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
@@ -151,8 +151,8 @@ def _shown(
     """Levels from black to white as 0 to 255."""
     if levels is None and (mode == "F" or found[0] < 0 or found[1] > _SIXTEEN_BITS[1]):
         raise ValueError(
-            f"its levels go from {found[0]:g} to {found[1]:g}: say what is black and what is white "
-            f"with --levels LOW HIGH, or take all that is there with --levels auto"
+            f"its levels go from {found[0]:g} to {found[1]:g}: give the levels of black and white "
+            f"with --levels LOW HIGH, or use --levels auto for the whole range in the images"
         )
     low, high = levels or _SIXTEEN_BITS
     return (np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)

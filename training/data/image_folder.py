@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 def load_folder(config: DataConfig) -> Images:
     """Every image below a folder or in an archive; the first level of subfolders names the classes.
 
-    Without subfolders, with images beside them, or with one alone there are no labels.
+    There are no labels without subfolders, with a single one, or with images beside them.
 
     Raises:
-        DataError: for no images, or some that cannot be read; with `config.skip_broken` those are
-            left out.
+        DataError: if there are no images, or some cannot be read. `config.skip_broken` leaves these
+            out.
     """
     folder = Path(config.dataset)
     found = find_images(folder)
@@ -61,7 +61,7 @@ def _read_all(config: DataConfig, found: Found) -> tuple[np.ndarray, list[ImageF
                     opened, size, "RGB" if channels == 3 else "L", levels,
                     large=config.large_images,
                 )  # fmt: skip
-        except Exception as error:  # decoders raise whatever they like; the message names the file
+        except Exception as error:  # decoders raise errors of any type; the message names the file
             broken.append(f"{file.shown} ({_reason(error)})")
             continue
         values = square.pixels
@@ -87,7 +87,7 @@ def _tell_broken(config: DataConfig, broken: list[str], count: int) -> None:
 
 
 def _levels(config: DataConfig, files: Sequence[ImageFile]) -> Levels:
-    """Black and white of images of more than 8 bits, as the settings say."""
+    """The levels of black and white in images of more than 8 bits, from the settings."""
     if config.levels != "auto":
         return config.levels
     ranges = []
@@ -96,7 +96,7 @@ def _levels(config: DataConfig, files: Sequence[ImageFile]) -> Levels:
             with file.open() as opened:
                 ranges.append(deep_range(opened, large=config.large_images))
         except Exception:
-            continue  # named when it is read for its pixels
+            continue  # the message follows when the pixels are read
     deep = [each for each in ranges if each is not None]
     if not deep:
         return None
@@ -106,7 +106,7 @@ def _levels(config: DataConfig, files: Sequence[ImageFile]) -> Levels:
 
 
 def _tell_levels(config: DataConfig, squares: Sequence[Square]) -> None:
-    """Warn of images that use little of 16 bits: they come out nearly black."""
+    """Warn of images that use little of 16 bits, because they become nearly black."""
     deep = [square.deep for square in squares if square.deep is not None]
     if not deep or config.levels is not None:
         return
@@ -114,13 +114,13 @@ def _tell_levels(config: DataConfig, squares: Sequence[Square]) -> None:
     if high < _DARK:
         _log.warning(
             "the brightest level of %d 16-bit images is %g of 65535, so they are nearly black: "
-            "--levels auto spreads what is there, --levels %g %g names it",
+            "use --levels auto, or --levels %g %g",
             len(deep), high, low, high,
         )  # fmt: skip
 
 
 def _classes(folder: Path, found: Found, files: Sequence[ImageFile]) -> tuple[str, ...]:
-    """The classes that the first level of subfolders names; none where that cannot be."""
+    """The classes, named by the first level of subfolders; none if that is impossible."""
     tops = Counter(file.place.parts[0] for file in files if len(file.place.parts) > 1)
     beside = [file for file in files if len(file.place.parts) == 1]
     classes = () if beside else tuple(sorted(tops))
@@ -142,7 +142,7 @@ def _classes(folder: Path, found: Found, files: Sequence[ImageFile]) -> tuple[st
 
 
 def _in_words(count: int, beside: int, classes: tuple[str, ...]) -> str:
-    """What a folder holds, in a line."""
+    """A line about the content of a folder."""
     if len(classes) > 1:
         named = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
         return f"{count:,} images of {len(classes)} classes, as its subfolders say: {named}"
@@ -157,7 +157,7 @@ def _in_words(count: int, beside: int, classes: tuple[str, ...]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """One line of an error, with its type where that says more."""
+    """One line for an error, with its type if that helps."""
     text = " ".join(str(error).split())[:200]
     plain = isinstance(error, OSError | ValueError | SyntaxError)
     return text if plain and text else f"{type(error).__name__}: {text}" if text else repr(error)

@@ -1,4 +1,4 @@
-"""The files of a folder or a zip archive of images: which are read, and what is left out."""
+"""The files in a folder or a zip archive: which are images, and which are left out."""
 
 import io
 import os
@@ -12,30 +12,30 @@ from typing import BinaryIO
 from training.data.image_file import suffixes
 from training.data.images import DataError
 
-_MOST_BYTES = 2**28  # of one file in an archive, once it is unpacked
+_MOST_BYTES = 2**28  # of an unpacked file in an archive
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file that is an image by its ending."""
+    """A file that has the ending of an image."""
 
     place: PurePath
     """Its path in the folder or archive."""
     shown: str
-    """What messages call it."""
+    """Its name in messages."""
     open: Callable[[], BinaryIO]
 
 
 @dataclass
 class Found:
-    """What a folder or an archive holds."""
+    """The content of a folder or an archive."""
 
     files: list[ImageFile] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     """How many of each kind: an ending such as ".txt", or a few words."""
 
     def take(self, file: ImageFile) -> None:
-        """Take a file, or leave it out for its ending. Hidden ones do not count."""
+        """Take a file, or leave it out because of its ending. Hidden files do not count."""
         if any(part.startswith(".") or part == "__MACOSX" for part in file.place.parts):
             return
         ending = file.place.suffix.lower()
@@ -45,7 +45,7 @@ class Found:
             self.left_out[ending or "no ending"] += 1
 
     def left_out_in_words(self) -> str:
-        """A line, or nothing where everything was read."""
+        """A line about the files left out; empty if there are none."""
         count = self.left_out.total()
         kinds = ", ".join(f"{kind} ({number:,})" for kind, number in self.left_out.most_common(10))
         return f"{count:,} file{'s' * (count > 1)} left out: {kinds}" if count else ""
@@ -54,7 +54,7 @@ class Found:
 def find_images(dataset: Path) -> Found:
     """The images below a folder or in a zip archive, sorted by their paths.
 
-    Links are followed, but not to a folder that they lie in.
+    Links are followed, except to a folder that contains them.
 
     Raises:
         DataError: for a folder that may not be read, an archive that is damaged, and for names
@@ -77,7 +77,7 @@ def find_images(dataset: Path) -> Found:
 
 
 def _walk(folder: Path, top: Path, above: tuple[tuple[int, int], ...], found: Found) -> None:
-    """Take the files of a folder and of those below it. above: the folders that it lies in."""
+    """Take the files of a folder and its subfolders.  above: the folders that contain it."""
     try:
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)

@@ -37,7 +37,7 @@ class Images:
         return channels, height, width
 
     def __str__(self) -> str:
-        """What the images are, in words."""
+        """A description of the images."""
         channels, height, width = self.image_shape
         colour = "grey" if channels == 1 else "colour"
         classes = f"{len(self.classes)} classes" if self.classes else "no labels"
@@ -56,7 +56,7 @@ class Images:
         return replace(self, pixels=self.pixels[indices], labels=labels)
 
     def to(self, device: torch.device) -> "Images":
-        """The same images, held on `device`."""
+        """The same images on `device`."""
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, pixels=self.pixels.to(device), labels=labels)
 

@@ -1,4 +1,4 @@
-"""Choose the engine of a run: the one that is asked for, or the fastest of those tried."""
+"""Choose the engine of a run: the requested one, or the fastest."""
 
 import logging
 import statistics
@@ -97,7 +97,7 @@ def _fastest(plain: Engine, others: list[Engine], steps: int) -> Engine:
 
 
 def _announce(engine: Engine) -> None:
-    """Say what takes so long, before it does."""
+    """Announce work that takes long."""
     if engine.kind == "compiled":
         _log.info("compiling the step: up to %.0f s the first time", _SECONDS_NEW["compiled"])
 
@@ -111,7 +111,7 @@ def _expected_seconds(engine: Engine, before: Snapshot) -> float:
 def _rates(best: Engine, known: float, other: Engine) -> dict[Kind, float]:
     """Steps per second of two engines; the speed of the first is roughly known.
 
-    If they are close, they are measured in turns, so that other load slows both alike.
+    If their speeds are close, they are measured in turns, so that other load slows both alike.
     """
     found = rate(other)
     if not 1 / _CLEAR < found / known < _CLEAR:
@@ -155,7 +155,7 @@ def _difference(plain: Engine, engine: Engine) -> str | None:
 
 
 def _failure(trial: Callable[[], str | None]) -> str | None:
-    """What a trial says is wrong, or the error that it raises."""
+    """The problem that a trial finds, or the error that it raises."""
     try:
         return trial()
     except RankLostError:

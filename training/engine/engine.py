@@ -1,4 +1,4 @@
-"""Takes many steps at once: as they are written, compiled, or in CUDA graphs."""
+"""Take many steps at once: one operation at a time, compiled, or in CUDA graphs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class Stretch:
         self._event: torch.cuda.Event | None = None
         self._losses = losses
         if losses.device.type == "cuda":
-            # A later stretch is not waited for: its launch comes after this copy.
+            # This copy comes before later stretches, so nobody waits for them.
             self._losses = torch.empty(losses.shape, pin_memory=True)
             self._losses.copy_(losses, non_blocking=True)
             self._event = torch.cuda.Event()
@@ -52,7 +52,7 @@ class Stretch:
 
 
 class Engine:
-    """Takes the steps of a run in one of the ways that a device has."""
+    """Takes the steps of a run in one of the device's ways."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Engine:
         ranks: Ranks = ALONE,
         way: Way = PLAIN,
     ) -> None:
-        """Any way but the plain one needs `prepare`."""
+        """Ways other than the plain one need `prepare`."""
         self.way = way
         self.state = state
         self.recipe = config.recipe
@@ -93,18 +93,18 @@ class Engine:
 
     @property
     def trial_counts(self) -> tuple[int, ...]:
-        """How many steps to take at a time so that all that runs has run."""
+        """Numbers of steps that together run everything that was prepared."""
         return (1, 3) if not self.way.graph_steps else (1, sum(self.way.graph_steps) + 1)
 
     def is_known(self) -> bool:
-        """Whether this machine has compiled the same before. The state is changed."""
+        """Whether this machine has compiled the same step before. Changes the state."""
         if self.kind != "compiled":
             return False
         with self.setting():
             return self.traced().is_known()
 
     def prepare(self) -> None:
-        """Compile, and capture graphs. The state is changed, and to be restored."""
+        """Compile, and capture graphs. This changes the state, so the caller must restore it."""
         if self.way.graph_steps and self._device.type != "cuda":
             raise RuntimeError("CUDA graphs need a GPU")
         with self.setting():
@@ -121,19 +121,19 @@ class Engine:
                 )
 
     def launch(self, count: int) -> Stretch:
-        """Start `count` steps from `state.step` on, which then is that of the last."""
+        """Start `count` steps, and set `state.step` to the last one."""
         with self.setting():
             losses = self._take(*self.rows(count))
             self.state.step += count
             return Stretch(self.state.step, losses)
 
     def run(self, count: int) -> NDArray[np.float32]:
-        """`count` steps from `state.step` on; their losses, (count, 4), as `Stretch.losses`."""
+        """Take `count` steps; their losses, (count, 4), as `Stretch.losses`."""
         return self.launch(count).losses()
 
     @contextmanager
     def setting(self) -> Iterator[None]:
-        """What holds for steps alone: precision (scores and files are made in float32), threads."""
+        """The precision and the threads of steps. (Scores and files are made in float32.)"""
         threads = torch.get_num_threads()
         deterministic = torch.are_deterministic_algorithms_enabled()
         cudnn, benchmark = torch.backends.cudnn, torch.backends.cudnn.benchmark
@@ -150,11 +150,11 @@ class Engine:
 
     @property
     def _compiles_whole(self) -> bool:
-        """Whether whole steps are compiled, or, with other ranks to average with, gradients."""
+        """Whether whole steps are compiled; with several ranks, only gradients are."""
         return self.kind == "compiled" and self._ranks.count == 1
 
     def traced(self) -> Compilation:
-        """What is compiled: a whole step, or its gradients. The state is changed."""
+        """The function to compile: a whole step, or its gradients. Changes the state."""
         if self._compilation is None:
             with self.setting():
                 indices, numbers = self.rows(1)
@@ -167,13 +167,13 @@ class Engine:
         return self._compilation
 
     def rows(self, count: int) -> tuple[Tensor, Tensor]:
-        """For each of the next steps: which images, (count, B), and its numbers, (count, 6)."""
+        """For the next steps: the indices of images, (count, B), and the numbers, (count, 6)."""
         steps = range(self.state.step, self.state.step + count)
         indices = torch.stack([self._batches.indices(step) for step in steps])
         cuda = self._device.type == "cuda"
         numbers = torch.tensor(
             [self.schedule(step) for step in steps],
-            dtype=torch.float32 if cuda else torch.float64,  # a CPU is handed them as they are
+            dtype=torch.float32 if cuda else torch.float64,  # a CPU needs no copy
             pin_memory=cuda,
         )
         return indices, numbers.to(self._device, non_blocking=True)
@@ -186,7 +186,7 @@ class Engine:
         return self._function(*self._arguments(indices, numbers))
 
     def _arguments(self, indices: Tensor, numbers: Tensor) -> tuple[Any, ...]:
-        """What `_whole` takes for a step with the images at `indices`, (B,)."""
+        """The arguments of `_whole` for a step with the images at `indices`, (B,)."""
         z = self.state.next_noise(self._batch_size)
         indices, z = self._ranks.rows(indices, z)
         pixels, labels = self._batches.pixels, self._batches.labels
@@ -206,7 +206,7 @@ class Engine:
         z: Tensor,
         numbers: Tensor,
     ) -> tuple[StepTensors, Tensor, Tensor, Tensor | None, Tensor]:
-        """What `Step.gradients` takes."""
+        """The arguments of `Step.gradients`."""
         own = None if labels is None else labels[indices]
         gamma = StepNumbers(*numbers.unbind()).gamma
         return tensors, normalised(pixels[indices]), z, own, gamma

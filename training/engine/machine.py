@@ -80,7 +80,7 @@ def out_of_memory(config: TrainConfig, error: Exception) -> str:
     """A message that says what to reduce."""
     asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
     return (
-        f"out of GPU memory: {asked[1] if asked else 'more'} asked for and not free. Reduce "
+        f"out of GPU memory: {asked[1] if asked else 'more'} is needed and not free. Reduce "
         f"--batch-size (now {config.recipe.batch_size}), which needs memory in each step, or "
         f"--image-size (now {config.data.image_size}), which needs memory for the data set"
     )
@@ -111,7 +111,7 @@ def describe_machine(device: torch.device) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name, and which of the instructions it has that matter here."""
+    """The processor's name, and its instructions that make training faster."""
     capabilities = torch.cpu.get_capabilities()
     name = str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
     wide = [each for each in ("avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(each)]

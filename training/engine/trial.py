@@ -29,7 +29,7 @@ _FIRST_STEPS = 2
 
 
 class TakesSteps(Protocol):
-    """Something that takes steps on a state, and can be tried."""
+    """Anything that takes steps on a state."""
 
     schedule: Callable[[int], StepNumbers[float]]
 

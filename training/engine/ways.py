@@ -28,17 +28,17 @@ class Way:
 
 PLAIN = Way()
 _GRAPH_STEPS = (25, 5, 1)  # divides 100, the number of steps between two checks of the losses
-_UNCHECKED = {"assert_indirect_indexing": False}  # the only indices are those of images
+_UNCHECKED = {"assert_indirect_indexing": False}  # the only indices are indices of images
 
 
 def ways(device: torch.device) -> list[Way]:
-    """The ways of a device besides the plain one, the soonest ready first.
+    """The ways of a device besides the plain one. The way that is ready soonest comes first.
 
     If a kind has several ways, the first one that agrees with the plain engine is used.
     """
     if device.type != "cuda":
         return [Way("compiled")]
-    together = {"combo_kernels": True}  # independent small kernels as one
+    together = {"combo_kernels": True}  # combine independent small kernels
     return [
         Way("graph", _GRAPH_STEPS, benchmark=True),
         *(

@@ -68,7 +68,7 @@ class Generator(Conditional):
         return max(1, _VALUES_AT_ONCE // most)
 
     def inputs(self, count: int, *, seed: int = 0, start: int = 0) -> tuple[Tensor, ...]:
-        """Its inputs for some images of a seed, as the sampler has them, on its device."""
+        """The inputs for some images of a seed, the same as the sampler's, on its device."""
         device = next(self.parameters()).device
         inputs = generator_inputs(self.latent_dim, len(self.classes), count, seed=seed, start=start)
         return tuple(tensor.to(device) for tensor in inputs)

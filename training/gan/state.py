@@ -30,7 +30,7 @@ class Snapshot(NamedTuple):
 
 @dataclass
 class TrainState:
-    """All that a step changes."""
+    """Everything that a step changes."""
 
     generator: Generator
     discriminator: Discriminator
@@ -53,8 +53,8 @@ class TrainState:
     ) -> Self:
         """The state before the first step. The same seed gives the same weights on every device.
 
-        The global random state is not changed.  classes: those of the images; used only if
-        `network` is conditional.
+        The global random state is not changed.  classes: the classes of the images;
+        used only if `network` is conditional.
         """
         classes = classes if network.conditional else ()
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
 """report.html and compare.html: content, charts and templates.
 
-Nothing is measured here: pages show what a run folder holds.
+Pages show the content of a run folder. Nothing is measured here.
 """

@@ -61,20 +61,20 @@ def loss_chart(run: RunView) -> Chart:
     """The losses of both networks."""
     unit = "loss" if run.config.recipe.recipe == "hinge" else "loss (nats)"
 
-    def draw(axes: Axes) -> None:
+    def plot(axes: Axes) -> None:
         columns = [("generator", "loss_g"), ("discriminator", "loss_d")]
         top = _bands(axes, run, [(label, label, name) for label, name in columns])
         _mark_choices(axes, run)
         axes.set_ylim(min(0.0, axes.get_ylim()[0]), top)
         axes.set_ylabel(unit)
 
-    return _chart("Losses of both networks", _band_note(run), draw)
+    return _chart("Losses of both networks", _band_note(run), plot)
 
 
 def probability_chart(run: RunView) -> Chart:
     """The discriminator's mean probability for real and for generated images."""
 
-    def draw(axes: Axes) -> None:
+    def plot(axes: Axes) -> None:
         columns = [("real", "D(real)", "d_real"), ("generator", "D(fake)", "d_fake")]
         _bands(axes, run, columns)
         axes.axhline(0.5, color=_INK, lw=0.8, ls=":", label="")
@@ -83,13 +83,13 @@ def probability_chart(run: RunView) -> Chart:
 
     note = (
         f"{_band_note(run)} D(real) is the probability that the discriminator gives real images, "
-        f"D(fake) the one that it gives generated images."
+        f"D(fake) the probability that it gives generated images."
     )
     if run.config.recipe.recipe == "r3gan":
         note += (
             " With r3gan only the difference of the two matters, because the loss compares them."
         )
-    return _chart("What the discriminator believes", note, draw)
+    return _chart("What the discriminator believes", note, plot)
 
 
 def fcd_chart(run: RunView) -> Chart:
@@ -98,7 +98,7 @@ def fcd_chart(run: RunView) -> Chart:
     _, first = run.scored[0]
     floor = first.floor
 
-    def draw(axes: Axes) -> None:
+    def plot(axes: Axes) -> None:
         axes.plot(
             list(values), list(values.values()), "o-", color=_HUES["generator"], ms=3, label="FCD"
         )
@@ -115,7 +115,7 @@ def fcd_chart(run: RunView) -> Chart:
         "Distance from real images",
         f"FCD of every scored snapshot, {first.images:,} images of one noise; lower is better. "
         f"The floor is the FCD of other real images. Dashed: what each rule chose.",
-        draw,
+        plot,
     )
 
 
@@ -148,7 +148,7 @@ def class_chart(
 ) -> Chart:
     """Shares of the classes among generated and real images."""
 
-    def draw(axes: Axes) -> None:
+    def plot(axes: Axes) -> None:
         places = np.arange(len(names))
         shares = [("generated", "generator", generated), ("real", "real", real)]
         for i, (label, hue, counts) in enumerate(shares):
@@ -161,13 +161,13 @@ def class_chart(
         axes.set_ylabel("share of the images (%)")
 
     note = f"{sum(generated):,} generated images {of} beside as many real ones."
-    return _chart("Are all classes equally frequent?", note, draw, thousands=False)
+    return _chart("Are all classes equally frequent?", note, plot, thousands=False)
 
 
 def comparison_chart(runs: Sequence[RunView], names: Sequence[str]) -> Chart:
     """Excess FCD of several runs over training time."""
 
-    def draw(axes: Axes) -> None:
+    def plot(axes: Axes) -> None:
         for i, (run, name) in enumerate(zip(runs, names, strict=True)):
             minutes = dict(zip([r.step for r in run.epochs], run.minutes(), strict=True))
             axes.plot(
@@ -182,23 +182,23 @@ def comparison_chart(runs: Sequence[RunView], names: Sequence[str]) -> Chart:
         axes.set_ylabel("excess FCD (%)")
 
     note = "Real images have 0 %. Minutes are those of the training steps alone."
-    return _chart("Quality over time", note, draw, thousands=False)
+    return _chart("Quality over time", note, plot, thousands=False)
 
 
-def _chart(title: str, note: str, draw: Callable[[Axes], None], *, thousands: bool = True) -> Chart:
-    wide, narrow = (_svg(title, draw, size, thousands) for size in (_WIDE, _NARROW))
+def _chart(title: str, note: str, plot: Callable[[Axes], None], *, thousands: bool = True) -> Chart:
+    wide, narrow = (_svg(title, plot, size, thousands) for size in (_WIDE, _NARROW))
     return Chart(title, note, wide, narrow)
 
 
 def _svg(
-    title: str, draw: Callable[[Axes], None], size: tuple[float, float], thousands: bool
+    title: str, plot: Callable[[Axes], None], size: tuple[float, float], thousands: bool
 ) -> str:
     narrow = size == _NARROW
     # The salt makes the ids in a chart unique on a page.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": f"{title} {size}"}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
-        draw(axes)
+        plot(axes)
         if thousands:
             ticks = MaxNLocator(4 if narrow else 8, integer=True, steps=[1, 2, 2.5, 5, 10])
             axes.xaxis.set_major_locator(ticks)
@@ -209,7 +209,7 @@ def _svg(
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         with warnings.catch_warnings():
-            # It is the page's font that shows the text, and it may well have these letters.
+            # The page has another font, which may have these letters.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             figure.savefig(
                 file, format="svg", transparent=True, metadata={**nothing, "Title": title}
@@ -218,9 +218,9 @@ def _svg(
 
 
 def _legend(axes: Axes) -> tuple[list[Any], list[str]]:
-    """What has a name, and the names; matplotlib itself passes over those that begin with "_"."""
-    drawn: list[Any] = [*axes.lines, *axes.containers]
-    named = [each for each in drawn if each.get_label()]
+    """The lines and bars with a name, and the names. (matplotlib skips names like "_a".)"""
+    shown: list[Any] = [*axes.lines, *axes.containers]
+    named = [each for each in shown if each.get_label()]
     return named, [str(each.get_label()) for each in named]
 
 
@@ -245,7 +245,7 @@ _TAG = re.compile(r"<[^>]*>")
 
 
 def _bands(axes: Axes, run: RunView, columns: list[tuple[str, str, str]]) -> float:
-    """Draw median and 5 to 95 % of some columns; return an upper limit of the axis.
+    """Plot median and 5 to 95 % of some columns; return an upper limit of the axis.
 
     columns: (hue, label, column of the losses).
     """
@@ -279,7 +279,7 @@ def _band_note(run: RunView) -> str:
 
 
 def _mark_choices(axes: Axes, run: RunView, curve: dict[int, float] | None = None) -> None:
-    """Draw vertical lines where the rules chose, with points on the curve if it is given."""
+    """Plot vertical lines where the rules chose, with points on the curve if it is given."""
     for rule, choice in run.choices.items():
         step, hue = choice.step, _HUES.get(rule, _INK)
         label = f"chosen by {rule}: {step:,}"

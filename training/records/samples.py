@@ -1,4 +1,4 @@
-"""Sample grids: at which steps they are drawn, and their images."""
+"""Sample grids: their steps and their images."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ from inference.writing.pictures import grid, save_png
 from training.data.images import Images
 from training.gan.networks import Generator, to_pixels
 
-GRID_IMAGES = 64  # images 0 to 63 of seed 0: what the sampler draws by default
+GRID_IMAGES = 64  # images 0 to 63 of seed 0, the sampler's default
 _CLASS_IMAGES = 10  # in the row of a class
 
 

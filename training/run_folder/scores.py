@@ -149,7 +149,7 @@ SCORES = (
     ),
     Score("kid", "KID", ".5f", "kernel distance from real images, in a classifier's features"),
     Score("precision", "precision", ".3f", "share of its images that look real", True),
-    Score("recall", "recall", ".3f", "share of real images that it can draw", True),
+    Score("recall", "recall", ".3f", "share of real images that it can generate", True),
     Score("coverage", "coverage", ".3f", "share of real images with a generated one near", True),
     Score(
         "class_tv",

@@ -81,7 +81,7 @@ class Extractor:
         """Features (N, 128) and predicted classes (N,) of uint8 pixels (N, C, H, W)."""
         return self.of_parts([pixels])
 
-    @float32_products()  # or scores of one image would differ between programs
+    @float32_products()  # otherwise scores of an image would differ between programs
     @torch.no_grad()
     def of_parts(self, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """The same of images that come in parts."""
@@ -106,7 +106,7 @@ def extractor_for(
 ) -> Extractor:
     """The extractor of a data set: shipped, from the folder `cache`, or made now and kept there.
 
-    spare: the file to keep it in where nothing can be written to `cache`; read before the cache.
+    spare: the file that keeps it if `cache` cannot be written; read before the cache.
     least_steps: the fewest steps to train one, for small data sets.
 
     Raises:
@@ -124,7 +124,7 @@ def extractor_for(
         return _extractor(content, "random", channels, classes, device)
     path = cache / f"{data_sha256}.safetensors"
     for kept in filter(None, (spare, path)):
-        with suppress(OSError):  # not there, or not for this user
+        with suppress(OSError):  # missing, or not readable
             content = read_plain(kept, _MOST_BYTES)
             break
     else:
@@ -145,7 +145,7 @@ def train_classifier(
 
     AdamW with one cycle of the learning rate (Smith and Topin 2018, arXiv 1708.07120). The images
     are shifted, blurred and made noisy a little. More epochs or label smoothing would pull each
-    class together into a point, and then the features would tell classes but not images apart.
+    class together into a point, and then the features would distinguish classes, but not images.
     """
     assert images.labels is not None
     batches = Batches(images, min(128, len(images)), seed)
@@ -183,7 +183,7 @@ def random_classifier(channels: int) -> Classifier:
 
 
 def _keep(content: bytes, path: Path, spare: Path | None) -> Path:
-    """Write the file of an extractor where it can be written; returns that place."""
+    """Write the file of an extractor to the first possible place; returns this place."""
     for place in filter(None, (path, spare)):
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -223,8 +223,8 @@ def _shifted(images: Tensor) -> Tensor:
 def _disturbed(images: Tensor) -> Tensor:
     """Add a faint blur and faint noise, of a random strength for each image.
 
-    Otherwise the features react to what the eye does not see: noise of 10 grey levels would raise
-    FCD as much as half a missing class. Robust features: Alfarra et al. 2022, arXiv 2201.13019.
+    Otherwise the features react to invisible changes: noise of 10 grey levels would raise FCD as
+    much as half a missing class. Robust features: Alfarra et al. 2022, arXiv 2201.13019.
     """
     taps = images.new_tensor([1, 2, 1]) / 4
     channels = images.shape[1]

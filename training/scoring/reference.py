@@ -1,6 +1,6 @@
 """Real images to score generated ones against, in the features of an extractor.
 
-Every score says what it was measured with, and only scores of the same measure can be compared. The
+Each score says how it was measured, and only scores of the same measure can be compared. The
 exception is the excess, (FCD - floor) / trace of the real features' covariance.
 """
 
@@ -30,7 +30,7 @@ SELECTION_SEED = 2**62
 
 
 class Seen(NamedTuple):
-    """What the extractor gives for some images."""
+    """The output of the extractor for some images."""
 
     features: Tensor
     """(n, 128)."""

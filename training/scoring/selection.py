@@ -12,7 +12,7 @@ from training.run_folder.scores import Scores
 
 RULES = ("fcd", "g-loss")
 
-# A collapsed generator can have a passable FCD, so it is passed over if there is another one.
+# A collapsed generator can have a good FCD. It is chosen only if there is no other one.
 _LEAST_COVERAGE = 0.5  # as a share of the best coverage in the run
 _MOST_CLASS_TV = 0.3
 

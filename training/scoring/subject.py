@@ -1,4 +1,4 @@
-"""The generator that is scored: its inputs, and how it makes images of them."""
+"""The generator that is scored: its inputs, and a function that makes images of them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

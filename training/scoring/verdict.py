@@ -1,4 +1,4 @@
-"""The verdict at the end of a run: each rule's choice, scored on noise it was not chosen by."""
+"""The verdict at the end of a run: each rule's choice, scored on fresh noise."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +26,7 @@ from training.scoring.subject import Subject
 
 _FRESH_SEED = SELECTION_SEED + 1
 _NEAREST_IMAGES = 64
-# How many of them are shown, and in how many columns.
+# Number of samples in the picture, and of columns.
 _PAIRS, _COLUMNS = 16, 8
 
 
@@ -111,7 +111,7 @@ def _with_the_choice_by_loss(
 
 
 def _test_images(data: DataConfig, device: torch.device) -> Images | None:
-    """The test images of a data set that has some."""
+    """The test images of a data set; None if it has none."""
     if data.dataset not in TORCHVISION_DATASETS:
         return None
     return load_images(data, train=False).to(device)
@@ -133,7 +133,7 @@ def _compare_with_training_images(
 
 
 def _findings(verdict: Verdict) -> dict[str, Any]:
-    """What best.json holds besides the choices."""
+    """The content of best.json besides the choices."""
     final = {rule: scores.to_dict() for rule, scores in verdict.scores.items()}
     findings: dict[str, Any] = {"final": final, "nearest": asdict(verdict.memory)}
     if verdict.classes:
