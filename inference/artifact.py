@@ -120,7 +120,7 @@ class Metadata:
         return json.dumps(asdict(self), allow_nan=False, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "Metadata":
+    def from_json(cls, text: str | bytes) -> "Metadata":
         """Read a contract; unknown keys are ignored.
 
         Raises:
@@ -129,7 +129,7 @@ class Metadata:
         if len(text) > LONGEST_CONTRACT:
             raise ArtifactError(f"the contract is absurd: it has {len(text):,} characters")
         try:
-            values = strict_json(text)
+            values = strict_json(text if isinstance(text, str) else text.decode())
         except ValueError as error:
             raise ArtifactError(f"the contract is not strict JSON: {error}") from None
         if not isinstance(values, dict):

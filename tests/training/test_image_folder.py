@@ -223,7 +223,7 @@ def test_images_that_use_little_of_16_bits_are_dark_and_warned_of(
 ) -> None:
     deep(tmp_path / "xray", 3000)
     assert load(tmp_path / "xray").pixels.max() == round(3000 / 65535 * 255)
-    assert "is 3000 of 65535, so they are nearly black: --levels auto" in caplog.text
+    assert "is 3000 of 65535, so they are nearly black: use --levels auto" in caplog.text
     assert "--levels 40 3000" in caplog.text
     caplog.clear()
     spread = load(tmp_path / "xray", levels="auto").pixels
