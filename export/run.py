@@ -5,6 +5,11 @@ python -m export.run
 python -m export.run runs/mnist-20261123-154500
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from inference.errors import end_at_interrupt
+
+    end_at_interrupt()
+
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,7 +19,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from inference.errors import reporting
+from inference.errors import interruptible, reporting
 from inference.runtime import telemetry
 from inference.writing.console import safe_output
 from training.command_line import by_default, command_line
@@ -58,7 +63,8 @@ def _export(config: ExportConfig) -> int:
     checkpoint = config.checkpoint or best_checkpoint(config.run_dir or newest_run())
     folder = RunFolder(config.run_dir) if config.run_dir else RunFolder.of_checkpoint(checkpoint)
     output = config.output or folder.artifact
-    checks = export(checkpoint, output, config.precision, config.dataset, config.data_dir)
+    with interruptible():
+        checks = export(checkpoint, output, config.precision, config.dataset, config.data_dir)
     worst = tightest(checks)
     files = dict.fromkeys(check.file for check in checks)
     print(

@@ -5,6 +5,11 @@ python -m export.score runs/mnist-20261123-154500
 python -m export.score runs/mnist-20261123-154500/artifact --split test --json
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from inference.errors import end_at_interrupt
+
+    end_at_interrupt()
+
 import json
 import logging
 import sys

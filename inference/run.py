@@ -1,5 +1,10 @@
 """Generate images with an exported generator: `python -m inference.run ARTIFACT -n 64`."""
 
+if __name__ == "__main__":  # before the imports below, which take a part of a second
+    from .errors import end_at_interrupt
+
+    end_at_interrupt()
+
 import argparse
 import json
 import logging
@@ -13,7 +18,7 @@ from .artifact import ArtifactError
 from .command.doctor import describe, examine, examine_sampler
 from .command.long_job import Progress, Stopped, stoppable
 from .command.options import check, parser
-from .errors import GanpackError, reporting
+from .errors import GanpackError, interruptible, reporting
 from .label import Label, number_of, typed
 from .model_files.artifact_files import GENERATOR_FILE
 from .runtime import telemetry
@@ -41,7 +46,7 @@ def _run(command: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         if options.doctor:
             return _doctor(options)
-        with _sampler(options) as sampler:
+        with _sampler(options) as sampler, interruptible():
             if options.info:
                 print_result(json.dumps(json.loads(sampler.metadata.to_json()), indent=2))
                 return 0

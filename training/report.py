@@ -5,6 +5,11 @@ python -m training.report
 python -m training.report runs/mnist-20261123-154500
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from inference.errors import end_at_interrupt
+
+    end_at_interrupt()
+
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,6 +7,11 @@ python -m training.run --resume runs/mnist-20261123-154500 --epochs 300
 torchrun --nproc-per-node 2 -m training.run --dataset fashion-mnist
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from inference.errors import end_at_interrupt
+
+    end_at_interrupt()
+
 import argparse
 import logging
 import os
@@ -65,11 +70,7 @@ def _main_of_one(
     command = parse(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("training").setLevel(logging.INFO)
-    try:
-        return reporting(lambda: _run(command, timer, pace, ranks))
-    except KeyboardInterrupt:  # before the first step or after the last
-        print("stopped by SIGINT; what was saved is whole", file=sys.stderr)
-        return 130
+    return reporting(lambda: _run(command, timer, pace, ranks))
 
 
 def _main_of_many(arguments: Sequence[str], timer: PhaseTimer, pace: "Pace | None") -> int:
