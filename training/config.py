@@ -112,6 +112,9 @@ class NetworkConfig:
     conv_width: int = 32
     """Channels of the first layer of the discriminator, with --network conv. All other layers scale
     with it."""
+    differences: bool = False
+    """With --network mlp, show the discriminator also how much neighbouring pixels differ. The
+    images become better and more varied, and its first layer has three times as many weights."""
 
     def __post_init__(self) -> None:
         _require(
@@ -126,7 +129,16 @@ class NetworkConfig:
                 min(dims, default=0) >= 1 and len(dims) <= _MOST_LAYERS,
                 f"{option} must be positive widths, at most {_MOST_LAYERS}, got {dims}",
             )
+        _require(
+            self.network == "mlp" or not self.differences,
+            "--differences is for --network mlp: convolutions see differences anyway",
+        )
         _require(self.conv_width >= 1, f"--conv-width must be at least 1, got {self.conv_width}")
+
+    @property
+    def discriminator(self) -> str:
+        """The kind of discriminator."""
+        return "differences" if self.differences else self.network
 
     @property
     def dims(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -54,8 +54,9 @@ def test_losses_do_not_overflow(name: str) -> None:
     assert loss.discriminator(torch.full((1,), -1000.0), torch.full((1,), 1000.0)).isfinite()
 
 
-def test_the_penalty_is_that_of_each_image_alone() -> None:
-    discriminator = Discriminator((16, 8), (1, 4, 4)).double()
+@pytest.mark.parametrize("kind", ["mlp", "differences"])
+def test_the_penalty_is_that_of_each_image_alone(kind: str) -> None:
+    discriminator = Discriminator((16, 8), (1, 4, 4), network=kind).double()
     real, fake = torch.randn(2, 5, 1, 4, 4, dtype=torch.float64)
 
     def mean_square(images: torch.Tensor) -> torch.Tensor:

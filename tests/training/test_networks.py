@@ -60,6 +60,27 @@ def test_sizes_follow_from_the_configuration(shape: tuple[int, int, int]) -> Non
     torch.testing.assert_close(discriminator.probability(images), logits.sigmoid())
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7), (1, 1, 1)])
+def test_differences_are_those_of_all_neighbours(shape: tuple[int, int, int]) -> None:
+    network = NetworkConfig(differences=True)
+    recipe = RECIPES["r3gan"]
+    discriminator = TrainState.create(network, recipe, shape, CPU, 0).discriminator
+    first, *layers = discriminator.layers
+    images = torch.rand(2, *shape)
+    _, height, width = shape
+    for image, seen in zip(images, first(images), strict=True):
+        across = [abs(c[i, j + 1] - c[i, j]) for c in image for i, j in places(height, width - 1)]
+        down = [abs(c[i + 1, j] - c[i, j]) for c in image for i, j in places(height - 1, width)]
+        assert torch.equal(seen, torch.tensor([*image.flatten(), *across, *down]))
+    assert discriminator(images).shape == (2,)
+    plain = TrainState.create(NetworkConfig(), recipe, shape, CPU, 0).discriminator.layers[1:]
+    assert str(layers[1:]) == str([*plain[1:]])  # only the first layer is wider
+
+
+def places(height: int, width: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(height) for j in range(width)]
+
+
 def test_pixels_are_the_nearest_levels() -> None:
     levels = torch.tensor([0, 0.4, 0.6, 1.4, 254.4, 254.6, 255, 300, -9])
     images = (levels / 127.5 - 1).view(1, 1, 3, 3)

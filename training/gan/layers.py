@@ -32,10 +32,36 @@ def connected_discriminator(
     shape: tuple[int, int, int], dims: tuple[int, ...], n_out: int
 ) -> nn.Sequential:
     """(B, C, H, W) -> (B, n_out) logits."""
-    layers: list[nn.Module] = [nn.Flatten()]
-    for width_in, width in pairwise((prod(shape), *dims)):
+    return _connected(nn.Flatten(), prod(shape), dims, n_out)
+
+
+def differences_discriminator(
+    shape: tuple[int, int, int], dims: tuple[int, ...], n_out: int
+) -> nn.Sequential:
+    """The same, whose first layer also sees the differences of neighbouring pixels."""
+    channels, height, width = shape
+    pairs = height * (width - 1) + (height - 1) * width
+    return _connected(_Differences(), prod(shape) + channels * pairs, dims, n_out)
+
+
+def _connected(first: nn.Module, n_in: int, dims: tuple[int, ...], n_out: int) -> nn.Sequential:
+    layers = [first]
+    for width_in, width in pairwise((n_in, *dims)):
         layers += [nn.Linear(width_in, width), nn.LeakyReLU(_LEAK)]
     return nn.Sequential(*layers, nn.Linear(dims[-1], n_out))
+
+
+class _Differences(nn.Module):
+    """(B, C, H, W) -> (B, n): the pixels, and the sizes of the differences of neighbours.
+
+    A fully connected layer could learn differences, but not their sizes, and these are what seams
+    and prints differ in. No difference is weighed against another, as a convolution would.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        across = (images[..., 1:] - images[..., :-1]).abs()
+        down = (images[..., 1:, :] - images[..., :-1, :]).abs()
+        return torch.cat([values.flatten(1) for values in (images, across, down)], 1)
 
 
 def convolutional_generator(
@@ -135,4 +161,8 @@ class _Crop(nn.Module):
 
 
 GENERATORS = {"mlp": connected_generator, "conv": convolutional_generator}
-DISCRIMINATORS = {"mlp": connected_discriminator, "conv": convolutional_discriminator}
+DISCRIMINATORS = {
+    "mlp": connected_discriminator,
+    "differences": differences_discriminator,
+    "conv": convolutional_discriminator,
+}

@@ -61,7 +61,7 @@ class TrainState:
             torch.manual_seed(seed)
             kind, (of_g, of_d) = network.network, network.dims
             generator = Generator(network.latent_dim, of_g, image_shape, classes, kind)
-            discriminator = Discriminator(of_d, image_shape, len(classes), kind)
+            discriminator = Discriminator(of_d, image_shape, len(classes), network.discriminator)
         # cuDNN's fast convolutions need channels last, and would rearrange each input otherwise.
         last = network.network == "conv" and device.type == "cuda"
         for each in (generator, discriminator):
