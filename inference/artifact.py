@@ -35,9 +35,11 @@ PIXEL_SHARE = 0.001
 _PRECISIONS = ("fp32", "fp16")
 
 # Far larger than any network of this kind, and far smaller than a computer's memory.
-_MOST_PIXELS = 2**20
+MOST_PIXELS = 2**20
 LONGEST_Z = 2**14
-_MOST_CLASSES = 2**13
+MOST_CLASSES = 2**13
+LARGEST_FILE = 2**29
+"""In bytes."""
 _MOST_GOLDEN_IMAGES = 8
 _LONGEST_TEXT = 2**12
 LONGEST_CONTRACT = 2**25
@@ -100,15 +102,15 @@ class Metadata:
             raise ArtifactError(
                 f"sizes must be positive, got {self.image_shape} and {self.latent_dim}"
             )
-        if prod(self.image_shape) > _MOST_PIXELS or self.latent_dim > LONGEST_Z:
+        if prod(self.image_shape) > MOST_PIXELS or self.latent_dim > LONGEST_Z:
             raise ArtifactError(
                 f"images of {self.image_shape} from z of {self.latent_dim} are absurd: at most "
-                f"{_MOST_PIXELS} and {LONGEST_Z} values are read"
+                f"{MOST_PIXELS} and {LONGEST_Z} values are read"
             )
-        if len(self.classes) > _MOST_CLASSES or len(self.golden) > _MOST_GOLDEN_IMAGES:
+        if len(self.classes) > MOST_CLASSES or len(self.golden) > _MOST_GOLDEN_IMAGES:
             raise ArtifactError(
                 f"{len(self.classes):,} classes and {len(self.golden):,} golden images are absurd: "
-                f"at most {_MOST_CLASSES:,} and {_MOST_GOLDEN_IMAGES} are read"
+                f"at most {MOST_CLASSES:,} and {_MOST_GOLDEN_IMAGES} are read"
             )
         if self.precision not in _PRECISIONS:
             raise ArtifactError(

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from zipfile import is_zipfile
 
+from inference.artifact import LONGEST_Z, MOST_PIXELS
 from inference.errors import GanpackError
 
 TORCHVISION_DATASETS = ("mnist", "fashion-mnist", "kmnist")
 DATASETS = (*TORCHVISION_DATASETS, "digits")
 _MOST_HELD_OUT = 0.5
 
-# What an artifact can hold.
-_MOST_PIXELS, _LONGEST_Z, _MOST_LAYERS = 2**20, 2**14, 100
+_MOST_LAYERS = 100  # more would be an artifact of too many operations
 
 
 class ConfigError(GanpackError):
@@ -60,8 +60,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         values = self.channels * self.image_size**2
         _require(
-            self.image_size >= 1 and values <= _MOST_PIXELS,
-            f"--image-size must be at least 1, and at most {isqrt(_MOST_PIXELS // self.channels)} "
+            self.image_size >= 1 and values <= MOST_PIXELS,
+            f"--image-size must be at least 1, and at most {isqrt(MOST_PIXELS // self.channels)} "
             f"with {self.channels} channels, got {self.image_size}",
         )
         _require(
@@ -118,8 +118,8 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         _require(
-            1 <= self.latent_dim <= _LONGEST_Z,
-            f"--latent-dim must be at least 1 and at most {_LONGEST_Z}, got {self.latent_dim}",
+            1 <= self.latent_dim <= LONGEST_Z,
+            f"--latent-dim must be at least 1 and at most {LONGEST_Z}, got {self.latent_dim}",
         )
         for option, dims in (
             ("--generator-dims", self.generator_dims),

@@ -22,7 +22,9 @@ from training.engine.machine import (
     keep_threads,
     machine_of,
     out_of_memory,
+    refuse_too_large,
     refuse_uneven,
+    warn_of_memory,
 )
 from training.engine.precision import known_settings
 from training.gan.state import Snapshot, TrainState
@@ -87,6 +89,7 @@ def train(
     """
     device = device_for(config.device, ranks)
     refuse_uneven(config.recipe.batch_size, ranks.count)
+    refuse_too_large(config, device, resume=resume)
     folder, timer = RunFolder(run_dir or new_run_dir(config)), timer or PhaseTimer()
     if not resume:
         refuse_used(folder)
@@ -122,6 +125,7 @@ def _train(
     if held_out is not None:
         _log.info("held out: %s, never trained on, to see what is learned by heart", held_out)
     _log.info("device: %s", machine.get("gpu", "{processor}, threads: {threads}".format(**machine)))
+    warn_of_memory(config, images, device, ranks.count)
     with locked(folder):
         if not resume:
             refuse_used(folder)

@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-from ..artifact import CONTRACT_KEY, ArtifactError
+from ..artifact import CONTRACT_KEY, LARGEST_FILE, ArtifactError
 from ..onnx_format.onnx_file import read_model
 from ..onnx_format.wire import CutShortError
 from ..writing.plain_file import read_plain
-
-_LARGEST = 2**29
-"""Largest file to read, in bytes: a hundred times the size of a generator."""
 
 _MOST_PARTS = 2**18  # takes a quarter of a second to read
 _BEGINNINGS = {
@@ -30,7 +27,7 @@ def read_file(path: Path) -> bytes:
         ArtifactError: if the file does not exist, is no regular file, or is absurdly large.
     """
     try:
-        return read_plain(path, _LARGEST)
+        return read_plain(path, LARGEST_FILE)
     except OSError as error:
         raise ArtifactError(
             f"{error.strerror}. Expected an artifact folder, or its generator.onnx; "

@@ -46,7 +46,7 @@ ORDER = {
 }
 # What a package may import from another.
 ALLOWED = {
-    "training": {"inference": "__init__ errors noise strict_json writing"},
+    "training": {"inference": "__init__ artifact errors noise strict_json writing"},
     "export": {
         "training": "config command_line data engine gan run_folder scoring",
         "inference": "__init__ artifact errors golden model_files noise onnx_format runtime "

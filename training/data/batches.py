@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.artifact import MOST_CLASSES
 from training.data.images import DataError, Images, normalised
-
-_MOST_CLASSES = 2**13
 
 
 class Batches:
@@ -24,9 +23,9 @@ class Batches:
                 "--conditional needs labelled images, and these have no labels: put the images of "
                 "each class into a subfolder of its own, or leave out --conditional"
             )
-        if conditional and len(images.classes) > _MOST_CLASSES:
+        if conditional and len(images.classes) > MOST_CLASSES:
             raise DataError(
-                f"{len(images.classes):,} classes are more than the {_MOST_CLASSES:,} that an "
+                f"{len(images.classes):,} classes are more than the {MOST_CLASSES:,} that an "
                 f"artifact can hold: leave out --conditional"
             )
         if batch_size > len(images):

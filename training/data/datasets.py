@@ -12,6 +12,7 @@ import torch
 
 from training.config import DataConfig
 from training.data.images import DataError, Images, hold_out
+from training.data.memory import require_room
 
 
 def load_held_out(config: DataConfig) -> tuple[Images, Images | None]:
@@ -35,11 +36,14 @@ def load_images(config: DataConfig, *, train: bool = True) -> Images:
 
 def _load_all(config: DataConfig, *, train: bool) -> Images:
     config.require_there()
+    shape = config.channels, config.image_size, config.image_size
     if config.dataset in _TORCHVISION:
         images = _load_torchvision(config, train)
+        require_room(len(images), shape)
     elif not train:
         raise DataError(f"{config.dataset} has no test images of its own")
     elif config.dataset == "digits":
+        require_room(_DIGITS, shape)
         images = _load_digits(config)
     else:
         from training.data.image_folder import load_folder
@@ -54,6 +58,7 @@ def _load_all(config: DataConfig, *, train: bool) -> Images:
 
 
 _UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+_DIGITS = 1797  # images of scikit-learn
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 
 

@@ -13,6 +13,7 @@ from training.config import DataConfig
 from training.data.image_file import Levels, Square, deep_range, read_image
 from training.data.image_source import Found, ImageFile, find_images
 from training.data.images import DataError, Images
+from training.data.memory import require_room
 
 _DARK = 65_535 / 4  # 16-bit images whose brightest level is below this cause a warning
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def load_folder(config: DataConfig) -> Images:
 def _read_all(config: DataConfig, found: Found) -> tuple[np.ndarray, list[ImageFile]]:
     """Pixels, uint8 (n, C, size, size), of the files that can be read, and those files."""
     size, channels = config.image_size, config.channels
+    require_room(len(found.files), (channels, size, size))
     levels = _levels(config, found.files)
     pixels = np.empty((len(found.files), channels, size, size), np.uint8)
     kept: list[ImageFile] = []

@@ -4,13 +4,22 @@ import logging
 import os
 import platform
 import re
+from math import prod
 
 import torch
 
-from training.config import TrainConfig
+from inference.artifact import LARGEST_FILE
+from training.config import ConfigError, TrainConfig
+from training.data.images import Images
+from training.data.memory import in_gb, memory_of
 from training.engine.distributed import Ranks
+from training.engine.precision import multiplies_bfloat16
+from training.gan.sizes import sizes_of
 from training.interruption import TrainingError
 
+_FLOAT = 4  # bytes
+_SCORED, _ROWS = 10_000, 2500  # images, and rows of distances at once, in `training.scoring`
+_OTHER = 150_000_000  # bytes of libraries that are loaded later, such as for charts
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +55,73 @@ def refuse_uneven(batch_size: int, count: int) -> None:
             f"--batch-size {batch_size} cannot be split among {count} processes into equal parts "
             f"of two images or more: use a multiple of {count}, at least {2 * count}"
         )
+
+
+def refuse_too_large(config: TrainConfig, device: torch.device, *, resume: bool) -> None:
+    """Refuse what can neither be trained here nor be exported, before anything is loaded.
+
+    Raises:
+        ConfigError: if an artifact cannot hold the generator of a new run.
+        TrainingError: if weights, moments and one batch alone are more than the memory.
+    """
+    shape = config.data.channels, config.data.image_size, config.data.image_size
+    generator, discriminator = sizes_of(config.network, shape)
+    widths = "--conv-width" if config.network.network == "conv" else "--generator-dims"
+    file = _FLOAT * generator.weights
+    if file > LARGEST_FILE and not resume:
+        raise ConfigError(
+            f"the generator would have {generator.weights:,} weights, {in_gb(file)}, and an "
+            f"artifact can hold {in_gb(LARGEST_FILE)}: lower {widths}, --latent-dim or --image-size"
+        )
+    in_batch = 2 * prod(shape) + config.network.latent_dim
+    parts = {
+        "the widths of the networks": 3 * _FLOAT * (generator.weights + discriminator.weights),
+        "--batch-size": _FLOAT * config.recipe.batch_size * in_batch,
+    }
+    least, total = sum(parts.values()), memory_of(device).total
+    if least > total:
+        raise TrainingError(
+            f"the run needs at least {in_gb(least)} of memory, and there are {in_gb(total)}: lower "
+            f"{max(parts, key=lambda name: parts[name])}"
+        )
+
+
+def warn_of_memory(config: TrainConfig, images: Images, device: torch.device, count: int) -> None:
+    """Log a warning if the run seems to need more memory than is free.
+
+    images: the data set, which is loaded already.  count: number of processes on this device.
+    """
+    need = needed_memory(config, len(images), images.image_shape, images.classes, device)
+    most, free = count * need, memory_of(device).free
+    if most > free:
+        _log.warning(
+            "the run needs about %s more memory, and %s are free, so the system may end it: lower "
+            "--batch-size, --image-size or the widths of the networks",
+            in_gb(most), in_gb(free),
+        )  # fmt: skip
+
+
+def needed_memory(
+    config: TrainConfig,
+    count: int,
+    image_shape: tuple[int, int, int],
+    classes: tuple[str, ...],
+    device: torch.device,
+) -> int:
+    """Estimated bytes of a run at its peak, beside the data set and what is loaded already.
+
+    count: number of images in the data set.
+    """
+    generator, discriminator = sizes_of(config.network, image_shape, classes)
+    pixels, scored = prod(image_shape), min(count // 2, _SCORED)
+    # Weights, gradients, moments and average, and their copies while they are saved.
+    networks = _FLOAT * (8 * generator.weights + 6 * discriminator.weights)
+    values = generator.activations + 2 * discriminator.activations + 3 * pixels
+    coarse = config.matmul_precision == "medium" and multiplies_bfloat16(device)
+    steps = config.recipe.batch_size * values * (3 if coarse else 5)
+    # Real images in two halves, generated ones in parts, and the distances between features.
+    scores = 2 * (scored + min(scored, 1000)) * pixels + 3 * _FLOAT * _ROWS * scored
+    return networks + max(steps, scores) + _OTHER
 
 
 def keep_threads(threads: int | None) -> None:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from inference.noise import labels as drawn_labels
 from inference.noise import latents
+from training.config import NetworkConfig
 from training.gan.layers import DISCRIMINATORS, GENERATORS
 
 _VALUES_AT_ONCE = 2**20
@@ -103,6 +104,16 @@ class Discriminator(Conditional):
         """The probability, (B,), that images are real."""
         logits: Tensor = self(images, labels)
         return logits.sigmoid()
+
+
+def networks_of(
+    network: NetworkConfig, image_shape: tuple[int, int, int], classes: tuple[str, ...]
+) -> tuple[Generator, Discriminator]:
+    """Both networks with new weights.  classes: used only if `network` is conditional."""
+    classes = classes if network.conditional else ()
+    kind, (of_g, of_d) = network.network, network.dims
+    generator = Generator(network.latent_dim, of_g, image_shape, classes, kind)
+    return generator, Discriminator(of_d, image_shape, len(classes), network.discriminator)
 
 
 def generator_inputs(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import NetworkConfig, RecipeConfig
-from training.gan.networks import Discriminator, Generator
+from training.gan.networks import Discriminator, Generator, networks_of
 
 
 class Moments(NamedTuple):
@@ -56,12 +56,9 @@ class TrainState:
         The global random state is not changed.  classes: the classes of the images;
         used only if `network` is conditional.
         """
-        classes = classes if network.conditional else ()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            kind, (of_g, of_d) = network.network, network.dims
-            generator = Generator(network.latent_dim, of_g, image_shape, classes, kind)
-            discriminator = Discriminator(of_d, image_shape, len(classes), network.discriminator)
+            generator, discriminator = networks_of(network, image_shape, classes)
         # cuDNN's fast convolutions need channels last, and would rearrange each input otherwise.
         last = network.network == "conv" and device.type == "cuda"
         for each in (generator, discriminator):
