@@ -12,7 +12,8 @@ from training.gan.networks import Discriminator, generator_inputs
 from training.run_folder.scores import Scores
 from training.scoring.subject import Subject
 
-_MOST_IMAGES = 2500  # of each kind
+_MOST_IMAGES = 10_000  # of each kind
+_ENOUGH_IMAGES = 2500  # of those that are not held out, if fewer are
 _VALUES_AT_ONCE = 2**20  # pixels
 
 
@@ -31,13 +32,14 @@ class ByHeart:
     @classmethod
     def of(cls, train: Images, held_out: Images) -> Self:
         """The measure on a random part of the images, the same each time."""
-        return cls(*map(_some, (train, held_out)))
+        held_out = _some(held_out, _MOST_IMAGES)
+        return cls(_some(train, max(len(held_out), _ENOUGH_IMAGES)), held_out)
 
     def added(
         self, scores: Scores, discriminator: Discriminator, subject: Subject, seed: int
     ) -> Scores:
         """The scores, with the mean logits of the first images of a seed and of the real ones."""
-        count = min(_MOST_IMAGES, scores.images)
+        count = min(max(len(self.held_out), _ENOUGH_IMAGES), scores.images)
         inputs = generator_inputs(subject.latent_dim, len(subject.classes), count, seed=seed)
         fake = Images(subject.generate(*inputs), (*inputs, None)[1], subject.classes)
         train, held_out, generated = (
@@ -55,9 +57,9 @@ class ByHeart:
         )
 
 
-def _some(images: Images) -> Images:
+def _some(images: Images, most: int) -> Images:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
-    return images.take(order[:_MOST_IMAGES].to(images.pixels.device))
+    return images.take(order[:most].to(images.pixels.device))
 
 
 @float32_products()
