@@ -18,7 +18,7 @@ def images_and_pixels(
     """An array for the caller's images, `out` or a new one, and a view of it as (n, H, W, C).
 
     Raises:
-        ValueError: if `out` has another shape or type, or is read-only.
+        ValueError: if `out` has another shape or type, is read-only, or overlaps itself.
     """
     shape = shape_of(count, image_shape)
     if out is None:
@@ -28,7 +28,28 @@ def images_and_pixels(
         raise ValueError(f"out must be a uint8 array of {shape}, got {found[0]} of {found[1]}")
     elif not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
+    elif _overlaps_itself(out):
+        raise ValueError(f"out must hold each pixel once, got an array of strides {out.strides}")
     return out, (out[..., None] if image_shape[0] == 1 else out)
+
+
+def _overlaps_itself(array: NDArray[np.uint8]) -> bool:
+    """Whether pixels may share memory, as in `np.broadcast_to` and windows that slide.
+
+    True also for a few views that interleave their axes without sharing memory.
+    """
+    reach = 1  # bytes from the first to the last pixel of the axes with shorter strides
+    for stride, size in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if size > 1:
+            if stride < reach:
+                return True
+            reach += stride * (size - 1)
+    return False
+
+
+def apart(z: NDArray[np.floating], out: NDArray[np.uint8]) -> NDArray[np.floating]:
+    """z, copied if writing to `out` could change it."""
+    return z.copy() if np.may_share_memory(z, out) else z
 
 
 def require_z(z: NDArray[np.floating], latent_dim: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import images_and_pixels, require_z
+from .arrays import apart, images_and_pixels, require_z
 from .artifact import Metadata
 from .cpu.painter import CpuPainter
 from .label import Label, number_of, numbers_of
@@ -195,8 +195,8 @@ class Sampler:
         out: an array of this shape and type, which is filled and returned.
 
         Raises:
-            ValueError: for another shape or type, NaN or infinity; for labels that are missing or
-                unknown; for a closed sampler.
+            ValueError: for another shape or type, NaN or infinity; for an `out` that overlaps
+                itself; for labels that are missing or unknown; for a closed sampler.
             ArtifactError: if onnxruntime cannot run the generator.
         """
         painter = self._open()
@@ -204,7 +204,7 @@ class Sampler:
         require_z(z, self.metadata.latent_dim)
         numbers = numbers_of(labels, len(z), self.metadata.classes)
         images, pixels = images_and_pixels(len(z), self.metadata.image_shape, out)
-        painter.decode(pixels, z, numbers)
+        painter.decode(pixels, apart(z, images), numbers)
         return images
 
     def interpolate(self, z_a: ArrayLike, z_b: ArrayLike, steps: int) -> NDArray[np.float32]:

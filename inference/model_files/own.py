@@ -13,7 +13,6 @@ from ..runtime.session import SessionSettings, say
 from ..runtime.shared_session import Session
 from .allowed_graph import read_bounded, require_allowed
 from .artifact_files import GENERATOR_FILE
-from .network import without_pixels
 from .reading import looks_like
 
 if TYPE_CHECKING:
@@ -115,6 +114,7 @@ class _OnDevice:
     def network(self, context: "Context") -> bytes:
         """The model to run on CUDA: without its last nodes, if a kernel does their work."""
         from ..gpu.kernels import load
+        from .network import without_pixels
 
         self.kernels = load(context) if self._wanted else None
         return without_pixels(self._model, self._nodes) if self.kernels else self._model

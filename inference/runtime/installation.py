@@ -7,8 +7,6 @@ import json
 import shlex
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 _NAME = "ganpack"
 
@@ -35,6 +33,9 @@ def from_wheel(extra: str, version: str) -> str:
 
 def _from(origin: dict[str, Any], extra: str) -> str:
     """The same for an origin as pip notes it: direct_url.json of PEP 610."""
+    from urllib.parse import urlparse  # imported late: with all that they need, slow
+    from urllib.request import url2pathname
+
     url = origin["url"]
     if url.startswith("file:") and "vcs_info" not in origin:
         editable = origin.get("dir_info", {}).get("editable", False)

@@ -136,6 +136,10 @@ def test_a_signal_handler_may_draw_while_its_thread_draws(
             np.testing.assert_array_equal(images, expected[start : start + count])
             images = sampler.decode(sampler.latents(count, seed=8, start=start))
             np.testing.assert_array_equal(images, expected[start : start + count])
+            stream = sampler.stream(count, seed=8, start=start, batch_size=900)
+            np.testing.assert_array_equal(
+                np.concatenate(list(stream)), expected[start : start + count]
+            )
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
@@ -307,6 +311,64 @@ def test_an_array_that_images_cannot_go_into_is_refused(
         sampler.sample(5, out=out)
     with pytest.raises(ValueError, match=complaint):
         sampler.decode(sampler.latents(5), out=out)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 39, 40, 600, 3000, 4999])
+def test_images_may_be_written_over_their_z(sampler: Sampler, offset: int) -> None:
+    """z of 1,000 images takes 40,000 bytes, their pixels take 64,000."""
+    z = sampler.latents(1000, seed=4)
+    expected = sampler.decode(z)
+    memory = np.zeros(110_000, np.uint8)
+    over = memory[40_000:80_000].view(np.float32).reshape(1000, 10)
+    over[...] = z
+    out = memory[offset * 8 : offset * 8 + 64_000].reshape(1000, 8, 8)
+    assert np.may_share_memory(over, out)
+    np.testing.assert_array_equal(sampler.decode(over, out=out), expected)
+
+
+def test_images_may_be_written_over_their_labels(conditional_artifact: Path) -> None:
+    sampler = Sampler(conditional_artifact, provider="cpu")
+    z, labels = sampler.latents(700), np.arange(700) % 10
+    expected = sampler.decode(z, labels)
+    memory = np.zeros(700 * 64, np.uint8)
+    over = memory[-5600:].view(np.int64)
+    over[...] = labels
+    drawn = sampler.decode(z, over, out=memory.reshape(700, 8, 8))
+    np.testing.assert_array_equal(drawn, expected)
+
+
+def test_images_go_into_any_memory_that_holds_each_pixel_once(sampler: Sampler) -> None:
+    expected = sampler.sample(100, seed=2)
+    whole = np.empty((100, 16, 24), np.uint8)
+    views = (
+        whole[:, ::-2, ::-3], whole[::-1, :8, :8], whole[:, 8:, 16:].transpose(0, 2, 1),
+        np.empty((8, 100, 8), np.uint8).transpose(1, 0, 2), np.empty((100, 8, 8), np.uint8)[::-1],
+    )  # fmt: skip
+    for out in views:
+        out[...] = 0
+        assert sampler.sample(100, seed=2, out=out) is out
+        np.testing.assert_array_equal(out, expected)
+        out[...] = 0
+        np.testing.assert_array_equal(
+            sampler.decode(sampler.latents(100, seed=2), out=out), expected
+        )
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.lib.stride_tricks.as_strided(np.zeros(64, np.uint8), (5, 8, 8), (0, 8, 1)),
+        np.lib.stride_tricks.as_strided(np.zeros(400, np.uint8), (5, 8, 8), (32, 8, 1)),
+        np.lib.stride_tricks.as_strided(np.zeros(400, np.uint8)[99:], (5, 8, 8), (64, -4, 1)),
+    ],
+)
+def test_memory_that_holds_a_pixel_twice_is_refused(sampler: Sampler, out: Any) -> None:
+    for draw in (
+        lambda: sampler.sample(5, out=out),
+        lambda: sampler.decode(sampler.latents(5), out=out),
+    ):
+        with pytest.raises(ValueError, match="out must hold each pixel once"):
+            draw()
 
 
 def test_numbers_of_numpy_are_numbers_and_fractions_are_none(sampler: Sampler) -> None:
