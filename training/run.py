@@ -132,16 +132,17 @@ def _print(result: "Result", timer: PhaseTimer) -> None:
     folder = RunFolder(result.run_dir).quoted
     verdict = result.verdict
     for rule, choice in verdict.choices.items():
-        scores = verdict.scores[rule]
+        of_rule = verdict.scores[rule]
         print(
             f"  best by {rule}: epoch {choice.epoch}, {choice.checkpoint} ({choice.why})\n"
-            f"    {', '.join(f'{score.title} {score.text(scores)}' for score in shown([scores]))}"
+            f"    {', '.join(f'{score.title} {score.text(of_rule)}' for score in shown([of_rule]))}"
         )
     if verdict.scores["g-loss"].fcd < verdict.scores["fcd"].fcd:
         print(
-            "  on these images the choice by g-loss is nearer; on those that the snapshots were "
-            "compared on, the choice by fcd was"
+            "  on these images the choice by g-loss is better; on the images that the snapshots "
+            "were compared on, the choice by fcd was better"
         )
+    scores = verdict.scores[verdict.rule]
     print(
         f"  {scores.images} fresh images against as many {scores.split} images, floor "
         f"{scores.floor:.3f}, in features of the {scores.extractor} extractor "
@@ -161,8 +162,8 @@ def _classes(scores: list[ClassScore]) -> str:
     least = min(scores, key=lambda score: score.recognised)
     mean = sum(score.recognised for score in scores) / len(scores)
     return (
-        f"  {mean:.1%} of the images are recognised as the class that was asked for, of "
-        f"{least.name!r}, the least, {least.recognised:.1%}: see classes.png\n"
+        f"  {mean:.1%} of the images are recognised as the requested class; the lowest "
+        f"share has {least.name!r} with {least.recognised:.1%}: see classes.png\n"
     )
 
 

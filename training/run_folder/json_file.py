@@ -100,12 +100,13 @@ def _hints(kind: Hashable) -> dict[str, Any]:
 
 
 def _first_that_fits(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+    reasons = []
     for kind in kinds:
         try:
             return typed(kind, value, place)
         except ValueError as error:
-            reason = error
-    raise reason
+            reasons.append(error)
+    raise reasons[-1]
 
 
 def _plain(kind: Any, value: Any, place: str) -> Any:

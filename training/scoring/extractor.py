@@ -123,19 +123,26 @@ def extractor_for(
         content = save(random_classifier(channels).state_dict())
         return _extractor(content, "random", channels, classes, device)
     path = cache / f"{data_sha256}.safetensors"
-    for kept in filter(None, (spare, path)):
-        with suppress(OSError):  # missing, or not readable
-            content = read_plain(kept, _MOST_BYTES)
-            break
-    else:
+    found = _find([spare, path] if spare else [path])
+    if found is None:
         _log.info("training a classifier of this data set, once, to score images by")
         content = save(train_classifier(images, least_steps=least_steps).state_dict())
         kept = _keep(content, path, spare)
+    else:
+        kept, content = found
     try:
         return _extractor(content, "trained", channels, classes, device)
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{kept} is damaged ({reason}): delete it, and it is made again") from None
+
+
+def _find(places: list[Path]) -> tuple[Path, bytes] | None:
+    """The first readable file and its content; None if there is none."""
+    for place in places:
+        with suppress(OSError):  # missing, or not readable
+            return place, read_plain(place, _MOST_BYTES)
+    return None
 
 
 def train_classifier(
