@@ -88,14 +88,12 @@ def test_the_exit_code_is_that_of_the_work(
 def test_training_needs_no_listener(
     deaf: TextIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import report, run
+    from training import run
 
     listen_at(deaf, monkeypatch)
     arguments = [*ARGUMENTS, "--iterations", "5", "--run-dir", str(tmp_path / "run")]
     assert run.main(arguments) == 0
     assert load(tmp_path / "run" / "last.pt")["step"] == 5
-    (tmp_path / "run" / "report.html").unlink()
-    assert report.main([str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "report.html").exists()
     with pytest.raises(SystemExit) as exit_info:
         run.main([*arguments, "--no-such-option"])
