@@ -1,6 +1,7 @@
 """Held-out images, and how far the discriminator learns its own images by heart."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,8 @@ def test_every_run_shows_it(folder: Path, tmp_path: Path) -> None:
     page = write_report(run_dir, tmp_path / "report.html").read_text()
     assert "Does the discriminator learn by heart?" in page
     assert "10 held-out real images" in page
+    names = re.findall(r">(_child\d+|[a-z-]+ images)<", page)
+    assert set(names) == {"held-out images", "training images", "generated images"}
 
 
 def test_a_folder_is_trained_on_without_its_held_out_images(folder: Path) -> None:

@@ -41,6 +41,9 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True, "axes.xmargin": 0.015, "lines.linewidth": 1.6,
     "legend.frameon": False, "legend.handlelength": 1.8, "path.simplify_threshold": 0.4,
 }  # fmt: skip
+_UNNAMED = (
+    " "  # for lines that are not in the legend; matplotlib itself names lines without a label
+)
 # Lines may coincide, so their dashes alternate.
 _DASHES = {"fcd": (0, (3, 3)), "g-loss": (3, (3, 3))}
 
@@ -77,7 +80,7 @@ def probability_chart(run: RunView) -> Chart:
     def plot(axes: Axes) -> None:
         columns = [("real", "D(real)", "d_real"), ("generator", "D(fake)", "d_fake")]
         _bands(axes, run, columns)
-        axes.axhline(0.5, color=_INK, lw=0.8, ls=":", label="")
+        axes.axhline(0.5, color=_INK, lw=0.8, ls=":", label=_UNNAMED)
         axes.set_ylim(0, 1)
         axes.set_ylabel("mean probability")
 
@@ -127,12 +130,12 @@ def by_heart_chart(run: RunView) -> Chart | None:
 
     def draw(axes: Axes) -> None:
         steps, shares = zip(*((step, 100 * scores.by_heart) for step, scores in known), strict=True)
-        axes.plot(steps, shares, "o-", color=_HUES["discriminator"], ms=3, label="by heart")
-        axes.axhline(0, color=_HUES["real"], lw=1.2, label="")
-        axes.axhline(100, color=_HUES["generator"], lw=1.2, label="")
+        axes.plot(steps, shares, "o-", color=_HUES["discriminator"], ms=3, label="held-out images")
+        axes.axhline(0, color=_HUES["real"], lw=1.2, label="training images")
+        axes.axhline(100, color=_HUES["generator"], lw=1.2, label="generated images")
         axes.set_ylim(min(-10, *shares), max(110, *shares))
         axes.set_xlabel("iteration")
-        axes.set_ylabel("learned by heart (%)")
+        axes.set_ylabel("mean logit (%)")
 
     count = known[-1][1].held_out
     return _chart(
@@ -220,7 +223,7 @@ def _svg(
 def _legend(axes: Axes) -> tuple[list[Any], list[str]]:
     """The lines and bars with a name, and the names. (matplotlib skips names like "_a".)"""
     shown: list[Any] = [*axes.lines, *axes.containers]
-    named = [each for each in shown if each.get_label()]
+    named = [each for each in shown if each.get_label() != _UNNAMED]
     return named, [str(each.get_label()) for each in named]
 
 
@@ -285,7 +288,7 @@ def _mark_choices(axes: Axes, run: RunView, curve: dict[int, float] | None = Non
         label = f"chosen by {rule}: {step:,}"
         axes.axvline(step, color=hue, lw=1.3, ls=_DASHES.get(rule), label=label)
         if curve and step in curve:
-            axes.plot(step, curve[step], "o", color=hue, ms=7, mfc="none", mew=1.6, label="")
+            axes.plot(step, curve[step], "o", color=hue, ms=7, mfc="none", mew=1.6, label=_UNNAMED)
 
 
 def _log_axis(axes: Axes) -> None:
