@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Any, Self
 from export.generator_files import export_graph, onnx_file, write_torchscript
 from export.half_precision import half_precision
 from export.model_card import write_model_card
-from export.parity import Check, check_files, golden_images, require_parity, summary
+from export.parity import (
+    Check,
+    ParityError,
+    check_files,
+    golden_images,
+    require_finite,
+    require_parity,
+    summary,
+)
 from export.sampler_file import sampler_graph
 from export.scoring import trained_on
+from inference import ArtifactError, Sampler
 from inference.artifact import PIXEL_SHARE, PIXEL_TOLERANCE, Metadata
 from inference.errors import GanpackError
 from inference.model_files.artifact_files import (
@@ -70,12 +79,14 @@ def export(
     Raises:
         CheckpointError: if the snapshot cannot be read.
         ConfigError: if "fp16" cannot be scored, because the path of the images is unknown.
-        ParityError: if a file does not match PyTorch, or "fp16" is worse than "fp32".
+        ParityError: if there is NaN or infinity in the weights or images, a file does not match
+            PyTorch, or "fp16" is worse than "fp32".
         ExportError: if no artifact can be put in `output`.
     """
     place = _place_of(output)
     content = load(checkpoint)
     generator = load_generator(content, str(checkpoint))
+    require_finite(generator, str(checkpoint))
     metadata = _metadata(checkpoint_facts(content, str(checkpoint)), generator)
     with _replaced_whole(place) as folder:
         model = _Model.of(generator)
@@ -90,6 +101,7 @@ def export(
         # too.
         metadata = replace(metadata, parity=summary(model.write_and_check(folder, metadata)))
         checks = model.write_and_check(folder, metadata)
+        _require_drawn(folder)
         write_model_card(folder, metadata)
         _write_report(folder, metadata, checks)
     return checks
@@ -121,6 +133,17 @@ class _Model:
         checks = check_files(self.generator, folder, self.stored)
         require_parity(checks)
         return checks
+
+
+def _require_drawn(folder: Path) -> None:
+    """Raise ExportError or ParityError unless a sampler opens the file and draws as it should."""
+    try:
+        with Sampler(folder / GENERATOR_FILE, provider="cpu") as sampler:
+            result = sampler.check()
+    except ArtifactError as error:
+        raise ExportError(f"no sampler would open what was exported: {error}") from None
+    if not result.passed:
+        raise ParityError(f"{GENERATOR_FILE} does not draw its golden images: {result}")
 
 
 def _metadata(facts: CheckpointFacts, generator: Generator) -> Metadata:

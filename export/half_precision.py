@@ -91,6 +91,9 @@ def half_weights(graph: "onnx.ModelProto") -> "onnx.ModelProto":
 
     The file has half the size. Arithmetic, inputs and outputs stay float32, so no float16 kernels
     are needed; onnxruntime casts once, when it loads the file.
+
+    Raises:
+        ParityError: if a weight is too large for float16.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -101,7 +104,13 @@ def half_weights(graph: "onnx.ModelProto") -> "onnx.ModelProto":
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 0:
             name = tensor.name
-            half = numpy_helper.to_array(tensor).astype(np.float16)
+            with np.errstate(over="ignore"):
+                half = numpy_helper.to_array(tensor).astype(np.float16)
+            if not np.isfinite(half).all():
+                raise ParityError(
+                    f"weights of {name} are too large for float16: export this snapshot with "
+                    f"--precision fp32"
+                )
             tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
             casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
     for cast in reversed(casts):

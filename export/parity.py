@@ -27,10 +27,11 @@ BATCHES = (0, 1, 2, 7, 64, 1000)
 _TOLERANCE = 1e-5
 _TIMES_OWN_ERROR = 4
 _TIMES_ON_CUDA = 2
+_FINITE_IMAGES = 64
 
 
 class ParityError(GanpackError):
-    """An exported file does not match PyTorch; the message says which file and by how much."""
+    """A file does not match PyTorch, or PyTorch gives no numbers; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,27 @@ def golden_images(generator: Generator) -> tuple[dict[str, Any], ...]:
         label = int(exact["labels"][0]) if generator.classes else None
         golden.append(describe(seed, image, exact["z"][0], exact["pixels"][0], label))
     return tuple(golden)
+
+
+def require_finite(generator: Generator, name: str) -> None:
+    """Raise ParityError for NaN or infinity in the weights or in the first images of seed 0.
+
+    As a pixel, both would be black or white, on each machine another.
+    name: the file of the generator, for the message.
+    """
+    where = [
+        f"its weights {key}"
+        for key, tensor in generator.state_dict().items()
+        if not tensor.isfinite().all()
+    ]
+    with torch.inference_mode():
+        if not where and not generator(*generator.inputs(_FINITE_IMAGES)).isfinite().all():
+            where = ["its images"]
+    if where:
+        raise ParityError(
+            f"{name}: {where[0]} have NaN or infinity in them, so the training had diverged: "
+            f"export an earlier snapshot with --checkpoint"
+        )
 
 
 def require_parity(checks: list[Check]) -> None:

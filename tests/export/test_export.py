@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import json
+import math
 import random
 import shutil
 import subprocess
@@ -31,7 +32,7 @@ from export.parity import (
     require_parity,
 )
 from export.run import main
-from inference import Sampler
+from inference import ArtifactError, Sampler
 from inference.artifact import Metadata, verify_seal
 from inference.noise import normal_quantiles
 from inference.runtime.session import open_session
@@ -233,12 +234,42 @@ def test_the_tolerances_hold(figures: dict[str, Any], passed: bool) -> None:
             require_parity([check])
 
 
-def test_nan_weights_fail_the_gate(tiny_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["layers.0.weight", "layers.5.bias", "layers.3.running_var"])
+def test_a_snapshot_with_nan_or_infinity_is_named_and_not_exported(
+    name: str, value: float, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = load(best_checkpoint(tiny_run))
-    content["ema"]["layers.0.weight"][0, 0] = float("nan")
-    save(content, tmp_path / "nan.pt")
-    with pytest.raises(ParityError, match="nan"):
-        export(tmp_path / "nan.pt", tmp_path / "artifact")
+    content["ema"][name].view(-1)[-1] = value
+    save(content, tmp_path / "diverged.pt")
+    arguments = ["--checkpoint", str(tmp_path / "diverged.pt"), "--output", str(tmp_path / "new")]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'diverged.pt'}: its weights {name} have NaN or infinity in them" in error
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_snapshot_that_generates_nan_is_not_exported(tiny_run: Path, tmp_path: Path) -> None:
+    content = load(best_checkpoint(tiny_run))
+    for name in ("layers.0.weight", "layers.2.weight", "layers.5.weight"):
+        content["ema"][name] *= 1e30  # the sums are infinite in float32, and their differences NaN
+    save(content, tmp_path / "steep.pt")
+    with pytest.raises(ParityError, match=r"steep\.pt: its images have NaN or infinity"):
+        export(tmp_path / "steep.pt", tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_a_file_that_no_sampler_would_open_is_not_an_artifact(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference.model_files import own
+
+    def refuse(*_: object) -> int:
+        raise ArtifactError("its graph is another")
+
+    monkeypatch.setattr(own, "require_allowed", refuse)
+    with pytest.raises(ExportError, match=r"no sampler would open what was exported: .*another"):
+        export(best_checkpoint(tiny_run), tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
 
 
