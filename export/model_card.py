@@ -1,9 +1,20 @@
-"""The model card of an artifact: README.md, with a picture of its images."""
+"""The model card of an artifact: README.md, with a picture of its images.
 
+It begins with YAML, as model hubs read it. Names in the contract are anybody's text, so they stand
+in code spans, where Markdown and HTML mean nothing.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import metadata as package_metadata
 from pathlib import Path
 
 from inference import Sampler, __version__
 from inference.artifact import Metadata
+from inference.errors import presentable
 from inference.model_files.artifact_files import (
     CARD_FILE,
     GENERATOR_FILE,
@@ -15,18 +26,26 @@ from inference.runtime.installation import from_wheel
 from inference.writing.pictures import grid, save_png
 
 _LICENCES = {
-    "mnist": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)",
-    "fashion-mnist": "MIT (Zalando SE)",
-    "kmnist": "CC BY-SA 4.0 (CODH, ROIS-DS)",
-    "digits": "CC BY 4.0 (UCI Machine Learning Repository, by way of scikit-learn)",
+    "mnist": ("cc-by-sa-3.0", "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)"),
+    "fashion-mnist": ("mit", "MIT (Zalando SE)"),
+    "kmnist": ("cc-by-sa-4.0", "CC BY-SA 4.0 (CODH, ROIS-DS)"),
+    "digits": (
+        "cc-by-4.0",
+        "CC BY 4.0 (UCI Machine Learning Repository, by way of scikit-learn)",
+    ),
 }
+"""Licences of the data: as model hubs name them, and for a reader."""
+_UNKNOWN_LICENCE = "unknown", "not known to this program"
+
+_TASK = "unconditional-image-generation"
 
 _CARD = """\
+{front_matter}
 # {dataset}, {height}×{width}{colour}: a generator of images
 
 ![Images 0 to 63 of seed 0]({picture})
 
-A GAN that was trained on `{dataset}` with the recipe `{recipe}`, step {step}.
+A GAN that was trained on {dataset} with the recipe {recipe}, step {step}.
 Licence of the data: {licence}.
 
 | file | bytes | |
@@ -72,7 +91,7 @@ Against PyTorch in float64, {inputs} inputs: values in [-1, 1] at most {max_diff
 |---|---|
 {scores}
 
-Made with {versions}.
+Made with {versions}.{address}
 sha256 of the snapshot's weights: `{weights_sha256}`.
 
 ## Limits
@@ -98,7 +117,7 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
     """Write README.md and samples.png beside the files of an artifact."""
     save_png(grid(Sampler(folder, provider="cpu").sample(64)), folder / PICTURE_FILE)
     channels, height, width = metadata.image_shape
-    names = ", ".join(f"`{name}`" for name in metadata.classes)
+    names = ", ".join(code(name) for name in metadata.classes)
     inputs = {
         "latent_dim": metadata.latent_dim,
         "labels": ", `labels` int64 (n)" if names else "",
@@ -109,7 +128,7 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
         for name, purpose in _FILES.items()
     ]
     scores = [
-        f"| {name} | {_number(value)} |"
+        f"| {_cell(name)} | {_cell(_number(value))} |"
         for name, value in metadata.scores.items()
         if not isinstance(value, list)  # counts of classes
     ]
@@ -117,6 +136,9 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
         {
             **vars(metadata),
             **metadata.parity,
+            "front_matter": front_matter(metadata),
+            "dataset": code(metadata.dataset),
+            "recipe": code(metadata.recipe),
             "height": height,
             "width": width,
             "channels": channels,
@@ -127,8 +149,11 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
             "of_classes": _CLASSES.format(names=names) if names else "",
             "files": "\n".join(files),
             "scores": "\n".join(scores),
-            "licence": _LICENCES.get(metadata.dataset, "not known to this program"),
-            "versions": ", ".join(f"{name} {value}" for name, value in metadata.versions.items()),
+            "licence": _LICENCES.get(metadata.dataset, _UNKNOWN_LICENCE)[1],
+            "versions": ", ".join(
+                _cell(f"{name} {value}") for name, value in metadata.versions.items()
+            ),
+            "address": _address(),
         }
     )
     (folder / CARD_FILE).write_text(card, "utf-8")
@@ -136,3 +161,69 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
 
 def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def code(text: str) -> str:
+    """A text as a code span of Markdown, whatever is in it."""
+    line = presentable(text).strip() or "(no name)"
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if "`" in line else ""
+    return f"{ticks}{space}{line}{space}{ticks}"
+
+
+def _cell(text: str) -> str:
+    """A text in a cell of a table: as code, unless it means nothing in Markdown."""
+    if re.fullmatch(r"[A-Za-z0-9.+-]+([_ ][A-Za-z0-9.+-]+)*", text):
+        return text
+    return code(text).replace("|", "\\|")
+
+
+def front_matter(metadata: Metadata) -> str:
+    """Licence, library, tags and scores as YAML, between lines of dashes.
+
+    Texts are quoted as in JSON, which YAML reads too.
+    """
+    scores = {
+        name: value
+        for name, value in metadata.scores.items()
+        if isinstance(value, float) and math.isfinite(value) and re.fullmatch(r"\w+", name)
+    }
+    dataset = json.dumps(presentable(metadata.dataset), ensure_ascii=False)
+    licence, _ = _LICENCES.get(metadata.dataset, _UNKNOWN_LICENCE)
+    lines = [
+        "---",
+        f"license: {licence} # of the data",
+        "library_name: ganpack",
+        f"pipeline_tag: {_TASK}",
+        "tags: [gan, onnx, image-generation]",
+        *_results(scores, dataset),
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _results(scores: Mapping[str, float], dataset: str) -> list[str]:
+    if not scores:
+        return []
+    return [
+        "metrics:",
+        *(f"- {name}" for name in scores),
+        "model-index:",
+        f"- name: {dataset}",
+        "  results:",
+        f"  - task: {{type: {_TASK}}}",
+        f"    dataset: {{name: {dataset}, type: {dataset}}}",
+        "    metrics:",
+        *(f"    - {{type: {name}, value: {value:.8f}}}" for name, value in scores.items()),
+    ]
+
+
+def _address() -> str:
+    """Where the project is, if pyproject.toml names an address."""
+    try:
+        urls = package_metadata("ganpack").get_all("Project-URL") or []
+    except PackageNotFoundError:  # a checkout that is not installed
+        return ""
+    return "".join(
+        f" {label}: <{url}>." for label, url in (each.split(", ", 1) for each in urls[:1])
+    )

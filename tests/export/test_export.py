@@ -11,6 +11,7 @@ import sys
 import zipfile
 from copy import deepcopy
 from dataclasses import replace
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from export import artifact_folder
+from export import artifact_folder, model_card
 from export.artifact_folder import ExportError, best_checkpoint, export
 from export.generator_files import export_graph, load_torchscript, write_torchscript
 from export.parity import (
@@ -34,6 +35,7 @@ from export.parity import (
 from export.run import main
 from inference import ArtifactError, Sampler
 from inference.artifact import Metadata, verify_seal
+from inference.errors import presentable
 from inference.noise import normal_quantiles
 from inference.runtime.session import open_session
 from inference.writing.pictures import grid
@@ -141,10 +143,72 @@ def test_the_model_card_says_what_it_is(tiny_artifact: Path) -> None:
         assert part in card
     for file in FILES:
         assert f"| `{file}` | {(tiny_artifact / file).stat().st_size:,} |" in card
-    assert "{" not in card
+    assert "{" not in card.split("---", 2)[2]
     assert "class_counts" not in card  # a list is no score that can be read
     with Image.open(tiny_artifact / "samples.png") as image:
         np.testing.assert_array_equal(np.asarray(image), grid(Sampler(tiny_artifact).sample(64)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["<script>", "`a`", "``", "a|b", "![x](http://x)", "a\n---\n# b", '"', "#", "\u202e", "", " "],
+)
+def test_the_model_card_shows_odd_names_as_they_are(
+    tiny_artifact: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    yaml = pytest.importorskip("yaml")
+    shutil.copytree(tiny_artifact, tmp_path, dirs_exist_ok=True)
+    metadata = Sampler(tiny_artifact).metadata
+    monkeypatch.setattr(model_card, "package_metadata", lambda _: Message())
+    plain = replace(metadata, scores={"fcd": 1e-5}, classes=("a",), versions={"numpy": "2.4"})
+    odd = replace(
+        plain, dataset=name, recipe=name, classes=(name, "b"), scores={name: name, "fcd": 1e-5},
+        versions={name: name},
+    )  # fmt: skip
+    kinds, shown = [], ""
+    for each in (plain, odd):
+        model_card.write_model_card(tmp_path, each)
+        _, head, card = (tmp_path / "README.md").read_text("utf-8").split("---\n", 2)
+        found = markdown.parse(card)
+        inline = [part for token in found for part in token.children or []]
+        kinds.append({token.type for token in [*found, *inline]})
+        shown = " ".join(token.content for token in inline)
+        assert yaml.safe_load(head)["model-index"][0]["results"][0]["metrics"][0]["value"] == 1e-5
+    # No other markup than with plain names.
+    wanted = presentable(name).strip() or "(no name)"
+    assert shown.count(wanted) >= 3
+    assert "<script" not in markdown.render(card)
+    assert kinds[0] == kinds[1]
+    assert yaml.safe_load(head)["model-index"][0]["name"] == presentable(name)
+
+
+def test_the_model_card_names_the_address_of_the_project(
+    tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Message()
+    package["Project-URL"] = "Source, https://example.org/ganpack"
+    monkeypatch.setattr(model_card, "package_metadata", lambda _: package)
+    shutil.copytree(tiny_artifact, tmp_path, dirs_exist_ok=True)
+    model_card.write_model_card(tmp_path, Sampler(tiny_artifact).metadata)
+    assert "Source: <https://example.org/ganpack>." in (tmp_path / "README.md").read_text("utf-8")
+
+
+def test_the_model_card_begins_as_model_hubs_read_it(tiny_artifact: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    card = (tiny_artifact / "README.md").read_text("utf-8")
+    start, head, _ = card.split("---\n", 2)
+    assert start == ""
+    found = yaml.safe_load(head)
+    scores = Sampler(tiny_artifact).metadata.scores
+    assert found["license"] == "cc-by-4.0"
+    assert found["library_name"] == "ganpack"
+    assert {"gan", "onnx"} <= set(found["tags"])
+    (result,) = found["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "digits", "type": "digits"}
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert values["fcd"] == pytest.approx(scores["fcd"], abs=1e-7)
+    assert found["metrics"] == list(values)
 
 
 def test_no_path_of_this_machine_and_no_user_name_is_in_any_file(tiny_artifact: Path) -> None:
