@@ -29,7 +29,7 @@ from examples.cluster.shards import (
 from inference import ArtifactError, ProviderError, Sampler
 from inference.command.long_job import Progress, Stop, Stopped, stoppable
 from inference.model_files.artifact_files import generator_file
-from inference.noise import check_range
+from inference.model_files.reading import read_file
 from inference.runtime import telemetry
 from inference.writing.files import sweep
 
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     file = generator_file(options.artifact)
     try:
-        artifact = file.read_bytes()
-        Sampler(artifact, provider="cpu").close()  # a bad one is told before Ray starts
+        Sampler(file, provider="cpu").close()  # refuses a bad file before Ray starts
+        artifact = read_file(file)
         order = _order(options, artifact)
         folder = options.output.resolve()
         manifest = read_manifest(folder) if options.verify else open_manifest(folder, order)
@@ -111,9 +111,8 @@ class _Job:
         wrong = 0
         for shard, sha256 in self._all(self._manifest.order.shards(), _hash):
             expected = self._manifest.sha256.get(shard.file)
-            if sha256 is None or sha256 != expected:
-                missing = "missing" if sha256 is None else "not listed" if not expected else ""
-                print(f"{shard.file}: {missing or 'damaged'}")
+            if expected is None or sha256 != expected:
+                print(f"{shard.file}: {_what_is_wrong(sha256, expected)}")
                 wrong += 1
         print(f"{self._manifest.folder}: {wrong or 'none'} of its shards wrong or missing")
         return int(wrong > 0)
@@ -163,15 +162,25 @@ def _draw_unless_there(
 def _hash(
     artifact: bytes, provider: str, folder: Path, seed: int, shard: Shard, expected: str | None
 ) -> str | None:
-    """In a worker: a shard's sha256."""
-    return file_sha256(folder / shard.file)
+    """In a worker: a shard's sha256, or what is in its place."""
+    try:
+        return file_sha256(folder / shard.file)
+    except OSError as error:
+        return error.strerror
+
+
+def _what_is_wrong(sha256: str | None, expected: str | None) -> str:
+    """sha256: as `_hash` returns it."""
+    if sha256 is None:
+        return "missing"
+    if " " in sha256:
+        return sha256
+    return "damaged" if expected else "not listed"
 
 
 def _order(options: argparse.Namespace, artifact: bytes) -> Order:
-    count, seed, start = check_range(options.count, seed=options.seed, start=options.start)
-    if count < 1 or options.shard_size < 1:
-        raise ValueError("--count and --shard-size must be at least 1")
-    return Order(hashlib.sha256(artifact).hexdigest(), seed, start, count, options.shard_size)
+    sha256 = hashlib.sha256(artifact).hexdigest()
+    return Order(sha256, options.seed, options.start, options.count, options.shard_size)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ Installed from the wheel, `inference` is called `ganpack`.
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,15 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from inference import Sampler
+from inference.errors import GanpackError, presentable
+from inference.noise import check_range
 from inference.runtime import telemetry
 from inference.writing.files import atomic_write
-from inference.writing.outputs import Job, writer_for
+from inference.writing.outputs import writer_for
+from inference.writing.plain_file import open_plain, read_plain
+from inference.writing.writer import Job
 
 _MANIFEST = "manifest.json"
+_LARGEST_MANIFEST = 2**28
+"""Bytes. A shard takes about 150."""
+_MOST_SHARDS = 1_000_000
 _WRITE_SECONDS = 0.2
 
 
-class ManifestError(Exception):
+class ManifestError(GanpackError):
     """A folder cannot take these images; the message says why."""
 
 
@@ -49,11 +57,36 @@ class Order:
     count: int
     shard_size: int
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for an order that cannot be drawn, or that has too many shards."""
+        if not isinstance(self.artifact_sha256, str):
+            raise ValueError("artifact_sha256 must be a text")
+        for name in ("seed", "start", "count", "shard_size"):
+            value = getattr(self, name)
+            if type(value) is not int:  # JSON has bools and fractions too
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+        check_range(self.count, seed=self.seed, start=self.start)
+        if self.count < 1 or self.shard_size < 1:
+            raise ValueError("count and shard_size must be at least 1")
+        if -(-self.count // self.shard_size) > _MOST_SHARDS:
+            raise ValueError(
+                f"{self.count} images in shards of {self.shard_size} are more than "
+                f"{_MOST_SHARDS:,} files: take larger shards"
+            )
+
     def shards(self) -> Iterator[Shard]:
         """All of them; the last may be smaller."""
-        end = self.start + self.count
-        for first in range(self.start, end, self.shard_size):
-            yield Shard(first, min(self.shard_size, end - first))
+        for first in range(self.start, self.start + self.count, self.shard_size):
+            yield self._beginning_at(first)
+
+    def has(self, shard: Shard) -> bool:
+        """Whether a shard is one of these."""
+        place = shard.start - self.start
+        inside = 0 <= place < self.count and place % self.shard_size == 0
+        return inside and self._beginning_at(shard.start) == shard
+
+    def _beginning_at(self, first: int) -> Shard:
+        return Shard(first, min(self.shard_size, self.start + self.count - first))
 
 
 @dataclass
@@ -118,18 +151,23 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / _MANIFEST
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(read_plain(path, _LARGEST_MANIFEST))
         shards = content.pop("shards")
         order = Order(**content)
-        expected = {shard.file: shard for shard in order.shards()}
+        manifest = Manifest(folder, order)
         for entry in shards:
-            if expected[entry["file"]] != Shard(entry["start"], entry["count"]):
+            shard = Shard(entry["start"], entry["count"])
+            if entry["file"] != shard.file or not order.has(shard):
                 raise ValueError(f"{entry['file']} is no shard of its order")
-        return Manifest(folder, order, {entry["file"]: str(entry["sha256"]) for entry in shards})
+            manifest.sha256[shard.file] = str(entry["sha256"])
+        return manifest
     except FileNotFoundError:
         raise ManifestError(f"{folder} has no {_MANIFEST}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ManifestError(f"{path} is damaged ({error}): move the folder away") from None
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}: move it away") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        why = presentable(f"{type(error).__name__}: {error}")
+        raise ManifestError(f"{path} is damaged ({why}): move the folder away") from None
 
 
 def draw(artifact: bytes, provider: str, folder: Path, seed: int, shard: Shard) -> str:
@@ -139,11 +177,13 @@ def draw(artifact: bytes, provider: str, folder: Path, seed: int, shard: Shard) 
         ArtifactError, ProviderError: as `Sampler`.
         OSError: where it cannot be written; `folder` must be there, on this machine as well.
     """
+    path = folder / shard.file
+    if os.path.lexists(path):
+        open_plain(path).close()  # a folder, a pipe or a device is not ours to replace
     telemetry.switch_off()  # this may be a process of Ray's, on another machine
     sampler = _sampler(artifact, provider)
     channels, height, width = sampler.metadata.image_shape
     shape = (height, width) if channels == 1 else (height, width, channels)
-    path = folder / shard.file
     with writer_for(path, Job(shard.count, shape), force=True) as writer:
         for batch in sampler.stream(shard.count, seed=seed, start=shard.start):
             writer.write(batch)
@@ -153,9 +193,13 @@ def draw(artifact: bytes, provider: str, folder: Path, seed: int, shard: Shard) 
 
 
 def file_sha256(path: Path) -> str | None:
-    """None where there is no file."""
+    """The sha256 of a file; None if there is none.
+
+    Raises:
+        OSError: if something else is in its place: a folder, a pipe or a device.
+    """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from examples.cluster.connection import add_connection_options, connect
+from inference.errors import GanpackError, presentable
 from inference.writing.files import atomic_write
+from inference.writing.plain_file import read_plain
 from training.config import TrainConfig
 from training.pages.comparison import compare, table, write_comparison
 from training.pages.run_view import RunView, read_run
@@ -32,7 +34,11 @@ _RETRIES = 3
 """Times that a training goes on whose worker or machine was lost."""
 
 
-class SweepError(Exception):
+_LARGEST_CLAIM = 2**26
+"""Bytes of sweep.json. A run takes about 2,000."""
+
+
+class SweepError(GanpackError):
     """A sweep cannot start or go on; the message says why."""
 
 
@@ -201,7 +207,7 @@ def _claim(folder: Path, configs: dict[str, TrainConfig]) -> None:
     path = folder / "sweep.json"
     content: dict[str, Any] = {name: to_dict(config) for name, config in configs.items()}
     if path.exists():
-        if json.loads(path.read_text("utf-8")) != content:
+        if _read_claim(path) != content:
             raise SweepError(
                 f"{folder} holds a sweep of other settings, see {path.name}: repeat the command "
                 f"that it was begun with, or name another --output"
@@ -212,6 +218,15 @@ def _claim(folder: Path, configs: dict[str, TrainConfig]) -> None:
         raise SweepError(f"{folder} is not empty, and holds no sweep: name another --output")
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _read_claim(path: Path) -> object:
+    try:
+        return json.loads(read_plain(path, _LARGEST_CLAIM))
+    except OSError as error:
+        raise SweepError(f"{path}: {error.strerror}: move it away") from None
+    except (ValueError, RecursionError) as error:
+        raise SweepError(f"{path} is damaged ({presentable(str(error))}): move it away") from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,8 +3,9 @@
 import errno
 import os
 import stat
+import sys
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 
 def read_plain(path: str | os.PathLike[str], most: int) -> bytes:
@@ -22,7 +23,7 @@ def read_plain(path: str | os.PathLike[str], most: int) -> bytes:
     return content
 
 
-def open_plain(path: str | os.PathLike[str], most: int) -> BinaryIO:
+def open_plain(path: str | os.PathLike[str], most: int = sys.maxsize) -> BufferedReader:
     """Open a plain file of at most `most` bytes for reading. Never waits.
 
     Raises:
@@ -33,7 +34,7 @@ def open_plain(path: str | os.PathLike[str], most: int) -> BinaryIO:
         _require_plain(path.stat(), path, most)  # first, because opening a device may change it
         # Without O_NONBLOCK, a pipe that has replaced the file meanwhile would block here.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        file = os.fdopen(os.open(path, flags), "rb")
+        file: BufferedReader = os.fdopen(os.open(path, flags), "rb")
     except ValueError as error:  # the path has a NUL or half a character
         raise OSError(errno.EINVAL, f"its path is impossible ({error})", str(path)) from None
     try:

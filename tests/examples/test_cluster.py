@@ -13,8 +13,10 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,10 +106,66 @@ def test_a_manifest_says_what_is_there_and_is_of_one_order(tmp_path: Path) -> No
             open_manifest(tmp_path / "new", other)
     with pytest.raises(ManifestError, match=r"holds files, and no manifest\.json"):
         open_manifest(tmp_path, ORDER)
-    for damaged in ("{", "[]", '{"shards": []}', json.dumps({**content, "shard_size": 200})):
-        (tmp_path / "new" / "manifest.json").write_text(damaged)
-        with pytest.raises(ManifestError, match="damaged"):
-            open_manifest(tmp_path / "new", ORDER)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        ("{", "JSONDecodeError"),
+        ("[]", "TypeError"),
+        ('{"shards": []}', "missing 5 required"),
+        ("[" * 10**6, "RecursionError"),
+        ('{"count": ' + "9" * 10**5 + "}", "ValueError"),
+        ({"shard_size": 200}, "is no shard of its order"),
+        ({"count": 2**62, "shard_size": 1}, "more than 1,000,000 files"),
+        ({"count": 2**63}, "start [+] count"),
+        ({"count": 0}, "at least 1"),
+        ({"shard_size": 1.5}, "must be a whole number, got 1.5"),
+        ({"seed": True}, "must be a whole number, got True"),
+        ({"seed": -1}, "seed"),
+        ({"artifact_sha256": 7}, "must be a text"),
+        ({"shards": [{"file": "x" * 10**5, "start": 400, "count": 300, "sha256": ""}]}, "no shard"),
+        ({"shards": [{"file": "0000000401.npy", "start": 401, "count": 300}]}, "no shard"),
+        ({"shards": [{"file": "0000001300.npy", "start": 1300, "count": 300}]}, "no shard"),
+    ],
+)
+def test_a_manifest_that_cannot_be_is_refused(
+    damaged: str | dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    listed = {"file": "0000000400.npy", "start": 400, "count": 300, "sha256": "b" * 64}
+    content = {**asdict(ORDER), "shards": [listed]}
+    text = damaged if isinstance(damaged, str) else json.dumps(content | damaged)
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ManifestError, match=f"damaged .*{message}") as refusal:
+        open_manifest(tmp_path, ORDER)
+    assert len(str(refusal.value)) < 1500
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to /dev/zero"])
+def test_what_is_no_plain_file_is_refused_and_not_read(
+    kind: str, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    def put(path: Path) -> None:
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+
+    what = "it is a folder" if kind == "folder" else "it is no plain file"
+    put(tmp_path / "manifest.json")
+    with pytest.raises(ManifestError, match=what):
+        open_manifest(tmp_path, ORDER)
+    artifact = (tiny_artifact / "generator.onnx").read_bytes()
+    put(tmp_path / "0000000100.npy")
+    with pytest.raises(OSError, match=what):
+        file_sha256(tmp_path / "0000000100.npy")
+    with pytest.raises(OSError, match=what):
+        draw(artifact, "cpu", tmp_path, 7, Shard(100, 9))
+    put(tmp_path / "sweep.json")
+    arguments = [*SWEEP, "--output", str(tmp_path)]
+    assert sweep.main(arguments) == 1
 
 
 def test_without_ray_both_say_how_to_get_it(
