@@ -53,7 +53,7 @@ Licence of the data: {licence}.
 {files}
 
 The ONNX files run on onnxruntime 1.16 and later; their weights are {precision}. Each contains this
-contract: `python -m ganpack.run generator.onnx --info`. `parity.json` has every figure of the
+contract: `ganpack info generator.onnx`. `parity.json` has every figure of the
 comparison with PyTorch, and the sha256 of each file.
 
 ## Use
@@ -69,8 +69,8 @@ scalars, none below 0; start + count is at most 2^63) and gives `pixels`, uint8
 (count, {height}, {width}, {channels}), and the `z` they were made of. Image i of a seed is the same
 image everywhere, within one grey level.
 
-`python -m ganpack.run . --check` draws four golden images again and says whether this machine draws
-what PyTorch drew.
+`ganpack check .` draws four golden images again and says whether this machine draws what PyTorch
+drew.
 
 ## In other runtimes
 

@@ -4,12 +4,19 @@
 >>> images = Sampler("artifact").sample(16, seed=0)  # uint8 (16, 28, 28)
 """
 
+import sys
+
 TYPE_CHECKING = False  # for type checkers it is true; the import of `typing` takes milliseconds
 if TYPE_CHECKING:
     from .artifact import ArtifactError, Metadata
     from .runtime.driver import ProviderError
     from .sampler import Sampler
     from .writing.outputs import save
+
+if sys.argv[:1] == ["-m"]:  # Python looks for a module of this package that it will run
+    from .runtime.installation import require
+
+    require("numpy")
 
 __version__ = "0.1.0"
 __all__ = ["ArtifactError", "Metadata", "ProviderError", "Sampler", "__version__", "save"]

@@ -16,6 +16,7 @@ import numpy as np
 
 from .artifact import ArtifactError
 from .command.doctor import describe, examine, examine_sampler
+from .command.info import summary
 from .command.long_job import Progress, Stopped, stoppable
 from .command.options import check, parser
 from .errors import GanpackError, interruptible, reporting
@@ -32,10 +33,10 @@ _BATCH = 1024
 
 
 @safe_output()
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Run the command; returns the exit code.  program: its name in messages and in its help."""
     telemetry.switch_off()
-    command = parser()
+    command = parser(program)
     options = command.parse_args(arguments)
     check(command, options)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
@@ -48,7 +49,9 @@ def _run(command: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             return _doctor(options)
         with _sampler(options) as sampler, interruptible():
             if options.info:
-                print_result(json.dumps(json.loads(sampler.metadata.to_json()), indent=2))
+                contract = json.loads(sampler.metadata.to_json())
+                as_json = json.dumps(contract, indent=2)
+                print_result(as_json if options.json else summary(sampler.metadata))
                 return 0
             if options.check:
                 result = sampler.check()

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import apart, images_and_pixels, require_z
 from .artifact import Metadata
 from .cpu.painter import CpuPainter
+from .errors import presentable
 from .label import Label, number_of, numbers_of
 from .model_files.opening import open_generator
 from .noise import check_range, labels, latents
@@ -235,6 +236,18 @@ class Sampler:
         """Release the generator. Any later use, in another thread too, is an error."""
         self._painter = None
         self._arguments = {}
+
+    def __repr__(self) -> str:
+        """What the sampler draws, and where."""
+        if self._painter is None:
+            return "<Sampler, closed>"
+        about = self.metadata
+        channels, height, width = about.image_shape
+        classes = f", {len(about.classes)} classes" if about.classes else ""
+        return presentable(
+            f"<Sampler: {about.dataset} by {about.recipe}, step {about.step:,}, {width}×{height} "
+            f"{'grey' if channels == 1 else 'colour'}{classes}, on {self.provider}>"
+        )
 
     def __enter__(self) -> Self:
         """Close the sampler at the end of a `with` block."""

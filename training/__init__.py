@@ -1,1 +1,5 @@
 """Train a small GAN: `python -m training.run`."""
+
+from inference.runtime.installation import require
+
+require("tyro", "torch")

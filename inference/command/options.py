@@ -15,17 +15,22 @@ _DEFAULT_COUNT = 64
 _DEFAULT_ROW = 10
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command line. Pass its result to `check`."""
-    command = f"python -m {_PACKAGE}.run"
+def parser(program: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line. Pass its result to `check`.
+
+    program: what the user types; by default the module.
+    """
+    command = program or f"python -m {_PACKAGE}.run"
+    draws = program in {None, "ganpack draw"}  # the other names have an option built in
+    description = (
+        f"Generate images with an exported generator.\n\n"
+        f"{command} runs/NAME/artifact -n 64 --output samples.png\n"
+        f"{command} runs/NAME/artifact -n 1000000 --seed 7 --output images.npy"
+    )
     made = argparse.ArgumentParser(
         prog=command,
         usage=f"{command} [ARTIFACT] [OPTIONS]",
-        description=(
-            f"Generate images with an exported generator.\n\n"
-            f"{command} runs/NAME/artifact -n 64 --output samples.png\n"
-            f"{command} runs/NAME/artifact -n 1000000 --seed 7 --output images.npy"
-        ),
+        description=description if draws else description.partition("\n")[0],
         formatter_class=_Formatter,
     )
     made.add_argument(
@@ -42,10 +47,10 @@ def parser() -> argparse.ArgumentParser:
     add("--tf32", action="store_true", help="let CUDA round to 10 bits: faster, less exact")
     _add_foreign(made)
     add = made.add_argument_group("about the artifact").add_argument
-    add("--info", action="store_true", help="print its contract as JSON, and stop")
+    add("--info", action="store_true", help="say what it is, and stop")
     add("--check", action="store_true", help="generate its golden images again, and compare")
     add("--doctor", action="store_true", help="report provider, libraries and devices")
-    add("--json", action="store_true", help="with --doctor: print JSON, for a bug report")
+    add("--json", action="store_true", help="with --info or --doctor: print JSON")
     return made
 
 
@@ -60,8 +65,8 @@ def check(command: argparse.ArgumentParser, options: argparse.Namespace) -> None
         command.error("--captions go on a grid, a .png file without --walk")
     if options.per_class and (options.walk is not None or suffix != ".png" or options.label):
         command.error("--per-class makes a grid of all classes, a .png file: no --walk, no --label")
-    if options.json and not options.doctor:
-        command.error("--json goes with --doctor")
+    if options.json and not (options.doctor or options.info):
+        command.error("--json goes with --info or --doctor")
     least = {"count": 1, "walk": 2, "steps": 1, "scale": 1}
     for name, minimum in least.items():
         value = getattr(options, name)

@@ -5,10 +5,49 @@ ganpack is on no package index, so its name alone installs nothing, or a strange
 
 import json
 import shlex
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..errors import GanpackError
+
 _NAME = "ganpack"
+_TO_TRAIN = "training,export"
+
+
+class MissingError(GanpackError):
+    """Something is not installed; the message says how to install it."""
+
+
+def require(*modules: str) -> None:
+    """Make sure that modules are installed, before a package imports them.
+
+    Raises:
+        ModuleNotFoundError: with what to do. `python -m` ends with that line, not with a traceback.
+    """
+    for name in modules:
+        if find_spec(name) is None:
+            problem = f"{name} is not installed for {sys.executable}. {how_to_train()}"
+            if sys.argv[:1] == ["-m"]:  # Python looks for the module that it will run
+                sys.exit(f"error: {problem}")
+            raise ModuleNotFoundError(problem, name=name)
+
+
+def how_to_train() -> str:
+    """How to get everything that training and export need."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / "training").is_dir() or not (folder / "pyproject.toml").is_file():
+        return (
+            f"In a checkout of ganpack's repository, this installs all of it: "
+            f"pip install -e '.[cpu,{_TO_TRAIN}]'"
+        )
+    environment = folder / ".venv"
+    activate = environment / "bin" / "activate"
+    if activate.is_file() and Path(sys.prefix).resolve() != environment.resolve():
+        return f"Activate the project's environment first: . {shlex.quote(str(activate))}"
+    runtime = "" if find_spec("onnxruntime") else "cpu,"
+    return f"This installs it: {_of_folder(folder, runtime + _TO_TRAIN, editable=True)}"
 
 
 def command(extra: str) -> str:

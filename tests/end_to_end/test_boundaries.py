@@ -87,8 +87,8 @@ assert importlib.util.find_spec("torch") is None
 np.save("drawn.npy", Sampler(sys.argv[1]).sample(8, seed=4))
 """
     run_python(code, str(tiny_artifact), python=python, cwd=tmp_path)
-    command = [python, "-m", "ganpack.run", str(tiny_artifact), "-n", "9", "--output", "s.png"]
-    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    command = [str(tmp_path / "venv" / "bin" / "ganpack"), "draw", str(tiny_artifact), "-n", "9"]
+    subprocess.run([*command, "--output", "s.png"], check=True, cwd=tmp_path, capture_output=True)
     assert (tmp_path / "s.png").exists()
 
     import numpy as np

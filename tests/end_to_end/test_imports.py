@@ -33,6 +33,7 @@ ORDER = {
         "generator_files sampler_file",
     ],
     "inference": [
+        "__main__",
         "run",
         "command",
         "__init__",

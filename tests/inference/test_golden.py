@@ -141,6 +141,13 @@ def test_check_and_info_on_the_command_line(
     for part in ("provider: cpu", f"onnxruntime {onnxruntime.__version__}", "passed", "of 1 allow"):
         assert part in output
     assert main([str(tiny_artifact), "--info"]) == 0
+    said = capsys.readouterr().out
+    lines = dict(line.split(":", 1) for line in said.splitlines())
+    assert len(lines) == len(said.splitlines()) == 10
+    assert lines["data set"].strip() == "digits"
+    assert lines["images"].strip() == "8×8, grey"
+    assert " fcd " in lines["scores"]
+    assert main([str(tiny_artifact), "--info", "--json"]) == 0
     contract = json.loads(capsys.readouterr().out)
     assert contract == json.loads(Sampler(tiny_artifact).metadata.to_json())
     assert contract["noise"] == "philox4x32-10/u16-quantile/1"
