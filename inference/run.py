@@ -26,8 +26,9 @@ from .runtime import telemetry
 from .sampler import Sampler
 from .walks import closed_walk
 from .writing.console import print_result, safe_output
+from .writing.files import make_folder_of
 from .writing.outputs import PIPE, Job, require_free, writer_for
-from .writing.pictures import enlarge, grid, require_size, save_animation, save_png
+from .writing.pictures import enlarge, grid, require_size, save_animation, save_picture
 
 _BATCH = 1024
 
@@ -70,6 +71,8 @@ def _write(sampler: Sampler, options: argparse.Namespace) -> int:
     count, seed, start, output = options.count, options.seed, options.start, options.output
     label = _label(sampler, options)
     batches = sampler.stream(count, seed=seed, start=start, batch_size=_BATCH, label=label)
+    if options.captions:  # before as many names are made
+        require_size("picture", count, _shape(sampler), options.scale)
     names = _names(sampler, label, options) if options.captions else ()
     job = Job(count, _shape(sampler), seed, start, options.captions, options.scale, names)
     writer = writer_for(output, job, force=options.force)
@@ -104,6 +107,7 @@ def _write_walk(sampler: Sampler, options: argparse.Namespace) -> int:
     if label is None and sampler.metadata.classes:
         label = int(sampler.labels(1, seed=options.seed, start=options.start)[0])
     frames = enlarge(sampler.decode(closed_walk(z, options.steps), label), options.scale)
+    make_folder_of(options.output)
     save_animation(frames, options.output, fps=options.fps)
     last = options.start + options.walk - 1
     print(
@@ -126,7 +130,8 @@ def _write_classes(sampler: Sampler, options: argparse.Namespace) -> int:
     captions = [f"{options.seed}/{index} {name}" for name in classes for index in indices]
     images = enlarge(np.concatenate(rows), options.scale)
     picture = grid(images, count, captions if options.captions else ())
-    save_png(picture, options.output)
+    make_folder_of(options.output)
+    save_picture(picture, options.output)
     last = options.start + count - 1
     print(
         f"{options.output}: images {options.start} to {last} of seed {options.seed}, a row for "

@@ -1,12 +1,13 @@
 """The options of `python -m inference.run`."""
 
 import argparse
+import os
 from pathlib import Path
 
 from .. import __version__
 from ..model_files.artifact_files import GENERATOR_FILE
 from ..writing.outputs import KINDS
-from ..writing.pictures import ANIMATIONS
+from ..writing.pictures import ANIMATIONS, PICTURES
 
 # "inference" in a checkout, "ganpack" in the wheel.
 _PACKAGE = __name__.removesuffix(".command.options")
@@ -57,14 +58,23 @@ def parser(program: str | None = None) -> argparse.ArgumentParser:
 def check(command: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Exit with a usage error if options contradict one another; fill in their defaults."""
     suffix = Path(options.output).suffix.lower()
+    if not options.output:
+        command.error(f"--output must be {KINDS}, or an animation; got an empty name")
+    if options.walk is not None and options.count is not None:
+        command.error("--walk N is the number of images, so -n cannot be another")
     if options.walk is None and suffix in ANIMATIONS.keys() - {".png"}:
-        options.walk = _DEFAULT_WALK
+        options.walk = _DEFAULT_WALK if options.count is None else options.count
+        if options.walk < 2:
+            command.error(f"an animation walks between at least 2 images, got -n {options.walk}")
     if options.walk is not None and suffix not in ANIMATIONS:
         command.error(f"--walk goes to a {', '.join(ANIMATIONS)} file, got {options.output!r}")
-    if options.captions and (options.walk is not None or suffix != ".png"):
-        command.error("--captions go on a grid, a .png file without --walk")
-    if options.per_class and (options.walk is not None or suffix != ".png" or options.label):
-        command.error("--per-class makes a grid of all classes, a .png file: no --walk, no --label")
+    is_grid = suffix in PICTURES and options.walk is None
+    if options.captions and not is_grid:
+        command.error("--captions go on a grid, a .png or .jpg file without --walk")
+    if options.per_class and (not is_grid or options.label):
+        command.error("--per-class makes a grid of all classes, a .png or .jpg file: no --label")
+    if options.threads > (cores := os.cpu_count() or 1):
+        command.error(f"--threads {options.threads}: this machine has {cores} cores; 0 takes all")
     if options.json and not (options.doctor or options.info):
         command.error("--json goes with --info or --doctor")
     least = {"count": 1, "walk": 2, "steps": 1, "scale": 1}
@@ -115,7 +125,7 @@ def _add_images(made: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="a loop through latent space by way of N images, at least 2 "
-        f"(default: {_DEFAULT_WALK} for .gif and .webp, else none)",
+        f"(default: -n, or {_DEFAULT_WALK}, for .gif and .webp; else none)",
     )
     add("--steps", type=int, default=16, metavar="N", help="frames of a walk between two images")
     add("--fps", type=float, default=20, metavar="X", help="frames of a walk in a second")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from .files import atomic_write
+from .files import atomic_write, make_folder_of, remove_abandoned
+from .room import require_disk
 from .writer import Job, Writer
 
 
@@ -24,14 +25,12 @@ class NpyWriter(Writer):
         super().__init__()
         self._path, self._job = path, job
         size = self._copies * job.count * prod(job.image_shape)
-        if path.parent.is_dir() and size > (free := shutil.disk_usage(path.parent).free):
-            raise ValueError(
-                f"{job.count:,} images need {size / 1e9:,.1f} GB, and {path.parent} has "
-                f"{free / 1e9:,.1f} GB left"
-            )
+        remove_abandoned(path.parent, path.name)
+        require_disk(path, size, f"{job.count:,} images")
 
     def __enter__(self) -> Self:
         """Open the file, under a temporary name."""
+        make_folder_of(self._path)
         self._file: BinaryIO = self._open.enter_context(atomic_write(self._path))
         self._begin()
         return self
@@ -61,6 +60,7 @@ class NpzWriter(NpyWriter):
 
     def __enter__(self) -> Self:
         """Open a temporary file, because the parts of a zip archive cannot be changed later."""
+        make_folder_of(self._path)
         folder = self._path.parent
         self._file = self._open.enter_context(tempfile.TemporaryFile(dir=folder))
         self._begin()

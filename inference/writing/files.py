@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
 
 
 @contextmanager
@@ -28,6 +28,7 @@ def atomic_write(
     try:
         temporary.unlink(missing_ok=True)  # of a process with the same number that was killed
         with temporary.open("xb") as file:  # never through a link
+            _lock(file)
             yield file
             if sync:
                 file.flush()
@@ -60,3 +61,53 @@ def is_temporary(path: Path) -> bool:
     if not _TEMPORARY.fullmatch(path.name):
         return False
     return path.is_symlink() or path.is_file()
+
+
+def make_folder_of(path: str | os.PathLike[str]) -> None:
+    """Make the folder of a file, and those above it, if they are missing."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary files of writers that were killed.  name: only for files of this name.
+
+    A writer holds a lock on its file, which ends with it.
+    """
+    if not folder.is_dir():
+        return
+    for path in folder.glob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if not found or name not in {None, found["name"]}:
+            continue
+        if path.is_file() and not path.is_symlink() and not _is_alive(int(found["process"])):
+            with suppress(OSError):  # another process was faster, or still writes
+                with path.open("rb+") as file:
+                    _lock(file)
+                path.unlink()
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file, or raise BlockingIOError; some systems and disks have no locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this machine has this number; where that cannot be told, True."""
+    if os.name != "posix":  # elsewhere, signal 0 ends a process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from .array_files import NpyWriter, NpzWriter, PipeWriter
 from .console import bytes_of_stdout
+from .files import make_folder_of
 from .picture_files import FolderWriter, GridWriter
-from .pictures import ANIMATIONS, enlarge, save_animation
+from .pictures import ANIMATIONS, PICTURES, enlarge, save_animation
 from .writer import Job, Writer
 
 __all__ = ["KINDS", "PIPE", "Job", "Writer", "require_free", "save", "writer_for"]
 
 PIPE = "-"
-KINDS = "a .png, .npy or .npz file, a folder, or - for raw bytes"
+KINDS = "a .png, .jpg, .npy or .npz file, a folder, or - for raw bytes"
 
 
 def save(
@@ -35,8 +36,9 @@ def save(
 ) -> None:
     """Write images, uint8 (n, H, W[, 3]), atomically, in the format that the name says.
 
-    output: .png for a grid; .gif or .webp for a looped animation; .npy; .npz (images, seed, start);
-        or a folder, with a PNG file for each image, named by its index in ten digits.
+    output: .png or .jpg for a grid; .gif or .webp for a looped animation; .npy; .npz (images, seed,
+        start); or a folder, with a PNG file for each image, named by its index in ten digits.
+        Missing folders are made.
     seed, start: seed and index of the first image, for .npz, file names and captions.
     captions, scale: for a grid, see `Job`. An animation uses the scale, too.
     fps: frames of an animation in a second.
@@ -53,6 +55,7 @@ def save(
         )
     if Path(output).suffix.lower() in ANIMATIONS.keys() - {".png"}:
         require_free(output, force=force)
+        make_folder_of(output)
         save_animation(enlarge(images, scale), output, fps=fps)
         return
     job = Job(len(images), images.shape[1:], seed, start, captions, scale)
@@ -75,7 +78,7 @@ def writer_for(output: str | os.PathLike[str], job: Job, *, force: bool = False)
     if path.is_dir() or not path.suffix or os.fspath(output).endswith(("/", os.sep)):
         return FolderWriter(path, job, force=force)
     kinds: dict[str, type[GridWriter | NpyWriter]]
-    kinds = {".png": GridWriter, ".npy": NpyWriter, ".npz": NpzWriter}
+    kinds = {**dict.fromkeys(PICTURES, GridWriter), ".npy": NpyWriter, ".npz": NpzWriter}
     if path.suffix.lower() not in kinds:
         raise ValueError(f"the output must be {KINDS}, got {os.fspath(output)!r}")
     require_free(path, force=force)

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .pictures import enlarge, grid, require_size, save_png
+from .files import make_folder_of, remove_abandoned
+from .pictures import enlarge, grid, require_size, save_picture, save_png
+from .room import require_files
 from .writer import Job, Writer
 
 _NUMBERED = re.compile(r"(\d{10,})\.png")
@@ -18,6 +20,7 @@ class GridWriter(Writer):
     def __init__(self, path: Path, job: Job) -> None:
         super().__init__()
         require_size("picture", job.count, job.image_shape, job.scale)
+        remove_abandoned(path.parent, path.name)
         self._path, self._job = path, job
         self._batches: list[NDArray[np.uint8]] = []
 
@@ -32,7 +35,8 @@ class GridWriter(Writer):
         captions = [f"{job.seed}/{index}" for index in indices] if job.captions else []
         if captions and job.names:
             captions = [f"{text} {name}" for text, name in zip(captions, job.names, strict=False)]
-        save_png(grid(enlarge(images, job.scale), captions=captions), self._path)
+        make_folder_of(self._path)
+        save_picture(grid(enlarge(images, job.scale), captions=captions), self._path)
         self.done = len(images)
 
 
@@ -42,6 +46,7 @@ class FolderWriter(Writer):
     def __init__(self, folder: Path, job: Job, *, force: bool) -> None:
         super().__init__()
         self._folder, self._job = folder, job
+        remove_abandoned(folder)
         there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         numbers = [_NUMBERED.fullmatch(name) for name in there]
         taken = [int(number[1]) for number in numbers if number]
@@ -59,6 +64,7 @@ class FolderWriter(Writer):
                 f"{max(inside)}: start after them, name another folder, or pass force=True "
                 f"(--force)"
             )
+        require_files(folder / "image", job.count, f"{job.count:,} files")
 
     def write(self, batch: NDArray[np.uint8]) -> None:
         """Write each image atomically."""

@@ -10,11 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import atomic_write
+from .room import require_memory
 
 _GAP = 2  # black pixels around each image
 _CAPTION_HEIGHT = 11
 _MOST_BYTES = {"picture": 2**30, "animation": 2**27}
 _LEAST_FPS, _MOST_FPS = 0.01, 1000.0
+
+PICTURES: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG"},
+    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+}
+"""For each ending of a file's name, Pillow's format and options. JPEG loses details."""
+_LONGEST_SIDE_OF_JPEG = 65_535
 
 ANIMATIONS: dict[str, dict[str, Any]] = {
     ".gif": {"format": "GIF"},
@@ -85,6 +94,9 @@ def require_size(
             f"too many for one {what}: {size / 1e9:,.1f} GB, at most {most / 1e9:.1f} GB. Take "
             f"fewer, a smaller scale, or a .npy file or a folder"
         )
+    # The images, and copies of them: together, enlarged, laid out, and encoded.
+    raw = size // scale**2
+    require_memory(2 * raw + 3 * size, f"{count:,} images in one {what}")
 
 
 def save_png(
@@ -94,7 +106,25 @@ def save_png(
     from PIL import Image
 
     with atomic_write(path, sync=sync) as file:
-        Image.fromarray(picture).save(file, format="PNG")
+        Image.fromarray(picture).save(file, **PICTURES[".png"])
+
+
+def save_picture(picture: NDArray[np.uint8], path: str | os.PathLike[str]) -> None:
+    """Write uint8 (H, W[, 3]) atomically, in the format that the ending of the name says.
+
+    Raises:
+        ValueError: for a picture that is too large for JPEG.
+    """
+    from PIL import Image
+
+    settings = PICTURES[Path(path).suffix.lower()]
+    if settings["format"] == "JPEG" and max(picture.shape[:2]) > _LONGEST_SIDE_OF_JPEG:
+        raise ValueError(
+            f"a JPEG file has at most {_LONGEST_SIDE_OF_JPEG:,} pixels a side, this picture has "
+            f"{picture.shape[1]:,}×{picture.shape[0]:,}: write a .png file"
+        )
+    with atomic_write(path) as file:
+        Image.fromarray(picture).save(file, **settings)
 
 
 def save_animation(

@@ -92,7 +92,7 @@ def test_a_folder_takes_other_images_beside_its_own(
         (np.zeros((2, 5, 5)), "a.npy", r"got float64 \(2, 5, 5\)"),
         (np.zeros((5, 5), np.uint8), "a.npy", r"got uint8 \(5, 5\)"),
         (np.zeros((1, 5, 5, 2), np.uint8), "a.npy", r"\(1, 5, 5, 2\)"),
-        (np.zeros((1, 5, 5), np.uint8), "a.jpg", r"\.png, \.npy or \.npz file, a folder.*a\.jpg"),
+        (np.zeros((1, 5, 5), np.uint8), "a.tif", r"\.jpg, \.npy or \.npz file, a folder.*a\.tif"),
         (np.zeros((0, 5, 5), np.uint8), "a.png", "got 0"),
         (np.zeros((0, 5, 5), np.uint8), "a.gif", "got 0"),
     ],
