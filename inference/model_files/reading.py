@@ -6,6 +6,7 @@ from ..artifact import CONTRACT_KEY, LARGEST_FILE, ArtifactError
 from ..onnx_format.onnx_file import read_model
 from ..onnx_format.wire import CutShortError
 from ..writing.plain_file import read_plain
+from .artifact_files import GENERATOR_FILE, described, without_generator
 
 _MOST_PARTS = 2**18  # takes a quarter of a second to read
 _BEGINNINGS = {
@@ -28,17 +29,26 @@ def read_file(path: Path) -> bytes:
     """
     try:
         return read_plain(path, LARGEST_FILE)
+    except FileNotFoundError as error:
+        found = without_generator(path.parent) if path.name == GENERATOR_FILE else None
+        raise ArtifactError(found or _expected(error)) from None
     except OSError as error:
-        raise ArtifactError(
-            f"{error.strerror}. Expected an artifact folder, or its generator.onnx; "
-            f"`python -m export.run` makes one"
-        ) from None
+        raise ArtifactError(_expected(error)) from None
+
+
+def _expected(error: OSError) -> str:
+    return (
+        f"{error.strerror}. Expected an artifact folder, or its generator.onnx; "
+        f"`python -m export.run` makes one"
+    )
 
 
 def looks_like(file: bytes) -> str:
     """Describe a file without a seal: what it is instead of an artifact."""
     if not file:
         return "empty: the copy or download of it failed"
+    if own := described(file):
+        return own
     for beginning, words in _BEGINNINGS.items():
         if file.startswith(beginning):
             return f"not written by ganpack: it looks like {words}"
