@@ -29,7 +29,7 @@ def folder(tiny_artifact: Path, conditional_artifact: Path, tmp_path: Path) -> P
 def test_the_examples_in_python_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     codes = examples("python")
-    assert len(codes) == 9
+    assert len(codes) == 10
     names: dict[str, object] = {}
     for code in codes:
         exec(compile(code, "docs/sampler.md", "exec"), names)
