@@ -38,7 +38,10 @@ def examine() -> dict[str, Any]:
         "built_for_cuda": getattr(module, "cuda_version", "") or None,
         "providers": module.get_available_providers(),
     }
-    report["cuda"] = _cuda(module)
+    if cuda.has_provider(module):
+        report["cuda"] = _cuda(module)
+    else:
+        report["cuda"] = {"problem": "this onnxruntime is the build for the CPU"}
     return report
 
 

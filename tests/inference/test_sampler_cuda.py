@@ -229,3 +229,5 @@ def test_the_doctor_names_all_that_is_missing(
     text = doctor.describe(report)
     assert "    libcurand.so.10: missing" in text
     assert "  problem: no NVIDIA driver" in text
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert doctor.examine()["cuda"] == {"problem": "this onnxruntime is the build for the CPU"}
