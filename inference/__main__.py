@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import reporting
-from .runtime.installation import MissingError, how_to_train
+from .runtime.installation import MissingError, how_to_get
 from .writing.console import safe_output
 
 _DRAWING = {"draw": (), "check": ("--check",), "info": ("--info",), "doctor": ("--doctor",)}
@@ -69,7 +69,7 @@ def _run_of_checkout(name: str, arguments: Sequence[str]) -> int:
     # In the wheel this package has another name, and a stranger's `training` may lie beside it.
     in_checkout = reporting.__module__ == "inference.errors"
     if not in_checkout or not (Path(__file__).parents[1] / folder / f"{file}.py").is_file():
-        raise MissingError(f"ganpack {name} is not part of this installation. {how_to_train()}")
+        raise MissingError(f"ganpack {name} is not part of this installation. {how_to_get()}")
     try:
         module = import_module(_CHECKOUT[name])
     except ModuleNotFoundError as error:

@@ -19,12 +19,12 @@ from .command.doctor import describe, examine, examine_sampler
 from .command.info import summary
 from .command.long_job import Progress, Stopped, stoppable
 from .command.options import check, parser
+from .cpu.walks import closed_walk
 from .errors import GanpackError, interruptible, reporting
 from .label import Label, number_of, typed
 from .model_files.artifact_files import GENERATOR_FILE
 from .runtime import telemetry
 from .sampler import Sampler
-from .walks import closed_walk
 from .writing.console import print_result, safe_output
 from .writing.files import make_folder_of
 from .writing.outputs import PIPE, Job, require_free, writer_for

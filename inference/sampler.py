@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import apart, images_and_pixels, require_z
 from .artifact import Metadata
 from .cpu.painter import CpuPainter
+from .cpu.walks import interpolate
 from .errors import presentable
 from .label import Label, number_of, numbers_of
 from .model_files.opening import open_generator
 from .noise import check_range, labels, latents
 from .runtime.session import SessionSettings
-from .walks import interpolate
 
 if TYPE_CHECKING:
     from .golden import CheckResult

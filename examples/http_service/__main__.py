@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return report(ArtifactError(f"{file}: {str(error).removeprefix('artifact: ')}"))
     except ProviderError as error:
         return report(error)
-    except ValueError as error:  # a provider that does not exist
+    except ValueError as error:  # a provider that does not exist, or too little memory
         parser.error(str(error))
     import uvicorn
 

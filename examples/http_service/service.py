@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from io import BytesIO
+from math import prod
 from typing import Annotated, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from examples.http_service.tiles import TileDrawer
 from inference import Sampler, __version__
 from inference.label import number_of, typed
 from inference.writing.pictures import grid
+from inference.writing.room import require_memory
 
 
 def create_app(artifact: bytes, *, provider: str = "auto", limits: Limits = DEFAULTS) -> FastAPI:
@@ -41,9 +43,12 @@ def create_app(artifact: bytes, *, provider: str = "auto", limits: Limits = DEFA
 
     Raises:
         ArtifactError, ProviderError: as `Sampler`.
+        ValueError: if the memory cannot hold as many images as may wait.
     """
     sampler = Sampler(artifact, provider=provider)
     classes = sampler.metadata.classes
+    size = limits.waiting * prod(sampler.metadata.image_shape)
+    require_memory(size, f"{limits.waiting:,} images of this size that wait (--most-waiting)")
     health = _health(sampler, hashlib.sha256(artifact).hexdigest())
     desk = _Desk(TileDrawer(sampler), limits, health, classes)
 

@@ -1,1 +1,1 @@
-"""Generating images on the processor, tile by tile."""
+"""Work of the processor: images tile by tile, and paths through latent space."""

@@ -13,41 +13,42 @@ from typing import Any
 from ..errors import GanpackError
 
 _NAME = "ganpack"
-_TO_TRAIN = "training,export"
+TO_TRAIN = "training,export"
+"""The extras of training and export."""
 
 
 class MissingError(GanpackError):
     """Something is not installed; the message says how to install it."""
 
 
-def require(*modules: str) -> None:
-    """Make sure that modules are installed, before a package imports them.
+def require(*modules: str, extras: str = TO_TRAIN) -> None:
+    """Make sure that modules of some extras are installed, before a package imports them.
 
     Raises:
         ModuleNotFoundError: with what to do. `python -m` ends with that line, not with a traceback.
     """
     for name in modules:
         if find_spec(name) is None:
-            problem = f"{name} is not installed for {sys.executable}. {how_to_train()}"
+            problem = f"{name} is not installed for {sys.executable}. {how_to_get(extras)}"
             if sys.argv[:1] == ["-m"]:  # Python looks for the module that it will run
                 sys.exit(f"error: {problem}")
             raise ModuleNotFoundError(problem, name=name)
 
 
-def how_to_train() -> str:
-    """How to get everything that training and export need."""
+def how_to_get(extras: str = TO_TRAIN) -> str:
+    """How to get everything that some extras of the checkout need."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / "training").is_dir() or not (folder / "pyproject.toml").is_file():
         return (
             f"In a checkout of ganpack's repository, this installs all of it: "
-            f"pip install -e '.[cpu,{_TO_TRAIN}]'"
+            f"pip install -e '.[cpu,{extras}]'"
         )
     environment = folder / ".venv"
     activate = environment / "bin" / "activate"
     if activate.is_file() and Path(sys.prefix).resolve() != environment.resolve():
         return f"Activate the project's environment first: . {shlex.quote(str(activate))}"
     runtime = "" if find_spec("onnxruntime") else "cpu,"
-    return f"This installs it: {_of_folder(folder, runtime + _TO_TRAIN, editable=True)}"
+    return f"This installs it: {_of_folder(folder, runtime + extras, editable=True)}"
 
 
 def command(extra: str) -> str:

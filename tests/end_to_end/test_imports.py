@@ -41,7 +41,7 @@ ORDER = {
         "golden model_files",
         "cpu gpu",
         "runtime writing onnx_format",
-        "arrays artifact label noise walks",
+        "arrays artifact label noise",
         "errors strict_json",
     ],
 }

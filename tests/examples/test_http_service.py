@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference import ArtifactError, Sampler
-from inference.model_files.own import OwnGenerator
+from inference.writing import room
 from inference.writing.pictures import grid
 from tests.support.files import ROOT
 from tests.support.golden_file import Golden, golden_images, require_golden_z, require_same_pixels
@@ -238,7 +238,7 @@ def test_what_opens_and_cannot_draw_is_not_healthy(
     def refuse(*_: Any, **__: Any) -> None:
         raise ArtifactError("onnxruntime cannot run it")
 
-    monkeypatch.setattr(OwnGenerator, "draw", refuse)
+    monkeypatch.setattr(Sampler, "sample", refuse)
     if not golden:  # like the first artifacts
 
         def opened(*arguments: Any, **settings: Any) -> Sampler:
@@ -477,3 +477,13 @@ def test_options_that_make_no_sense_are_refused(
     message = capsys.readouterr().err
     assert option.removeprefix("--") in message
     assert value in message
+
+
+def test_more_waiting_images_than_the_memory_holds_are_refused(
+    golden_artifact: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "free_memory", lambda: 10_000)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(golden_artifact)])
+    assert stopped.value.code == 2
+    assert "8,192 images of this size that wait (--most-waiting) need" in capsys.readouterr().err

@@ -121,7 +121,10 @@ def test_where_training_is_not_installed_the_command_says_how(
     assert "passed" in said
 
 
-@pytest.mark.parametrize("module", ["training.run", "export.run", "inference.run", "ganpack"])
+@pytest.mark.parametrize(
+    "module",
+    ["training.run", "export.run", "inference.run", "ganpack", "examples.http_service"],
+)
 def test_outside_the_environment_a_line_says_how_to_get_in(module: str) -> None:
     code, said, error = run("-S", "-m", module, PYTHONPATH="")
     assert (code, said) == (1, "")
