@@ -188,7 +188,7 @@ def parse(arguments: Sequence[str]) -> Command:
         elif command.override:
             raise ConfigError("--override works only with --resume")
         command.config.data.require_there()
-    except (ConfigError, RunFolderError, argparse.ArgumentError) as error:
+    except (ConfigError, RunFolderError, OSError, argparse.ArgumentError) as error:
         report(error)
         sys.exit(ConfigError.exit_code)
     return command

@@ -162,8 +162,9 @@ def _prepare(
 
     Nothing new is written yet, because the images or the settings may be refused.
     """
-    state, batches = _beginning(config, images)
     saves = Saves(folder, images.sha256(), config)
+    saves.find(override)  # before networks of another size are made
+    state, batches = _beginning(config, images)
     history = saves.resume(state, config.seed, override)
     if override:
         history.divergences.clear()

