@@ -314,3 +314,22 @@ def test_images_that_are_all_alike_are_refused_before_anything_is_written(
     with pytest.raises(DataError, match=r"20 of 40 images are all alike"):
         train(config, tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {".lock"}
+
+
+def test_an_archive_is_opened_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To open it reads its list: once for each of 20,000 images would take an hour."""
+    archive, opened = tmp_path / "pets.zip", []
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in folder.rglob("*.png"):
+            packed.write(path, path.relative_to(folder))
+
+    class Counted(zipfile.ZipFile):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            opened.append(arguments)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(zipfile, "ZipFile", Counted)
+    assert len(load(archive)) == 4
+    assert len(opened) == 1

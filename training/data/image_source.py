@@ -109,19 +109,19 @@ def _file(path: Path, top: Path) -> ImageFile:
 
 def _unpack(archive: Path, found: Found) -> None:
     try:
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                if not info.is_dir():
-                    found.take(_member(archive, info))
+        # Stays open as long as its members can be read: to open it again reads its whole list.
+        opened = zipfile.ZipFile(archive)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{archive} is no zip archive that can be read: {error}") from None
+    for info in opened.infolist():
+        if not info.is_dir():
+            found.take(_member(opened, f"{archive}/{info.filename}", info))
 
 
-def _member(archive: Path, info: zipfile.ZipInfo) -> ImageFile:
+def _member(archive: zipfile.ZipFile, shown: str, info: zipfile.ZipInfo) -> ImageFile:
     def read() -> BinaryIO:
         if info.file_size > _MOST_BYTES:
             raise ValueError(f"{info.file_size:,} bytes unpacked, {_MOST_BYTES:,} at most are read")
-        with zipfile.ZipFile(archive) as opened:
-            return io.BytesIO(opened.read(info))
+        return io.BytesIO(archive.read(info))
 
-    return ImageFile(PurePosixPath(info.filename), f"{archive}/{info.filename}", read)
+    return ImageFile(PurePosixPath(info.filename), shown, read)
