@@ -450,6 +450,12 @@ def test_a_folder_with_anything_of_others_is_never_begun(
         refuse_used(folder)
 
 
+def test_a_file_is_no_place_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(RunFolderError, match="is no folder: name another"):
+        refuse_used(RunFolder(tmp_path / "run"))
+
+
 def test_a_resume_of_a_run_that_never_began_says_to_start_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

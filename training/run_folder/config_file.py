@@ -112,6 +112,8 @@ def refuse_used(folder: RunFolder) -> None:
 
     What a run leaves that was killed before its first save does not count.
     """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise RunFolderError(f"{folder.path} is no folder: name another one with --run-dir")
     if folder.path.exists() and not has_only_beginnings(folder):
         raise RunFolderError(
             f"{folder.path} is not empty: continue its run with --resume {folder.quoted}"
