@@ -2,7 +2,8 @@
 
 import logging
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -93,10 +94,17 @@ def train(
     folder, timer = RunFolder(run_dir or new_run_dir(config)), timer or PhaseTimer()
     if not resume:
         refuse_used(folder)
+    # The engine has its own precision for steps.
+    settings = known_settings(deterministic=torch.are_deterministic_algorithms_enabled())
+    with _errors_explained(config, folder), settings:
+        return _train(config, folder, device, resume, override, ranks, timer, pace)
+
+
+@contextmanager
+def _errors_explained(config: TrainConfig, folder: RunFolder) -> Iterator[None]:
+    """Raise TrainingError for errors from outside, with what is saved and what to do."""
     try:
-        # The engine has its own precision for steps.
-        with known_settings(deterministic=torch.are_deterministic_algorithms_enabled()):
-            return _train(config, folder, device, resume, override, ranks, timer, pace)
+        yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(out_of_memory(config, error)) from None
     except RankLostError as error:

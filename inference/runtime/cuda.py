@@ -56,17 +56,20 @@ def require_cuda(runtime: Any, device: int, *, convolutions: bool = False) -> No
             f"onnxruntime {version} needs {major}.0. Update the driver, or take an onnxruntime "
             f"for CUDA 12: pip install {_FOR_CUDA_12}"
         )
-    wanted = libraries(runtime, convolutions=convolutions)
-    missing = [library for library in wanted if load(library) is None]
-    if missing:
-        names = ", ".join(library.name for library in missing)
-        lacking = " ".join(dict.fromkeys(f"'{library.package}'" for library in missing))
-        raise ProviderError(f"{names} cannot be loaded: pip install {lacking}")
+    _require_libraries(libraries(runtime, convolutions=convolutions))
     if device >= count:
         raise ProviderError(
             f"there is no CUDA device {device}, this machine shows {count}: "
             f"cuda:0 to cuda:{count - 1}"
         )
+
+
+def _require_libraries(wanted: list[Library]) -> None:
+    missing = [library for library in wanted if load(library) is None]
+    if missing:
+        names = ", ".join(library.name for library in missing)
+        lacking = " ".join(dict.fromkeys(f"'{library.package}'" for library in missing))
+        raise ProviderError(f"{names} cannot be loaded: pip install {lacking}")
 
 
 def has_provider(runtime: Any) -> bool:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from training.config import StepNumbers
 from training.engine.engine import Engine
-from training.gan.step import Step, StepTensors, fused_adam
+from training.gan.adam import fused_adam
+from training.gan.step import Step, StepTensors
 
 Call = Callable[[StepTensors, Tensor, Tensor, Tensor | None, Tensor], Tensor]
 Inputs = tuple[Tensor, Tensor, Tensor | None, Tensor]

@@ -259,14 +259,6 @@ def test_a_good_seal_makes_no_good_convolution(
         Sampler(resealed(conv_artifact, change), provider="cpu")
 
 
-def test_layers_that_no_memory_holds_are_refused(
-    conv_artifact: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(own, "MOST_VALUES_OF_AN_IMAGE", 63)
-    with pytest.raises(ArtifactError, match="its layers are too wide: 64 values for one image"):
-        Sampler(conv_artifact, provider="cpu")
-
-
 def test_the_widest_step_counts(conv_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 x 8 pixels of 4 x 1 channels: more than the 2 x 2 x 8 values of the first layer."""
     monkeypatch.setitem(own.MOST_VALUES_IN_A_TILE, "cpu", 100 * 64)

@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from training.interruption import Interrupted
-from training.pages.charts import Chart, class_chart, comparison_chart
+from training.pages.charts import class_chart, comparison_chart
 from training.pages.run_view import read_run
+from training.pages.svg import Chart
 from training.run_folder.config_file import refuse_used
 from training.run_folder.folder import RunFolder, RunFolderError
 

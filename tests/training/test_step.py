@@ -12,8 +12,8 @@ from tests.support.runs import CONDITIONAL, CONV, TINY
 from tests.support.textbook_steps import TextbookSteps
 from training.config import RECIPES, RecipeConfig, StepNumbers, TrainConfig
 from training.data.batches import Batches
+from training.gan.adam import fused_adam, written_adam
 from training.gan.state import TrainState
-from training.gan.step import fused_adam, written_adam
 
 ADAMS = [fused_adam, written_adam]
 

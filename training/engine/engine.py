@@ -18,8 +18,9 @@ from training.engine.cuda_graph import CapturedSteps
 from training.engine.distributed import ALONE, Ranks
 from training.engine.precision import float32_products, multiplies_bfloat16
 from training.engine.ways import PLAIN, Kind, Way
+from training.gan.adam import fused_adam, written_adam
 from training.gan.state import TrainState
-from training.gan.step import Step, StepTensors, fused_adam, written_adam
+from training.gan.step import Step, StepTensors
 
 _MOST_THREADS = 8  # the products are small: more threads would wait for one another
 

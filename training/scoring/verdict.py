@@ -61,25 +61,22 @@ def judge(
 
     selection: what the snapshots were scored against during the run.
 
-    nearest.png has rows of samples, each above the training images nearest to them. classes.png,
-    of a conditional run, has a row of samples for each class, all of the same noise.
+    nearest.png has rows of samples above the training images nearest to them. classes.png, of a
+    conditional run, has a row of samples for each class, all of the same noise.
     """
-    device = images.pixels.device
-    test = _test_images(config.data, device)
+    test = _test_images(config.data, images.pixels.device)
     reference = reference_for(selection.extractor, images, test)
     epochs = _with_the_choice_by_loss(folder, epochs, selection)
     choices = {rule: choose(rule, epochs) for rule in RULES}
     generators = {
-        rule: load_generator(load(folder.path / choice.checkpoint)).to(device)
+        rule: load_generator(load(folder.path / choice.checkpoint)).to(images.pixels.device)
         for rule, choice in choices.items()
     }
-    known = {record.step: record.scores for record in epochs}
-    scores = {
-        rule: reference.score(Subject.of(generator), _FRESH_SEED).with_discriminator_of(
-            known[choices[rule].step]
-        )
-        for rule, generator in generators.items()
-    }
+    measured = {record.step: record.scores for record in epochs}
+    scores = {}
+    for rule, generator in generators.items():
+        fresh = reference.score(Subject.of(generator), _FRESH_SEED)
+        scores[rule] = fresh.with_discriminator_of(measured[choices[rule].step])
     best = generators[config.select]
     samples = torch.cat([*Subject.of(best).images(_NEAREST_IMAGES, _FRESH_SEED)])
     verdict = Verdict(
