@@ -77,19 +77,6 @@ def test_what_the_memory_cannot_hold_is_refused_with_its_size(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_free_memory_is_that_of_the_system_or_of_the_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    free = room.free_memory()
-    assert free is None or 10**6 < free < 2**50
-    (tmp_path / "memory.max").write_text("9000000\n")
-    (tmp_path / "memory.stat").write_text("anon 4000000\nfile 5000000\n")
-    monkeypatch.setattr(room, "CONTROL_GROUP", tmp_path)
-    assert room.free_memory() == 5_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert room.free_memory() != 5_000_000
-
-
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.webp", "a.npy", "a.npz", "folder"])
 def test_missing_folders_are_made(name: str, tiny_artifact: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "place" / name

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from inference.writing.room import Memory, limits_of
 from tests.support.own_images import write_images
 from tests.support.runs import ARGUMENTS, CONDITIONAL, CONV, TINY
 from training.config import TrainConfig
 from training.data import memory
 from training.data.datasets import load_images
 from training.data.images import DataError
-from training.data.memory import Memory, limits_of, memory_of
+from training.data.memory import memory_of
 from training.engine import machine
 from training.engine.machine import needed_memory, warn_of_memory
 from training.gan.sizes import sizes_of
