@@ -69,8 +69,7 @@ scalars, none below 0; start + count is at most 2^63) and gives `pixels`, uint8
 (count, {height}, {width}, {channels}), and the `z` they were made of. Image i of a seed is the same
 image everywhere, within one grey level.
 
-`ganpack check .` draws four golden images again and says whether this machine draws what PyTorch
-drew.
+`ganpack check .` generates four golden images again, and compares them with PyTorch's.
 
 ## In other runtimes
 

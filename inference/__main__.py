@@ -26,8 +26,8 @@ _CHECKOUT = {
 _HELP = """\
 usage: ganpack COMMAND [ARGUMENTS]
 
-  draw     draw images from an artifact
-  check    draw its golden images again, and compare them with PyTorch's
+  draw     generate images with an artifact
+  check    generate its golden images again, and compare them with PyTorch's
   info     say what an artifact is
   doctor   report libraries and devices, and what CUDA still needs
 

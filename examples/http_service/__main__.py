@@ -114,7 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--most-images", type=int, default=DEFAULTS.count, help="images in one answer")
     add("--most-waiting", type=int, default=DEFAULTS.waiting, help="images that wait; else 429")
     add("--most-connections", type=int, default=1000, help="open connections; see the README")
-    add("--seconds", type=float, default=DEFAULTS.seconds, help="time to draw an answer; else 503")
+    add(
+        "--seconds",
+        type=float,
+        default=DEFAULTS.seconds,
+        help="until the images are ready; else 503",
+    )
     return parser
 
 

@@ -64,7 +64,7 @@ def images_up_to(most: int, classes: Sequence[str] = ()) -> type[Images]:
 
     class Labelled(Bounded):
         label: Literal[tuple(labels)] | None = Field(  # type: ignore[valid-type]
-            None, description="The class of all of them, by name or number; else drawn for each."
+            None, description="Class of all images, by name or number (default: random ones)."
         )
 
     return Labelled
@@ -77,14 +77,14 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether this process draws what it should."""
+    """Whether this process generates the right images."""
 
     status: Literal["passed", "failed", "unchecked"]
-    """Result of drawing the artifact's golden images at the start; old artifacts have none."""
+    """Result of the golden images at the start; the first artifacts have none."""
     problem: str | None
-    """Why nothing can be drawn."""
+    """Why no image can be generated."""
     provider: str
-    """Where it draws: cpu or cuda:N."""
+    """Where it runs: cpu or cuda:N."""
     artifact_sha256: str
     check: dict[str, Any] | None
     """How far the golden images are from PyTorch's."""
@@ -108,7 +108,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     404: {"description": "Beyond the last image of a seed.", "model": Problem},
     429: {"description": "Too much is waiting.", "model": Problem, "headers": _RETRY},
     503: {
-        "description": "Not drawn in time; or this process does not draw what it should.",
+        "description": "Not ready in time; or this process does not generate the right images.",
         "model": Problem,
         "headers": _RETRY,
     },

@@ -45,7 +45,7 @@ def front_page(metadata: Metadata) -> HTMLResponse:
     rows = "".join(f"<tr><th>{name}<td>{escape(fact)}" for name, fact in facts.items())
     return _page(
         "Images over HTTP",
-        f"""<p>This service draws images with a small neural network.
+        f"""<p>This service generates images with a small neural network.
 A seed and an index name an image: the same request always gives the same images.
 <p><img src="images?seed=7" alt="Images 0 to 63 of seed 7">
 <table>{rows}</table>

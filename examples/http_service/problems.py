@@ -30,7 +30,7 @@ def explain_problems(app: FastAPI, classes: Sequence[str]) -> None:
     async def refuse(request: Request, error: HTTPException) -> JSONResponse:
         headers, detail = {**_NOT_KEPT, **(error.headers or {})}, error.detail
         if detail == HTTPStatus(error.status_code).phrase:  # Starlette's: it found no route
-            detail = f"nothing is at {request.url.path}: /images draws, and /docs says how"
+            detail = f"nothing is at {request.url.path}: /images gives images, and /docs says how"
             if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
                 detail = f"{request.url.path} answers GET and HEAD, not {request.method}"
                 headers["Allow"] = "GET, HEAD"

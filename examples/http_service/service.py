@@ -39,7 +39,7 @@ from inference.writing.room import require_memory
 
 
 def create_app(artifact: bytes, *, provider: str = "auto", limits: Limits = DEFAULTS) -> FastAPI:
-    """The application that draws from the bytes of a generator.onnx.
+    """The application that generates images from the bytes of a generator.onnx.
 
     Raises:
         ArtifactError, ProviderError: as `Sampler`.
@@ -85,9 +85,9 @@ def create_app(artifact: bytes, *, provider: str = "auto", limits: Limits = DEFA
     @answers(
         "/health",
         responses={200: {"model": Health}, 503: {"model": Health, "description": "It does not."}},
-        summary="Whether this process draws what it should",
+        summary="Whether this process generates the right images",
     )
-    async def does_it_draw_what_it_should() -> Response:
+    async def is_it_healthy() -> Response:
         status = 503 if health.status == "failed" else 200
         return JSONResponse(health.model_dump(), status, {"Cache-Control": "no-store"})
 
@@ -114,10 +114,10 @@ class _Desk:
     async def answer(self, query: Images, if_none_match: str | None, *, draw: bool) -> Response:
         """draw: whether the images themselves are wanted, not only the headers."""
         if self._health.status == "failed":  # caches would keep wrong images for a year
-            raise Refusal(503, "this service does not draw what it should: /health has the reason")
+            raise Refusal(503, "its images are wrong or missing: /health has the reason")
         if query.start + query.count > LAST + 1:
             raise Refusal(404, f"the last image of a seed is {LAST}")
-        # Weak: another processor may draw, and another zlib write, other bytes of the same image.
+        # Weak: another processor or zlib may give other bytes for the same image.
         text = asked_label(query)
         label = None if text is None else number_of(typed(text, self._classes), self._classes)
         of_label = "" if label is None else f"-{label}"
@@ -148,13 +148,13 @@ class _Desk:
                         return await asyncio.to_thread(_encoded, images, query.format)
                     return _encoded(images, query.format)
             except TimeoutError:
-                message = f"not drawn within {limits.seconds:g} seconds"
+                message = f"not ready within {limits.seconds:g} seconds"
                 raise Refusal(503, message, retry_after=5) from None
 
     @contextmanager
     def _room_for(self, count: int) -> Iterator[None]:
         if self._waiting + count > self._limits.waiting:
-            raise Refusal(429, f"{self._waiting} images are waiting to be drawn", retry_after=1)
+            raise Refusal(429, f"{self._waiting} images are waiting already", retry_after=1)
         self._waiting += count
         try:
             yield
@@ -180,14 +180,14 @@ def _matches(if_none_match: str | None, tag: str) -> bool:
 
 
 def _health(sampler: Sampler, artifact_sha256: str) -> Health:
-    """Draw, and compare with the golden images if there are any (the first artifacts have none)."""
+    """Generate an image, and compare the golden images if there are any."""
     status, check, problem = "unchecked", None, None
     try:
         sampler.sample(1)
         if sampler.metadata.golden:
             result = sampler.check()
             status, check = "passed" if result.passed else "failed", asdict(result)
-    except Exception as error:  # whatever it is, this process cannot draw
+    except Exception as error:  # whatever it is, this process cannot generate images
         status, problem = "failed", str(error)
     return Health.model_validate(
         {

@@ -23,7 +23,7 @@ def summary(metadata: Metadata) -> str:
         "weights": f"{metadata.precision}, sha256 {metadata.weights_sha256}",
         "scores": _listed(metadata.scores) or "none",
         "parity": _listed(metadata.parity) or "not compared with PyTorch",
-        "golden": f"{len(metadata.golden)} images, which --check draws again",
+        "golden": f"{len(metadata.golden)} images, which --check generates again",
         "made with": ", ".join(f"{name} {number}" for name, number in metadata.versions.items()),
     }
     return "\n".join(f"{name + ':':10} {presentable(fact)}" for name, fact in facts.items())

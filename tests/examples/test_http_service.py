@@ -176,7 +176,7 @@ def test_one_image_comes_as_it_is(kind: str, request: pytest.FixtureRequest) -> 
         ("images?seed=seven", 422, "valid integer"),
         ("images?format=gif", 422, "'png' or 'npy'"),
         ("images?sed=7", 422, "Extra inputs are not permitted"),
-        ("image", 404, "nothing is at /image: /images draws, and /docs says how"),
+        ("image", 404, "nothing is at /image: /images gives images, and /docs says how"),
     ],
 )
 def test_bad_requests_are_told_why(file: bytes, path: str, status: int, detail: str) -> None:
@@ -357,7 +357,7 @@ def test_a_request_waits_only_so_long_and_leaves_no_work_behind(file: bytes, slo
     *late_answers, later = run(file, late, seconds=0.2, waiting=40)
     for answer in late_answers:
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert "not drawn within 0.2 seconds" in answer.text
+        assert "not ready within 0.2 seconds" in answer.text
     assert later.status_code == 200
 
 
@@ -370,7 +370,7 @@ def test_the_document_is_openapi_and_needs_nothing_from_elsewhere(file: bytes) -
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/", 'draws images with a small neural network.*href="docs".*href="health"'),
+    [("/", 'generates images with a small neural network.*href="docs".*href="health"'),
      ("/docs", r"<code>seed</code><td>0 to 9223372036854775807.*<td>429<td>Too much is waiting")],
 )  # fmt: skip
 def test_the_pages_say_what_this_is_and_need_nothing_from_elsewhere(

@@ -34,7 +34,7 @@ let shown: Shown;
 /** The contract of the loaded sampler. */
 let loaded: Contract | undefined;
 
-// If the visitor types quickly, only the newest seed is drawn.
+// If the visitor types quickly, only the newest seed is shown.
 const drawing = new Newest(async ({ seed, start, label }: { seed: bigint; start: bigint; label: string }) => {
   const images = await draw(seed, start, COUNT, BigInt(label || -1));
   shown = { seed, start, images, classes: loaded!.classes };
@@ -78,7 +78,7 @@ function move(images: number): void {
 let using: Promise<void> = Promise.resolve();
 
 /**
- * Load files, one call after the other, and draw from them. If this fails, the page stays as it was.
+ * Load files, one call after the other, and show their images. If this fails, the page stays as it was.
  * wanted: whether the files are still wanted, once it is their turn.
  */
 function use(files: DroppedFile[], wanted: () => boolean = () => true): Promise<void> {
@@ -92,7 +92,7 @@ async function load(files: DroppedFile[]): Promise<void> {
   const found: Record<string, ArtifactFile> = Object.fromEntries(read.map((file) => [file.contract.role, file]));
   const { sampler, generator } = found;
   const weights = sampler?.contract.weights_sha256 ?? loaded?.weights_sha256;
-  if (!weights) throw new Error("generator.onnx alone cannot draw a seed. Drop the sampler.onnx of the same artifact with it.");
+  if (!weights) throw new Error("generator.onnx alone cannot show a seed. Drop the sampler.onnx of the same artifact with it.");
   if (generator && generator.contract.weights_sha256 !== weights) {
     throw new Error("This generator.onnx belongs to another artifact than the loaded sampler.onnx.");
   }

@@ -10,7 +10,7 @@ export interface End {
   images: Images;
 }
 
-/** The slider between two images. generator.onnx draws the z in between. */
+/** The slider between two images. generator.onnx turns the z in between into images. */
 export class Walk {
   readonly #slider = element("walk-slider", HTMLInputElement);
   readonly #picture = element("walk-picture", HTMLCanvasElement);

@@ -1,4 +1,4 @@
-// Runs onnxruntime in a thread of its own, so that the page reacts while images are drawn.
+// Runs onnxruntime in a thread of its own, so that the page reacts while images are generated.
 import * as ort from "onnxruntime-web/wasm";
 import type { Images, Request } from "./drawing";
 
