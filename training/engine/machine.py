@@ -120,7 +120,7 @@ def needed_memory(
     coarse = config.matmul_precision == "medium" and multiplies_bfloat16(device)
     steps = config.recipe.batch_size * values * (4 if coarse else 5)
     # Real images in two halves, generated ones in parts, and the distances between features.
-    scores = 2 * (scored + min(scored, 1000)) * pixels + 3 * _FLOAT * _ROWS * scored
+    scores = 2 * (scored + min(scored, 1000)) * pixels + 4 * _FLOAT * _ROWS * scored
     return networks + max(steps, scores) + _OTHER
 
 
