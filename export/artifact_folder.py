@@ -136,14 +136,14 @@ class _Model:
 
 
 def _require_drawn(folder: Path) -> None:
-    """Raise ExportError or ParityError unless a sampler opens the file and draws as it should."""
+    """Raise an error unless a sampler opens the file and generates its golden images."""
     try:
         with Sampler(folder / GENERATOR_FILE, provider="cpu") as sampler:
             result = sampler.check()
     except ArtifactError as error:
-        raise ExportError(f"no sampler would open what was exported: {error}") from None
+        raise ExportError(f"no sampler would open the exported file: {error}") from None
     if not result.passed:
-        raise ParityError(f"{GENERATOR_FILE} does not draw its golden images: {result}")
+        raise ParityError(f"{GENERATOR_FILE} does not generate its golden images: {result}")
 
 
 def _metadata(facts: CheckpointFacts, generator: Generator) -> Metadata:

@@ -34,7 +34,7 @@ _LICENCES = {
         "CC BY 4.0 (UCI Machine Learning Repository, by way of scikit-learn)",
     ),
 }
-"""Licences of the data: as model hubs name them, and for a reader."""
+"""Licences of the data: the names that model hubs use, and texts for readers."""
 _UNKNOWN_LICENCE = "unknown", "not known to this program"
 
 _TASK = "unconditional-image-generation"
@@ -163,7 +163,7 @@ def _number(value: object) -> str:
 
 
 def code(text: str) -> str:
-    """A text as a code span of Markdown, whatever is in it."""
+    """Any text as a code span of Markdown."""
     line = presentable(text).strip() or "(no name)"
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if "`" in line else ""
@@ -171,7 +171,7 @@ def code(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text in a cell of a table: as code, unless it means nothing in Markdown."""
+    """A text in a cell of a table: as code, if Markdown would change it."""
     if re.fullmatch(r"[A-Za-z0-9.+-]+([_ ][A-Za-z0-9.+-]+)*", text):
         return text
     return code(text).replace("|", "\\|")

@@ -103,7 +103,7 @@ _PROCESS = os.getpid()
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether an error is a KeyboardInterrupt, or a library has made it of one."""
+    """Whether an error is a KeyboardInterrupt, or a library has converted one to it."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

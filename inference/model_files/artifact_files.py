@@ -1,4 +1,4 @@
-"""The files of an artifact folder, by their names; and what another file of ganpack's is."""
+"""The names of the files in an artifact folder, and hints for other files of ganpack."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +32,12 @@ def generator_file(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Other:
-    """A file that ganpack writes and that no sampler can open."""
+    """A file of ganpack that no sampler can open."""
 
     name: str
     begins: bytes
     contains: bytes
-    """In its first or last bytes."""
+    """Text in its first or last bytes."""
     instead: str
 
 
@@ -57,7 +57,7 @@ _OTHERS = (
 
 
 def described(file: bytes) -> str | None:
-    """The name of another file of ganpack's, and what to give instead; None for all else."""
+    """A hint for another file of ganpack: its name, and what to give instead; None if unknown."""
     ends = file[:_ENDS] + file[-_ENDS:]
     for other in _OTHERS:
         if file.startswith(other.begins) and other.contains in ends:
@@ -66,7 +66,7 @@ def described(file: bytes) -> str | None:
 
 
 def without_generator(folder: Path) -> str | None:
-    """What a folder without a generator.onnx is, and what to give instead; None if unknown."""
+    """A hint for a folder without a generator.onnx: what to give instead; None if unknown."""
     artifact = folder / "artifact"
     if (artifact / GENERATOR_FILE).is_file():
         return f"this is the folder of a run: give {artifact}"

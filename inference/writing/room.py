@@ -1,4 +1,4 @@
-"""Whether disk and memory have room for what is asked for, before the work begins."""
+"""Check the room on disk and in memory before the work begins."""
 
 import os
 import shutil

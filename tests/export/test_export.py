@@ -332,7 +332,7 @@ def test_a_file_that_no_sampler_would_open_is_not_an_artifact(
         raise ArtifactError("its graph is another")
 
     monkeypatch.setattr(own, "require_allowed", refuse)
-    with pytest.raises(ExportError, match=r"no sampler would open what was exported: .*another"):
+    with pytest.raises(ExportError, match=r"no sampler would open the exported file: .*another"):
         export(best_checkpoint(tiny_run), tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
 

@@ -16,7 +16,7 @@ from training.data.memory import require_room
 
 
 def load_held_out(config: DataConfig) -> tuple[Images, Images | None]:
-    """The training images, and those that are held out: the test images if there are some."""
+    """The training images, and the held-out images: the test images if there are some."""
     if config.dataset not in _TORCHVISION:
         return hold_out(_load_all(config, train=True), config.held_out_share)
     images = load_images(config)

@@ -108,7 +108,7 @@ def needed_memory(
     classes: tuple[str, ...],
     device: torch.device,
 ) -> int:
-    """Estimated bytes of a run at its peak, beside the data set and what is loaded already.
+    """Estimated bytes of a run at its peak, without the data set and loaded libraries.
 
     count: number of images in the data set.
     """

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Facts:
-    """What config.json holds besides the settings; what is missing or damaged is empty."""
+    """The facts in config.json besides the settings. Missing or damaged facts are empty."""
 
     dataset: str = "unknown images"
     data_sha256: str = "unknown"

@@ -1,4 +1,4 @@
-"""JSON that may be damaged: it becomes typed values, or an error that says what is wrong."""
+"""Read JSON that may be damaged: typed values, or an error that says what is wrong."""
 
 import json
 import sys

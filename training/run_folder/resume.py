@@ -178,7 +178,7 @@ class Saves:
     def _require_same_settings(
         self, content: dict[str, Any], path: Path, override: frozenset[str]
     ) -> None:
-        """Raise an error if a setting is not that of a save, and must not change."""
+        """Raise an error if a setting differs from a save and must not change."""
         if self.config is None or not content.get("settings"):  # the first saves had none
             return
         saved = as_config(content["settings"])
@@ -252,6 +252,6 @@ def what_is_saved(folder: RunFolder) -> str:
 
 
 def _other_seed(seed: int, number: int) -> int:
-    """A seed for noise that differs from the run's own and from that of other numbers."""
+    """A seed for new noise. It differs from the run's seed and for each number."""
     (word,) = np.random.SeedSequence((seed, number, 1)).generate_state(1, np.uint64)
     return int(word >> np.uint64(1))

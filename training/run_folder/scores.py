@@ -115,7 +115,7 @@ class Score:
     higher_is_better: bool = False
     needs_classes: bool = False
     of_discriminator: bool = False
-    """It needs held-out images, and does not judge generated ones."""
+    """The score needs held-out images, and does not judge generated images."""
 
     @property
     def tag(self) -> str:
