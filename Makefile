@@ -19,7 +19,7 @@ help:
 	@echo "make demo      install, train on real digits, export, sample; two minutes"
 	@echo "make test      format, lint, types, tests; under 5 minutes"
 	@echo "make test-all  what takes longer or needs the network: the demo, the wheel, browser, load, Ray"
-	@echo "make torture   a hundred kills, two thousand damaged files, load; 15 minutes"
+	@echo "make torture   a hundred kills, five thousand damaged or hostile files, load; 20 minutes"
 	@echo "make gpu-check the GPU tests and all benchmarks, on a machine with a GPU; minutes"
 	@echo "make clean     remove the environment and what the tools cached"
 	@echo "ORT=cpu|gpu chooses the onnxruntime (here: $(ORT)), PYTHON=... the Python (3.11 or later)"

@@ -10,12 +10,12 @@ import pytest
 from onnx import helper, numpy_helper
 
 from inference import ArtifactError, Sampler
-from tests.support.families import BYTES, FAMILIES, forged
+from tests.support.families import NAMES, forged
 from tests.support.forging import Change, contract_with, resealed
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("family", [*FAMILIES, *BYTES])
+@pytest.mark.parametrize("family", NAMES)
 def test_a_file_that_is_meant_to_harm_is_refused_or_drawn_in_little_time(
     family: str, seed: int, tiny_artifact: Path, conv_artifact: Path
 ) -> None:
@@ -25,8 +25,9 @@ def test_a_file_that_is_meant_to_harm_is_refused_or_drawn_in_little_time(
     try:
         sampler = Sampler(file, provider="cpu")
         sampler.metadata.to_json()
-        assert sampler.sample(2).shape == (2, 8, 8)
-        sampler.check()
+        assert len(sampler.sample(1)) == 1
+        if sampler.metadata.golden:
+            sampler.check()
     except ArtifactError as error:
         message = str(error)
     assert message.isprintable()

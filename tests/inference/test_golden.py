@@ -64,13 +64,26 @@ def wrong_weights(model: onnx.ModelProto, _: dict[str, Any]) -> None:
     tensor.raw_data = (np.frombuffer(tensor.raw_data, np.float32) + 0.2).tobytes()
 
 
+def weights_of(value: float) -> Callable[[onnx.ModelProto, dict[str, Any]], None]:
+    def change(model: onnx.ModelProto, _: dict[str, Any]) -> None:
+        tensor = next(t for t in model.graph.initializer if t.name.endswith("layers.2.weight"))
+        tensor.raw_data = np.full(tensor.dims, value, np.float32).tobytes()
+
+    return change
+
+
 def wrong_noise(_: onnx.ModelProto, contract: dict[str, Any]) -> None:
     contract["golden"][2]["z_sha256"] = "0" * 64
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
-    [(wrong_weights, "golden images FAILED"), (wrong_noise, "noise: WRONG")],
+    [
+        (wrong_weights, "golden images FAILED"),
+        (weights_of(np.nan), "golden images FAILED"),
+        (weights_of(np.inf), "golden images FAILED"),
+        (wrong_noise, "noise: WRONG"),
+    ],
 )
 def test_other_images_or_another_noise_fail(
     tiny_artifact: Path,
