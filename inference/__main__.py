@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from . import __version__
-from .errors import reporting
+from .errors import end_at_interrupt, reporting
 from .runtime.installation import MissingError, how_to_get
 from .writing.console import safe_output
 
@@ -45,6 +45,8 @@ ganpack COMMAND --help lists the arguments of a command. ganpack --version print
 @safe_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    if arguments is None:  # this is a process of its own; the imports below take a second
+        end_at_interrupt()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words[0] if words else "--help"
     if name in _DRAWING:

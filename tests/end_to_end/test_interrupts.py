@@ -35,16 +35,18 @@ LINE = "stopped by SIGINT; what was saved is whole"
         ("inference.run", "argparse"),
         ("inference.run", "numpy"),
         ("inference.run", "onnxruntime"),
+        ("ganpack draw", "numpy"),
+        ("ganpack report", "tyro"),
     ],
 )
 def test_an_interrupt_during_an_import_is_one_line(
     module: str, library: str, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     (tmp_path / f"{library}.py").write_text(LIBRARY)
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-m", *module.split()]
     if module == "training.run":
         command += ["--dataset", "digits", "--run-dir", str(tmp_path / "run")]
-    elif module in {"export.score", "inference.run"}:
+    elif module in {"export.score", "inference.run", "ganpack draw"}:
         command.append(str(tiny_artifact))
     ended = subprocess.run(
         command,
