@@ -1,5 +1,6 @@
 """Generators of other programs: `Sampler(path, allow_foreign=True)`."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,109 @@ def test_weights_out_of_the_folder_are_not_read(
         Sampler(folder / "model.onnx", allow_foreign=True, image_shape=(1, 3, 4))
     with pytest.raises(ArtifactError, match="pass a path"):
         drawn(graph)
+
+
+def in_a_function(tensor: onnx.TensorProto) -> onnx.ModelProto:
+    """A generator whose weights are a constant of a function."""
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=tensor),
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Tanh", ["m"], ["y"]),
+    ]
+    made = model(("Tanh", {}))
+    made.graph.node[0].CopyFrom(helper.make_node("F", ["z"], ["0"], domain="own"))
+    opset = [helper.make_opsetid("", 17)]
+    made.functions.append(helper.make_function("own", "F", ["x"], ["y"], nodes, opset))
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    return made
+
+
+def in_a_node(tensor: onnx.TensorProto) -> onnx.ModelProto:
+    made = model(("Tanh", {}))
+    made.graph.node.insert(0, helper.make_node("Constant", [], ["v"], value=tensor))
+    made.graph.node[1].input[1] = "v"
+    return made
+
+
+@pytest.mark.parametrize("make", [in_a_function, in_a_node])
+def test_weights_of_functions_and_nodes_are_not_read_from_the_working_directory(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[6, 12])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.data")
+    (tmp_path / "weights.data").write_bytes(b"\0" * 288)
+    (tmp_path / "model.onnx").write_bytes(make(tensor).SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    for source in ("model.onnx", (tmp_path / "model.onnx").read_bytes()):
+        with pytest.raises(ArtifactError, match=r"'hidden' is a constant of a node or function"):
+            Sampler(source, allow_foreign=True, image_shape=(1, 3, 4))
+
+
+def without_numbers(kind: str) -> onnx.ModelProto:
+    """A graph whose output is no tensor of numbers."""
+    made = model(("Tanh", {}))
+    node, output = made.graph.node[1], made.graph.output[0]
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    if kind == "sequence":
+        node.op_type = "SequenceConstruct"
+        output.type.CopyFrom(helper.make_sequence_type_proto(tensor))
+    elif kind == "optional":
+        node.op_type = "Optional"
+        output.type.CopyFrom(helper.make_optional_type_proto(tensor))
+    else:
+        node.op_type = "Cast"
+        node.attribute.append(helper.make_attribute("to", TensorProto.STRING))
+        output.type.tensor_type.elem_type = TensorProto.STRING
+    return made
+
+
+@pytest.mark.parametrize("kind", ["sequence", "optional", "string"])
+def test_an_output_that_is_no_tensor_of_numbers_is_refused(kind: str) -> None:
+    with pytest.raises(ArtifactError, match=f"one output of numbers, this has .*{kind[:3]}"):
+        drawn(without_numbers(kind), image_shape=(1, 3, 4), value_range=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("z", "options", "complaint"),
+    [
+        ((10**10, 6), {}, "its batches have 10,000,000,000 images"),
+        ((0, 6), {}, "its batches have 0 images"),
+        (("n", "k"), {"latent_dim": 10**9}, "its z has 1,000,000,000 values"),
+        (("n", 6, *[1] * 9), {}, "onnxruntime|z must be"),
+    ],
+)
+def test_absurd_sizes_are_refused(
+    z: tuple[str | int, ...], options: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ArtifactError, match=complaint):
+        drawn(model(("Tanh", {}), z=z), image_shape=(1, 3, 4), **options)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"latent_dim": 0}, {"image_shape": (3, 4)}, {"image_shape": (-1, -3, 4)},
+        {"value_range": (0.0, math.inf)}, {"value_range": (math.nan, 1.0)},
+    ],
+)  # fmt: skip
+def test_facts_that_are_true_of_no_generator_are_refused(facts: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(facts))} must be"):
+        drawn(model(("Tanh", {})), **facts)
+
+
+@pytest.mark.parametrize("location", ["n" * 300, "n" * 4096, "\x1b[31m"])
+def test_a_location_is_shown_within_limits(location: str, tmp_path: Path) -> None:
+    graph = model(("Tanh", {}))
+    tensor = graph.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(ArtifactError, match="its weights are") as raised:
+        Sampler(tmp_path / "model.onnx", allow_foreign=True)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) <= 1000
 
 
 def test_our_own_files_stay_our_own(tiny_artifact: Path) -> None:
