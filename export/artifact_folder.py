@@ -92,10 +92,7 @@ def export(
         model = _Model.of(generator)
         if precision == "fp16":
             data = DataConfig(dataset) if dataset else trained_on(checkpoint, metadata.dataset)
-            half = half_precision(model.graph, generator, metadata, data, data_dir)
-            model = replace(model, graph=half.graph, stored=half.generator)
-            scores = {**metadata.scores, **half.scores}
-            metadata = replace(metadata, precision=precision, scores=scores)
+            model, metadata = _halved(model, metadata, data, data_dir)
         metadata = replace(metadata, golden=golden_images(model.stored))
         # Twice: the files contain the figures of their own check, and the final files are checked
         # too.
@@ -144,6 +141,16 @@ def _require_drawn(folder: Path) -> None:
         raise ExportError(f"no sampler would open the exported file: {error}") from None
     if not result.passed:
         raise ParityError(f"{GENERATOR_FILE} does not generate its golden images: {result}")
+
+
+def _halved(
+    model: _Model, metadata: Metadata, data: DataConfig, data_dir: Path
+) -> tuple[_Model, Metadata]:
+    """The model with weights in float16, and its contract, with the scores of both precisions."""
+    half = half_precision(model.graph, model.generator, metadata, data, data_dir)
+    scores = {**metadata.scores, **half.scores}
+    metadata = replace(metadata, precision="fp16", scores=scores)
+    return replace(model, graph=half.graph, stored=half.generator), metadata
 
 
 def _metadata(facts: CheckpointFacts, generator: Generator) -> Metadata:

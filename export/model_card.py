@@ -126,11 +126,6 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
         f"| `{name}` | {(folder / name).stat().st_size:,} | {purpose.format_map(inputs)} |"
         for name, purpose in _FILES.items()
     ]
-    scores = [
-        f"| {_cell(name)} | {_cell(_number(value))} |"
-        for name, value in metadata.scores.items()
-        if not isinstance(value, list)  # counts of classes
-    ]
     card = _CARD.format_map(
         {
             **vars(metadata),
@@ -147,15 +142,22 @@ def write_model_card(folder: Path, metadata: Metadata) -> None:
             "picture": PICTURE_FILE,
             "of_classes": _CLASSES.format(names=names) if names else "",
             "files": "\n".join(files),
-            "scores": "\n".join(scores),
+            "scores": _scores(metadata),
             "licence": _LICENCES.get(metadata.dataset, _UNKNOWN_LICENCE)[1],
-            "versions": ", ".join(
-                _cell(f"{name} {value}") for name, value in metadata.versions.items()
-            ),
+            "versions": ", ".join(_cell(" ".join(each)) for each in metadata.versions.items()),
             "address": _address(),
         }
     )
     (folder / CARD_FILE).write_text(card, "utf-8")
+
+
+def _scores(metadata: Metadata) -> str:
+    """The rows of the table of scores."""
+    return "\n".join(
+        f"| {_cell(name)} | {_cell(_number(value))} |"
+        for name, value in metadata.scores.items()
+        if not isinstance(value, list)  # counts of classes
+    )
 
 
 def _number(value: object) -> str:
