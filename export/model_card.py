@@ -73,13 +73,13 @@ image everywhere, within one grey level.
 
 ## In other runtimes
 
-`sampler.onnx` is for onnxruntime alone. OpenVINO 2026.4.1 draws wrong images from it, without an
+`sampler.onnx` is for onnxruntime alone. OpenVINO 2026.4.1 gives wrong images with it, without an
 error; so does OpenCV 5.0.0, if the seed or an index is 2^32 or more. MNN 3.6.1 and tract 0.23.9
 cannot run it.
 
 `generator.onnx` was right in all of these (in OpenVINO with `INFERENCE_PRECISION_HINT` `f32`). In
-another runtime, first compare the four images under `golden` in the contract: draw each from its
-`z` (base64 of float32). A pixel of `pixels` (base64 of uint8) may differ by one level.
+another runtime, first compare the four images under `golden` in the contract: generate each from
+its `z` (base64 of float32). A pixel of `pixels` (base64 of uint8) may differ by one level.
 
 ## Measured
 
@@ -95,7 +95,7 @@ sha256 of the snapshot's weights: `{weights_sha256}`.
 
 ## Limits
 
-It draws what it was trained on, in its errors and gaps too. The seal in the ONNX files tells
+It imitates its training data, including errors and gaps. The seal in the ONNX files detects
 damage, not malice: it is no signature.
 """
 

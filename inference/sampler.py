@@ -238,7 +238,7 @@ class Sampler:
         self._arguments = {}
 
     def __repr__(self) -> str:
-        """What the sampler draws, and where."""
+        """A description: what the sampler generates, and where."""
         if self._painter is None:
             return "<Sampler, closed>"
         about = self.metadata

@@ -127,7 +127,7 @@ class Records:
             self._events.scalars(record.step, known)
 
     def samples(self, step: int, generator: Generator) -> None:
-        """Record the sample grid of a step: images 0 to 63 of seed 0, as the sampler draws them."""
+        """Record the sample grid of a step: images 0 to 63 of seed 0, like the sampler's."""
         picture, path = grid(sample_images(generator, GRID_IMAGES)), self._folder.grid(step)
         save_png(picture, path)
         self._events.picture(step, _SAMPLES_TAG, picture.shape, path.read_bytes())
