@@ -23,9 +23,9 @@ Connect = Callable[[], Awaitable[Client]]
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer a path with its length: /large with `LARGE`, /slow after half a second."""
+    """Answer /large with `LARGE`, and /slow once the server is released."""
     if scope["path"] == "/slow":
-        await asyncio.sleep(0.5)
+        await scope["state"]["release"].wait()
     body = LARGE if scope["path"] == "/large" else b"ok"
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -33,13 +33,16 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def server(**bounds: int | float) -> AsyncIterator[tuple[Connect, ServerState]]:
-    """A server with bounds: what connects to it, and uvicorn's record of its connections."""
+async def server(
+    **bounds: int | float,
+) -> AsyncIterator[tuple[Connect, ServerState, asyncio.Event]]:
+    """A server with bounds: what connects to it, uvicorn's record, and what releases /slow."""
     config, state = Config(app, access_log=False, ws="none", log_level="critical"), ServerState()
     config.load()
     bounds = {"seconds": SECONDS, "seconds_to_read_why": 0.05, **bounds}
     connections = Connections(Bounds(**bounds))  # type: ignore[arg-type]
-    settings = {"config": config, "server_state": state, "app_state": {}}
+    release = asyncio.Event()
+    settings = {"config": config, "server_state": state, "app_state": {"release": release}}
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: connections(**settings), "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
@@ -51,8 +54,9 @@ async def server(**bounds: int | float) -> AsyncIterator[tuple[Connect, ServerSt
         return reader, writer
 
     try:
-        yield connect, state
+        yield connect, state, release
     finally:
+        release.set()
         ours = [writer.transport for writer in writers]
         for transport in [*ours, *(each.transport for each in state.connections)]:
             transport.abort()
@@ -73,22 +77,34 @@ async def answer(client: Client, request: bytes = GET) -> bytes:
     return head
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, some seconds at most."""
+    async with asyncio.timeout(5):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+async def everything(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection is closed or reset."""
+    said = b""
+    with suppress(ConnectionError):
+        while piece := await reader.read(2**16):
+            said += piece
+    return said
+
+
 async def sent_until_closed(client: Client, piece: bytes, pause: float = 0) -> tuple[int, bytes]:
     """How much of an endless request a client could send, and what it was answered."""
     reader, writer = client
-    sent, said = 0, asyncio.create_task(reader.read(-1))
+    sent, said = 0, asyncio.create_task(everything(reader))
     with suppress(ConnectionError):
         while not said.done() and sent < 2**24:
             writer.write(piece)
-            await asyncio.wait(
-                [asyncio.ensure_future(writer.drain()), said], return_when="FIRST_COMPLETED"
-            )
+            with suppress(TimeoutError):
+                await asyncio.wait_for(writer.drain(), 0.1)
             sent += len(piece)
             await asyncio.sleep(pause)
-    try:
-        return sent, await said
-    except ConnectionError:
-        return sent, b""
+    return sent, await said
 
 
 ENDLESS = {
@@ -109,7 +125,7 @@ def test_what_has_no_end_is_cut_off(kind: str) -> None:
     first, piece, pause, status = ENDLESS[kind]
 
     async def main() -> None:
-        async with server() as (connect, state):
+        async with server() as (connect, state, _):
             client = await connect()
             client[1].write(first)
             sent, said = await asyncio.wait_for(sent_until_closed(client, piece, pause), 5)
@@ -117,8 +133,7 @@ def test_what_has_no_end_is_cut_off(kind: str) -> None:
             assert sent < 2**23  # what the sockets' buffers take, of 16 MiB
             if status not in {b"", b"200"}:
                 assert b"cache-control: no-store" in said
-            await asyncio.sleep(0.15)
-            assert not state.connections
+            await until(lambda: not state.connections)
             assert (await answer(await connect())).startswith(b"HTTP/1.1 200")
 
     asyncio.run(main())
@@ -126,21 +141,20 @@ def test_what_has_no_end_is_cut_off(kind: str) -> None:
 
 def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
     async def main() -> None:
-        async with server(bytes_per_second=2**26) as (connect, state):
+        async with server(bytes_per_second=2**26) as (connect, state, _):
             reader, writer = await connect()
             reader._transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(b"GET /large HTTP/1.1\r\n\r\n" * 3)
             await asyncio.sleep(0.1)
             assert len(state.connections) == 1
-            await asyncio.sleep(SECONDS + 0.3)
-            assert not state.connections
+            await until(lambda: not state.connections)
 
     asyncio.run(main())
 
 
 def test_a_slow_reader_gets_its_answer_as_long_as_it_reads() -> None:
     async def main() -> None:
-        async with server(bytes_per_second=2**22) as (connect, _):
+        async with server(bytes_per_second=2**22) as (connect, *_):
             reader, writer = await connect()
             writer.write(b"GET /large HTTP/1.1\r\nConnection: close\r\n\r\n")
             got = 0
@@ -154,14 +168,15 @@ def test_a_slow_reader_gets_its_answer_as_long_as_it_reads() -> None:
 
 def test_idle_connections_give_way_and_busy_ones_do_not() -> None:
     async def main() -> None:
-        async with server(connections=4, seconds=10) as (connect, state):
+        async with server(connections=4, seconds=10) as (connect, state, release):
             busy = await connect()
             slow = asyncio.create_task(answer(busy, GET.replace(b"/ ", b"/slow ")))
+            await until(lambda: len(state.tasks) == 1)
             idle = [await connect() for _ in range(30)]
-            await asyncio.sleep(0.1)
-            assert len(state.connections) <= 4
+            await until(lambda: len(state.connections) <= 4)
             assert (await answer(await connect())).startswith(b"HTTP/1.1 200")
             assert await answer(idle[0]) == b""
+            release.set()
             assert (await slow).startswith(b"HTTP/1.1 200")
 
     asyncio.run(main())
@@ -169,14 +184,15 @@ def test_idle_connections_give_way_and_busy_ones_do_not() -> None:
 
 def test_where_all_are_busy_one_more_is_told_to_come_back() -> None:
     async def main() -> None:
-        async with server(connections=2, seconds=10) as (connect, _):
+        async with server(connections=2, seconds=10) as (connect, state, release):
             ask = GET.replace(b"/ ", b"/slow ")
             tasks = [asyncio.create_task(answer(await connect(), ask)) for _ in range(2)]
-            await asyncio.sleep(0.1)
+            await until(lambda: len(state.tasks) == 2)
             refused = [await answer(await connect()) for _ in range(3)]
             for head in refused:
                 assert head.startswith(b"HTTP/1.1 503")
                 assert b"cache-control: no-store" in head
+            release.set()
             assert all(head.startswith(b"HTTP/1.1 200") for head in await asyncio.gather(*tasks))
             assert (await answer(await connect())).startswith(b"HTTP/1.1 200")
 
@@ -185,7 +201,7 @@ def test_where_all_are_busy_one_more_is_told_to_come_back() -> None:
 
 def test_a_connection_is_used_again_and_may_pause_within_a_request() -> None:
     async def main() -> None:
-        async with server(seconds=1) as (connect, _):
+        async with server(seconds=1) as (connect, *_):
             client = await connect()
             for _ in range(3):
                 assert (await answer(client)).startswith(b"HTTP/1.1 200")
