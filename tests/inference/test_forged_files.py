@@ -162,7 +162,7 @@ def test_other_files_are_told_apart(
 
 
 def test_torchscript_and_things_that_are_no_files(tiny_artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"generator\.ts: .*TorchScript"):
+    with pytest.raises(ArtifactError, match=r"generator\.ts: this is ganpack's"):
         Sampler(tiny_artifact / "generator.ts")
     with pytest.raises(ArtifactError, match="null"):
         Sampler(tmp_path / "a\0b")

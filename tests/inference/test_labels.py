@@ -206,7 +206,7 @@ def test_the_gate_sees_labels_that_are_not_pytorchs(
     with pytest.raises(ParityError, match="values are up to"):
         require_parity(check_files(wrong, conditional_artifact))
     monkeypatch.setattr(parity, "SEED", 5)  # the images that are expected of the sampler
-    with pytest.raises(ParityError, match=r"sampler\.onnx .*not of the noise stream"):
+    with pytest.raises(ParityError, match=r"sampler\.onnx .*not those of the noise stream"):
         require_parity(check_files(generator, conditional_artifact))
 
 
@@ -314,8 +314,8 @@ def test_a_walk_of_the_command_stays_in_one_class(
         (["--label", "10"], "got 10"),
         (["--label", "cat"], "got 'cat'"),
         (["--per-class", "--label", "1"], "no --label"),
-        (["--per-class", "--output", "a.npy"], "a .png file"),
-        (["--per-class", "--walk", "3"], "no --walk"),
+        (["--per-class", "--output", "a.npy"], "a .png or .jpg file"),
+        (["--per-class", "--walk", "3"], "makes a grid of all classes"),
     ],
 )
 def test_bad_labels_are_bad_usage(
