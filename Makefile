@@ -60,9 +60,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# A process for each core, and one thread in each: more threads would only wait for one another.
 .PHONY: test
 test: lint
-	$(BIN)/pytest -m "not full and not torture"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not full and not torture"
 
 .PHONY: test-all
 test-all: demo $(CLUSTER)

@@ -232,8 +232,14 @@ def test_the_files_are_the_same_from_another_process(
 ) -> None:
     command = [sys.executable, "-m", "export.run", str(tiny_run), "--output", str(tmp_path / "a")]
     subprocess.run(command, check=True, capture_output=True)
-    for file in ("generator.onnx", "sampler.onnx", "README.md", "samples.png"):
+    for file in ("generator.onnx", "sampler.onnx", "samples.png"):
         assert (tmp_path / "a" / file).read_bytes() == (tiny_artifact / file).read_bytes(), file
+    # TorchScript numbers the classes that a process has traced, so the size of its file may differ.
+    cards = [
+        [line for line in (folder / "README.md").read_text().splitlines() if ".ts" not in line]
+        for folder in (tmp_path / "a", tiny_artifact)
+    ]
+    assert cards[0] == cards[1]
 
 
 @pytest.mark.parametrize("batch", [0, 1, 7, 256])  # 1 and a prime catch a frozen batch axis
