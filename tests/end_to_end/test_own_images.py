@@ -145,7 +145,7 @@ def test_the_artifact_is_in_colour(colour_artifact: Path, sampler: Sampler) -> N
     assert len(np.unique(images.reshape(-1, 3), axis=0)) > 100
     np.testing.assert_array_equal(picture(colour_artifact / "samples.png"), grid(images))
     card = (colour_artifact / "README.md").read_text("utf-8")
-    assert "\n# images, 32×32 in colour: " in card
+    assert "\n# `images`, 32×32 in colour: " in card
     assert "uint8 (64, 32, 32, 3)" in card
     assert "(count, 32, 32, 3)" in card
     session = onnxruntime.InferenceSession(colour_artifact / "sampler.onnx")
