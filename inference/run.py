@@ -177,9 +177,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _sampler(options: argparse.Namespace) -> Sampler:
+    generates = not options.info  # then no device matters, and nothing is said of one
     return Sampler(
         options.artifact or _newest_artifact(),
-        provider=options.provider,
+        provider=options.provider if generates or options.provider != "auto" else "cpu",
         threads=options.threads,
         tf32=options.tf32,
         allow_foreign=options.allow_foreign,
