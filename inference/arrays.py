@@ -38,6 +38,8 @@ def _overlaps_itself(array: NDArray[np.uint8]) -> bool:
 
     True also for a few views that interleave their axes without sharing memory.
     """
+    if array.size == 0:  # its strides say nothing
+        return False
     reach = 1  # bytes from the first to the last pixel of the axes with shorter strides
     for stride, size in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
         if size > 1:

@@ -371,6 +371,13 @@ def test_memory_that_holds_a_pixel_twice_is_refused(sampler: Sampler, out: Any) 
             draw()
 
 
+def test_memory_for_no_image_is_taken_whatever_its_strides(sampler: Sampler) -> None:
+    empty = np.lib.stride_tricks.as_strided(np.zeros(0, np.uint8), (0, 8, 8), (0, 0, 0))
+    for out in (empty, np.zeros((0, 8, 8), np.uint8), np.zeros((4, 8, 8), np.uint8)[4:]):
+        assert sampler.sample(0, out=out) is out
+        assert sampler.decode(sampler.latents(0), out=out) is out
+
+
 def test_numbers_of_numpy_are_numbers_and_fractions_are_none(sampler: Sampler) -> None:
     expected = sampler.sample(3, seed=7, start=2**63 - 4)
     numbers: dict[str, Any] = {"seed": np.uint64(7), "start": np.int64(2**63 - 4)}
