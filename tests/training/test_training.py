@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import re
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,17 @@ from tests.support.comparing import assert_same_state, events, read_lines, witho
 from tests.support.runs import ARGUMENTS, TINY
 from training.config import TrainConfig
 from training.engine.engine import Engine
+from training.gan.networks import Generator
+from training.interruption import Interrupted
+from training.records.metrics import Records
 from training.records.progress import ProgressBar
 from training.records.samples import grid_steps
 from training.run import main
 from training.run_folder.config_file import read_config
 from training.run_folder.folder import RunFolder
 from training.run_folder.sealed_file import CheckpointError, load
+from training.scoring import verdict as verdicts
+from training.scoring.verdict import Verdict
 from training.train import train
 
 STEPS = 43  # ceil(12 epochs * 1797 images / 512)
@@ -176,6 +183,14 @@ def test_grids_are_drawn_when_the_exercise_drew_them() -> None:
         assert gaps.max() - gaps.min() <= 1
     assert sorted(grid_steps(3)) == [1, 2, 3]
     assert grid_steps(500, (1000, 30, 7)) == {7, 30, 500}
+
+
+def test_grids_are_at_the_iterations_that_are_asked_for(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    train(replace(TINY, grids=(2, 5, 90), iterations=7), folder.path)
+    assert list(folder.grids_by_step()) == [2, 5, 7]
+    assert main(["--resume", str(folder.path), "--iterations", "10", "--grids", "8"]) == 0
+    assert list(folder.grids_by_step()) == [2, 5, 7, 8, 10]
 
 
 def test_the_sampler_draws_the_sample_grid(tiny_run: Path, tmp_path: Path) -> None:
@@ -385,3 +400,33 @@ def test_a_resume_has_the_threads_of_its_run(
         torch.set_num_threads(usual)
     assert "continuing with 1 threads, as before" in caplog.text
     assert "the run had 1 threads and continues with 2, because there are 0 cores" in caplog.text
+
+
+def test_a_stopped_run_names_its_best_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Records, step: int, generator: Generator) -> None:
+        if step > 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Records, "samples", stop)
+    with pytest.raises(Interrupted, match=r"exports the best so far, of iteration \d+ by fcd$"):
+        train(TINY, tmp_path / "run")
+
+
+@pytest.mark.parametrize("nearer", ["fcd", "g-loss"])
+def test_a_better_choice_by_loss_is_said(
+    nearer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def judge(*arguments: Any) -> Verdict:
+        verdict = verdicts.judge(*arguments)
+        scores = {
+            rule: replace(found, fcd=1.0 if rule == nearer else 2.0)
+            for rule, found in verdict.scores.items()
+        }
+        return replace(verdict, scores=scores)
+
+    monkeypatch.setattr("training.train.judge", judge)
+    assert main([*ARGUMENTS, "--iterations", "8", "--run-dir", str(tmp_path / "run")]) == 0
+    said = "on these images the choice by g-loss is better" in capsys.readouterr().out
+    assert said == (nearer == "g-loss")
