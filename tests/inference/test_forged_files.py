@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -204,8 +205,9 @@ def test_onnxruntime_sees_no_damaged_byte(
     assert opened == [good]
 
 
+@pytest.mark.full  # times are compared where nothing else runs
 def test_verifying_a_whole_generator_takes_little_more_than_its_sha256() -> None:
-    """Measured: 4.9 ms for 6 MB, of which the sha256 takes 3.3 ms. A busy machine takes longer."""
+    """Measured: 4.9 ms for 6 MB, of which the sha256 takes 3.3 ms."""
     generator = Generator(100, (128, 256, 512, 1024), (1, 28, 28))
     metadata = Metadata(
         role="generator", image_shape=(1, 28, 28), latent_dim=100, noise="", dataset="", recipe="",
@@ -213,13 +215,12 @@ def test_verifying_a_whole_generator_takes_little_more_than_its_sha256() -> None
     )  # fmt: skip
     file = onnx_file(export_graph(generator), metadata)
     assert len(file) > 6_000_000
-    hashing, verifying = [], []
-    for _ in range(9):
-        begin = time.perf_counter()
+    ratios = []
+    for _ in range(25):
+        begin = time.thread_time()
         hashlib.sha256(file).digest()
-        hashed = time.perf_counter()
+        hashed = time.thread_time()
         verify_seal(file)
         require_allowed(read_bounded(file), metadata, len(file))
-        hashing.append(hashed - begin)
-        verifying.append(time.perf_counter() - hashed)
-    assert min(verifying) < 2 * min(hashing)
+        ratios.append((time.thread_time() - hashed) / (hashed - begin))
+    assert median(ratios) < 2
