@@ -197,6 +197,9 @@ class RecipeConfig:
     """Number of images until --lr-end and --gamma-end are reached. 0: keep --lr and --gamma."""
     ema_half_life: float = 500_000.0
     """Number of images after which an old weight counts half in the generator's moving average."""
+    augment: bool = False
+    """Shift the images that the discriminator sees by a few pixels, and mirror some, so that it
+    does not learn them by heart. For fewer than about a thousand images."""
 
     def __post_init__(self) -> None:
         _require(

@@ -210,7 +210,7 @@ class Run:
             with self.timer.phase("samples"):
                 self._records.samples(self.state.step, average)
         if scored:
-            self._bar.note("scoring")
+            self._bar.begin_scoring()
             with self.timer.phase("scores"):
                 subject = Subject.of(average)
                 scores = self.reference.score(subject, SELECTION_SEED)
@@ -218,6 +218,7 @@ class Run:
                     scores = self.by_heart.added(
                         scores, self.state.discriminator, subject, SELECTION_SEED
                     )
+            self._bar.end_scoring(self.state.step, scores)
             record = self._record_epoch(epoch, self.state.step, scores, finished=finished)
             check_classes(self.history.epochs)
             with self.timer.phase("checkpoints"):

@@ -111,7 +111,8 @@ def test_recipes_are_documented_as_they_are() -> None:
     for name, cells in documented.items():
         for cell, recipe in zip(cells, RECIPES.values(), strict=True):
             value = getattr(recipe, name)
-            numbers = tuple(float(number.replace(",", "")) for number in cell.split())
+            words = [{"no": "0", "yes": "1"}.get(word, word) for word in cell.split()]
+            numbers = tuple(float(word.replace(",", "")) for word in words)
             assert numbers == (value if isinstance(value, tuple) else (value,)), (name, cell)
 
 

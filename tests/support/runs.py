@@ -21,6 +21,7 @@ CONV = replace(
     TINY, network=replace(TINY.network, network="conv", conv_width=4, conditional=True), epochs=6
 )
 CONDITIONAL = replace(TINY, network=replace(TINY.network, conditional=True), epochs=6)
+AUGMENTED = replace(TINY, recipe=replace(TINY.recipe, augment=True), epochs=6)
 COLOUR = replace(
     TINY,
     data=replace(TINY.data, image_size=32, channels=3),

@@ -45,7 +45,11 @@ class TextbookSteps:
         for parameter, first, second in zip(group["params"], *state.moments, strict=True):
             counted = torch.tensor(float(now.updates - 1))
             adam.state[parameter] = {"step": counted, "exp_avg": first, "exp_avg_sq": second}
-        fake = generator(z, labels)
+        width = generator.latent_dim
+        shifts = z[:, width : width + 3], z[:, width + 3 :]
+        fake = generator(z[:, :width], labels)
+        if self._recipe.augment:
+            real, fake = (moved(*both) for both in zip((real, fake), shifts, strict=True))
         real_logits, fake_logits = discriminator(real, labels), discriminator(fake, labels)
         loss_g = textbook_loss_g(recipe, real_logits.detach(), fake_logits)
         gradients_g = torch.autograd.grad(loss_g, list(generator.parameters()))
@@ -81,6 +85,19 @@ def textbook_loss_d(recipe: str, real_logits: Tensor, fake_logits: Tensor) -> Te
         return F.binary_cross_entropy((real_logits - fake_logits).sigmoid(), ones)
     on_real = F.binary_cross_entropy(real_logits.sigmoid(), ones)
     return (on_real + F.binary_cross_entropy(fake_logits.sigmoid(), zeros)) / 2
+
+
+def moved(images: Tensor, noise: Tensor) -> Tensor:
+    """Each image by itself: turned over, padded with copies of its border, and cut out."""
+    height, width = images.shape[2:]
+    results = []
+    for image, (down, right, side) in zip(images, noise.tolist(), strict=True):
+        y = max(-(height // 4), min(height // 4, round(down * height / 16)))
+        x = max(-(width // 4), min(width // 4, round(right * width / 16)))
+        turned = image if side <= 0.5 else image.flip(2)
+        padded = F.pad(turned[None], (width, width, height, height), mode="replicate")[0]
+        results.append(padded[:, height - y : 2 * height - y, width - x : 2 * width - x])
+    return torch.stack(results)
 
 
 def squared_slope(discriminator: Discriminator, images: Tensor, labels: Tensor | None) -> Tensor:

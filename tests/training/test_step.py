@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.support.engines import take_steps, tiny
-from tests.support.runs import CONDITIONAL, CONV, TINY
+from tests.support.runs import AUGMENTED, CONDITIONAL, CONV, TINY
 from tests.support.textbook_steps import TextbookSteps
 from training.config import RECIPES, RecipeConfig, StepNumbers, TrainConfig
 from training.data.batches import Batches
@@ -29,12 +29,13 @@ def in_float64(config: TrainConfig) -> tuple[TrainState, Batches]:
 
 @pytest.mark.parametrize("adam", ADAMS)
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("usual", [TINY, CONDITIONAL])
+@pytest.mark.parametrize("usual", [TINY, CONDITIONAL, AUGMENTED])
 def test_a_step_is_the_textbook_step(
     usual: TrainConfig, recipe: str, adam: Callable[..., None]
 ) -> None:
     """In float64, because Adam in float32 magnifies rounding where gradients are nearly zero."""
-    config = replace(usual, recipe=replace(RECIPES[recipe], batch_size=16))
+    augment = usual.recipe.augment
+    config = replace(usual, recipe=replace(RECIPES[recipe], batch_size=16, augment=augment))
     state, batches = in_float64(config)
     textbook_state, _ = in_float64(config)
     textbook = TextbookSteps(textbook_state, batches, config)

@@ -31,11 +31,13 @@ from training.records.samples import grid_steps
 from training.run import main
 from training.run_folder.config_file import read_config
 from training.run_folder.folder import RunFolder
+from training.run_folder.scores import Scores
 from training.run_folder.sealed_file import CheckpointError, load
 from training.scoring import verdict as verdicts
 from training.scoring.verdict import Verdict
 from training.train import train
 
+SCORES = Scores(fcd=1.5, excess=0.005, kid=0.1, recall=0.8)
 STEPS = 43  # ceil(12 epochs * 1797 images / 512)
 
 
@@ -327,15 +329,36 @@ def test_progress_comes_soon_and_then_seldom(
     assert shown == ["2", "17", "32"]  # after 4 seconds, and 30 seconds later each
 
 
+def test_scores_are_said_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar(step=0, total=100) as bar:
+        for step in (10, 20):
+            bar.begin_scoring()
+            bar.end_scoring(step, SCORES)
+    assert capsys.readouterr().err.splitlines() == [
+        "scoring the first snapshot",
+        "scores of iteration 10: FCD 1.500, excess FCD 0.50%, recall 0.800",
+        "scores of iteration 20: FCD 1.500, excess FCD 0.50%, recall 0.800",
+    ]
+
+
 def test_progress_on_a_terminal_is_a_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with ProgressBar(step=10, total=20) as bar:
-        bar.note("scoring")
+        bar.begin_scoring()
+        bar.end_scoring(20, SCORES)
         bar.update(20, 2, 0.5, 0.25)
     shown = capsys.readouterr().err
-    for part in ("scoring", "epoch 2", "20/20", "loss_g 0.500", "loss_d 0.250", "it/s"):
+    for part in (
+        "scoring",
+        "scores of iteration 20: FCD 1.500, excess FCD 0.50%",
+        "epoch 2",
+        "20/20",
+        "loss_g 0.500",
+        "loss_d 0.250",
+        "it/s",
+    ):
         assert part in shown
 
 

@@ -53,10 +53,12 @@ def test_the_plain_engine_broken_is_not_the_textbook(broken: str) -> None:
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_traced_steps_are_the_plain_ones(recipe: str) -> None:
-    assert trial(replace(EXACT, recipe=SMALL[recipe]), Way("compiled")) is None
+@pytest.mark.parametrize("augment", [False, True])
+def test_traced_steps_are_the_plain_ones(recipe: str, augment: bool) -> None:
+    config = replace(EXACT, recipe=replace(SMALL[recipe], augment=augment))
+    assert trial(config, Way("compiled")) is None
     side_by_side = Way("compiled", side_by_side=True)
-    assert trial(replace(EXACT, recipe=SMALL[recipe]), side_by_side) is None
+    assert trial(config, side_by_side) is None
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import NetworkConfig, RecipeConfig
+from training.gan.augmentation import COLUMNS
 from training.gan.networks import Discriminator, Generator, networks_of
 
 
@@ -38,6 +39,8 @@ class TrainState:
     """Moving average of the generator's weights; `averaged` makes it ready for use."""
     moments: Moments
     noise: torch.Generator
+    noise_width: int
+    """Random numbers for each image of a step: latent_dim, and those of the augmentation."""
     step: int = 0
     """Number of updates of both networks so far."""
 
@@ -74,6 +77,7 @@ class TrainState:
             ema=deepcopy(generator).requires_grad_(False),
             moments=Moments(*zeros),
             noise=torch.Generator(device).manual_seed(seed),
+            noise_width=network.latent_dim + (2 * COLUMNS if recipe.augment else 0),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -116,10 +120,7 @@ class TrainState:
         return ("generator", self.generator), ("discriminator", self.discriminator)
 
     def next_noise(self, batch_size: int) -> Tensor:
-        """The next noise of training, (B, latent_dim) ~ N(0, I)."""
+        """The next noise of training, (B, noise_width) ~ N(0, I)."""
         return torch.randn(
-            batch_size,
-            self.generator.latent_dim,
-            generator=self.noise,
-            device=self.noise.device,
+            batch_size, self.noise_width, generator=self.noise, device=self.noise.device
         )

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from training.config import RecipeConfig, StepNumbers
 from training.gan.adam import fused_adam
+from training.gan.augmentation import COLUMNS, augmented
 from training.gan.losses import LOSSES, AdversarialLoss
 from training.gan.state import TrainState
 
@@ -114,8 +115,9 @@ class Step:
     ) -> Gradients:
         """The gradients of both networks; G's use D before its update.
 
-        real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I).  labels: int64 (B,), the
-        labels of the real images, for conditional networks; generated images get the same labels.
+        real: (B, C, H, W) in [-1, 1].  z: (B, latent_dim) ~ N(0, I), with the recipe's `augment`
+        (B, latent_dim + 6).  labels: int64 (B,), the labels of the real images, for conditional
+        networks; generated images get the same labels.
         gamma: weight of R1 and R2.  BatchNorm statistics among `tensors` are updated.
         """
         return adversarial_gradients(
@@ -127,6 +129,7 @@ class Step:
             gamma.to(real.dtype) if self.recipe.penalised else None,
             labels,
             bfloat16=self.bfloat16,
+            augment=self.recipe.augment,
         )
 
 
@@ -145,8 +148,12 @@ def adversarial_gradients(
     labels: Tensor | None,
     *,
     bfloat16: bool,
+    augment: bool = False,
 ) -> Gradients:
     """See `Step.gradients`.  gamma: None for no penalties."""
+    if augment:
+        z, of_real, of_fake = z.split([z.shape[1] - 2 * COLUMNS, COLUMNS, COLUMNS], dim=1)
+        real = augmented(real, of_real)
     g, d = (
         {name: weights[i][name].detach().requires_grad_() for name, _ in network.named_parameters()}
         for i, network in enumerate(networks)
@@ -156,6 +163,8 @@ def adversarial_gradients(
     # The gradient of G continues from it at the generated images, and the penalties are made of it.
     with torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16):
         fake: Tensor = functional_call(networks[0], weights[0] | g, (z, labels))
+        if augment:
+            fake = augmented(fake.to(real), of_fake)
         images = torch.cat([real, fake.detach().to(real)]).requires_grad_()
         both = None if labels is None else torch.cat([labels, labels])
         logits: Tensor = functional_call(networks[1], weights[1] | d, (images, both))

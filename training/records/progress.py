@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal, else a line every 30 seconds."""
+"""The progress of a run: a bar on a terminal, else a line every 30 seconds. Scores get a line."""
 
 import sys
 import time
@@ -6,8 +6,11 @@ from typing import Self
 
 from tqdm import tqdm
 
+from training.run_folder.scores import Scores, shown
+
 _LINE_SECONDS = 30.0
 _FIRST_SECONDS = 3.0
+_SAID = {"fcd", "excess", "recall", "by_heart"}  # of the scores; files and pages have all
 
 
 class ProgressBar:
@@ -17,6 +20,7 @@ class ProgressBar:
         self._first, self._total = step, total
         self._start = time.monotonic()
         self._due = self._start + _FIRST_SECONDS
+        self._scored = False
         self._bar = (
             tqdm(total=total, initial=step, unit="it", smoothing=0.05, dynamic_ncols=True)
             if sys.stderr.isatty()
@@ -45,13 +49,24 @@ class ProgressBar:
         rate = (step - self._first) / (now - self._start)
         left = tqdm.format_interval((self._total - step) / rate)
         speed = f"{rate:.0f} it/s" if rate >= 1 else f"{1 / rate:.1f} s/it"
-        print(
-            f"epoch {epoch}, iteration {step}/{self._total}, {losses}, {speed}, {left} left",
-            file=sys.stderr,
-            flush=True,
-        )
+        _say(f"epoch {epoch}, iteration {step}/{self._total}, {losses}, {speed}, {left} left")
 
-    def note(self, text: str) -> None:
-        """Show on a terminal what the run does instead of steps; the next `update` removes it."""
+    def begin_scoring(self) -> None:
+        """Show that the run scores instead of taking steps."""
         if self._bar is not None:
-            self._bar.set_postfix_str(text)
+            self._bar.set_postfix_str("scoring")
+        elif not self._scored:
+            _say("scoring the first snapshot")
+
+    def end_scoring(self, step: int, scores: Scores) -> None:
+        """Show the scores of the average after `step`."""
+        self._scored = True
+        some = (score for score in shown([scores]) if score.name in _SAID)
+        found = (f"{score.title} {score.text(scores)}" for score in some)
+        _say(f"scores of iteration {step}: {', '.join(found)}")
+
+
+def _say(line: str) -> None:
+    """Print a line on stderr, above the bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
+    sys.stderr.flush()
