@@ -113,8 +113,8 @@ class NetworkConfig:
     """Channels of the first layer of the discriminator, with --network conv. All other layers scale
     with it."""
     differences: bool = False
-    """With --network mlp, show the discriminator also how much neighbouring pixels differ. The
-    images become better and more varied, and its first layer has three times as many weights."""
+    """With --network mlp, show the discriminator also how much pixels one and two apart differ. The
+    images become far better and more varied; its first layer has five times as many weights."""
 
     def __post_init__(self) -> None:
         _require(

@@ -60,8 +60,8 @@ def test_sizes_follow_from_the_configuration(shape: tuple[int, int, int]) -> Non
     torch.testing.assert_close(discriminator.probability(images), logits.sigmoid())
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7), (1, 1, 1)])
-def test_differences_are_those_of_all_neighbours(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7), (1, 2, 3), (1, 1, 1)])
+def test_differences_are_those_of_all_pixels_one_and_two_apart(shape: tuple[int, int, int]) -> None:
     network = NetworkConfig(differences=True)
     recipe = RECIPES["r3gan"]
     discriminator = TrainState.create(network, recipe, shape, CPU, 0).discriminator
@@ -69,9 +69,12 @@ def test_differences_are_those_of_all_neighbours(shape: tuple[int, int, int]) ->
     images = torch.rand(2, *shape)
     _, height, width = shape
     for image, seen in zip(images, first(images), strict=True):
-        across = [abs(c[i, j + 1] - c[i, j]) for c in image for i, j in places(height, width - 1)]
-        down = [abs(c[i + 1, j] - c[i, j]) for c in image for i, j in places(height - 1, width)]
-        assert torch.equal(seen, torch.tensor([*image.flatten(), *across, *down]))
+        expected = [*image.flatten()]
+        for n in (1, 2):
+            right, below = places(height, width - n), places(height - n, width)
+            expected += [abs(c[i, j + n] - c[i, j]) for c in image for i, j in right]
+            expected += [abs(c[i + n, j] - c[i, j]) for c in image for i, j in below]
+        assert torch.equal(seen, torch.tensor(expected))
     assert discriminator(images).shape == (2,)
     plain = TrainState.create(NetworkConfig(), recipe, shape, CPU, 0).discriminator.layers[1:]
     assert str(layers[1:]) == str([*plain[1:]])  # only the first layer is wider

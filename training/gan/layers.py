@@ -12,6 +12,7 @@ from torch.nn import functional as F
 # makes the generator collapse onto a few modes.
 _BATCH_NORM_EPS = 1e-5
 _LEAK = 0.2
+_APART = (1, 2)  # pixels between which differences are seen
 _TIMES = 4  # the convolutional generator doubles the size twice
 
 
@@ -38,9 +39,9 @@ def connected_discriminator(
 def differences_discriminator(
     shape: tuple[int, int, int], dims: tuple[int, ...], n_out: int
 ) -> nn.Sequential:
-    """The same, whose first layer also sees the differences of neighbouring pixels."""
+    """The same, whose first layer also sees how much pixels one and two apart differ."""
     channels, height, width = shape
-    pairs = height * (width - 1) + (height - 1) * width
+    pairs = sum(height * max(0, width - apart) + max(0, height - apart) * width for apart in _APART)
     return _connected(_Differences(), prod(shape) + channels * pairs, dims, n_out)
 
 
@@ -52,16 +53,18 @@ def _connected(first: nn.Module, n_in: int, dims: tuple[int, ...], n_out: int) -
 
 
 class _Differences(nn.Module):
-    """(B, C, H, W) -> (B, n): the pixels, and the sizes of the differences of neighbours.
+    """(B, C, H, W) -> (B, n): the pixels, and |a - b| of those one or two apart in a row or column.
 
     A fully connected layer could learn differences, but not their sizes, and these are what seams
     and prints differ in. No difference is weighed against another, as a convolution would.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        across = (images[..., 1:] - images[..., :-1]).abs()
-        down = (images[..., 1:, :] - images[..., :-1, :]).abs()
-        return torch.cat([values.flatten(1) for values in (images, across, down)], 1)
+        seen = [images]
+        for apart in _APART:
+            seen.append((images[..., apart:] - images[..., :-apart]).abs())
+            seen.append((images[..., apart:, :] - images[..., :-apart, :]).abs())
+        return torch.cat([values.flatten(1) for values in seen], 1)
 
 
 def convolutional_generator(
