@@ -21,6 +21,7 @@ help:
 	@echo "make test-all  what takes longer or needs the network: the demo, the wheel, browser, load, Ray"
 	@echo "make torture   a hundred kills, five thousand damaged or hostile files, load; 20 minutes"
 	@echo "make gpu-check the GPU tests and all benchmarks, on a machine with a GPU; minutes"
+	@echo "make dist      the wheel of the sampler, and the artifacts beside it, in dist/"
 	@echo "make clean     remove the environment and what the tools cached"
 	@echo "ORT=cpu|gpu chooses the onnxruntime (here: $(ORT)), PYTHON=... the Python (3.11 or later)"
 
@@ -77,6 +78,14 @@ gpu-check:
 .PHONY: torture
 torture: install
 	$(BIN)/pytest -m torture -s
+
+# The wheel, and beside it the artifacts to try it with.
+.PHONY: dist
+dist: install
+	@rm -rf dist
+	$(PIP) wheel -q --no-deps -w dist .
+	@cp -r artifacts dist/artifacts
+	@ls dist dist/artifacts
 
 .PHONY: clean
 clean:

@@ -193,8 +193,10 @@ def _sampler(options: argparse.Namespace) -> Sampler:
 def _newest_artifact() -> Path:
     found = list(Path("runs").glob(f"*/artifact/{GENERATOR_FILE}"))
     if not found:
+        tried = ", ".join(map(str, sorted(Path("artifacts").glob("*/"))))
         raise ArtifactError(
             "no ARTIFACT given, and none found as runs/*/artifact: `python -m export.run` makes one"
+            + (f"; try {tried}" if tried else "")
         )
     return max(found, key=lambda path: path.stat().st_mtime).parent
 

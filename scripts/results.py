@@ -2,7 +2,8 @@
 
 For each run, this program writes DATASET-RECIPE-curves.png (losses, excess FCD and the choices of
 both rules), DATASET-RECIPE-grids.png (images of the same noise during training) and
-DATASET-RECIPE.json. With --network conv, the names begin with DATASET-RECIPE-conv.
+DATASET-RECIPE.json. With --network conv, --conditional or --differences, the names begin with
+DATASET-RECIPE-conv, DATASET-RECIPE-conditional, and so on.
 """
 
 import io
@@ -32,9 +33,11 @@ COLOURS = {"fcd": "tab:green", "g-loss": "tab:red"}
 def main(folder: Path, run_dirs: list[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for run in map(read_run, run_dirs):
-        network = run.config.network.network
-        name = f"{run.config.data.dataset}-{run.config.recipe.recipe}"
-        name += "" if network == "mlp" else f"-{network}"
+        network = run.config.network
+        parts = [run.config.data.dataset, run.config.recipe.recipe]
+        parts += ["conv"] if network.network == "conv" else []
+        parts += [part for part in ("conditional", "differences") if getattr(network, part)]
+        name = "-".join(parts)
         save_curves(run, folder / f"{name}-curves.png")
         save_grids(run, folder / f"{name}-grids.png")
         with atomic_write(folder / f"{name}.json") as file:

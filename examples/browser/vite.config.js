@@ -4,8 +4,8 @@ import { existsSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { defineConfig } from "vite";
 
-// The artifact that the page shows first: the one of `make demo`, unless ARTIFACT names another.
-const artifact = resolve(process.env.ARTIFACT ?? "../../runs/demo/artifact");
+// The artifact that the page shows first: digits by class, unless ARTIFACT names another.
+const artifact = resolve(process.env.ARTIFACT ?? "../../artifacts/mnist");
 
 /** Copy the artifact's files into the build, and write the service worker, which stores the build for use offline. */
 function finish() {
@@ -18,7 +18,7 @@ function finish() {
       for (const name of ["sampler.onnx", "generator.onnx"]) {
         const file = join(artifact, name);
         if (existsSync(file)) await cp(file, join(folder, "artifact", name));
-        else this.warn(`${file} is not there: the page will ask for files. \`make demo\` makes them.`);
+        else this.warn(`${file} is not there: the page will ask for files.`);
       }
       const files = await readdir(folder, { recursive: true, withFileTypes: true });
       const names = files.filter((each) => each.isFile()).map((each) => join(each.parentPath, each.name)).sort();

@@ -1,6 +1,6 @@
 """Draw images by the hundred million, on all cores of a machine or of a Ray cluster.
 
-python -m examples.cluster.bulk runs/demo/artifact --count 100_000_000 --output images/
+python -m examples.cluster.bulk artifacts/mnist --count 100_000_000 --output images/
 
 Repeated, it goes on: shards that are there are checked, and missing or damaged ones drawn.
 """

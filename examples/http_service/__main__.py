@@ -1,4 +1,4 @@
-"""Serve images over HTTP: `python -m examples.http_service runs/demo/artifact --port 8000`."""
+"""Serve images over HTTP: `python -m examples.http_service artifacts/mnist --port 8000`."""
 
 import argparse
 import sys

@@ -42,6 +42,17 @@ def test_the_newest_artifact_is_the_default(
     assert (tmp_path / "samples.png").exists()
 
 
+def test_without_a_run_the_artifacts_of_the_checkout_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 1
+    assert capsys.readouterr().err.endswith("`python -m export.run` makes one\n")
+    (tmp_path / "artifacts" / "mnist").mkdir(parents=True)
+    assert main([]) == 1
+    assert capsys.readouterr().err.endswith("makes one; try artifacts/mnist\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["-n", "0"], ["--seed", "-1"], ["--start", "-1"], ["--output", "a.tif"], ["--provider", "x"],
