@@ -198,8 +198,8 @@ class RecipeConfig:
     ema_half_life: float = 500_000.0
     """Number of images after which an old weight counts half in the generator's moving average."""
     augment: bool = False
-    """Shift the images that the discriminator sees by a few pixels, and mirror some. With few
-    images, it then does not learn them by heart, but images become good later."""
+    """Shift the images that the discriminator sees by a few pixels, and mirror some, so
+    that it does not learn a few images by heart. The same quality needs more iterations."""
 
     def __post_init__(self) -> None:
         _require(
