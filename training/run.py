@@ -17,9 +17,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
@@ -194,5 +195,21 @@ def parse(arguments: Sequence[str]) -> Command:
     return command
 
 
+def _end_one_of_many(exit_code: int) -> NoReturn:
+    """End a process that torchrun has started, without Python's cleaning up.
+
+    A thread of gloo may still hold a tensor, and aborts the process if Python is cleaning up
+    when the thread drops it (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # closed, or broken
+            stream.flush()
+    os._exit(exit_code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _end_one_of_many(code)
+    sys.exit(code)
