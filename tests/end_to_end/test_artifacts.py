@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ def test_its_other_files_are_those_of_one_export(folder: Path) -> None:
     assert Sampler(folder, provider="cpu").metadata.weights_sha256 in card
     names = {"README.md", "parity.json", "samples.png", *parity["sha256"]}
     assert {path.name for path in folder.iterdir()} == names
+
+
+@by_name
+def test_git_never_changes_its_bytes(folder: Path) -> None:
+    """Where git converts the line ends of texts, the seal would break."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    files = [str(path.relative_to(ROOT)) for path in folder.glob("*.[ot][ns]*")]
+    assert len(files) == 3
+    command = ["git", "check-attr", "text", "--", *files]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    assert [line.rpartition(": ")[2] for line in found.splitlines()] == ["unset"] * 3
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.vi.md"])
