@@ -377,7 +377,7 @@ import ctypes
 def device():
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     driver = ctypes.CDLL("libcuda.so.1")
-    with painter_of(sampler)._context:
+    with sampler._open()._context:
         assert driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
     return (total.value - free.value) / 2**20
 
@@ -540,7 +540,7 @@ driver = ctypes.CDLL("libcuda.so.1")
 first = Sampler(sys.argv[1], provider="cuda")
 def used():
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    with painter_of(first)._context:
+    with first._open()._context:
         assert driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
     return (total.value - free.value) / 2**20
 sizes = []
