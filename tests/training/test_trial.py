@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from tests.support.broken_steps import ALL, break_engine
-from tests.support.engines import CPU, tiny
+from tests.support.engines import CPU, R3GAN, tiny
 from tests.support.runs import CONDITIONAL, CONV, TINY
 from tests.support.textbook_steps import TextbookSteps
-from training.config import RECIPES, TrainConfig
+from training.config import RECIPES, NetworkConfig, TrainConfig
 from training.engine.engine import Engine
-from training.engine.trial import FLOAT32, TakesSteps, difference
+from training.engine.trial import BFLOAT16, FLOAT32, TakesSteps, difference
 from training.engine.ways import PLAIN, Way, ways
 
 CUDA = torch.device("cuda")
 SMALL = {name: replace(recipe, batch_size=32) for name, recipe in RECIPES.items()}
+COMPILED = Way("compiled")
 EXACT = replace(CONDITIONAL, matmul_precision="highest", recipe=SMALL["bce"])
 
 
@@ -63,9 +64,30 @@ def test_traced_steps_are_the_plain_ones(recipe: str, augment: bool) -> None:
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("broken", ALL)
-def test_the_compiled_engine_broken_is_found_out(broken: str) -> None:
-    found = trial(EXACT, Way("compiled"), CPU, lambda e: break_engine(e, broken))
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_the_compiled_engine_broken_is_found_out(side_by_side: bool, broken: str) -> None:
+    way = Way("compiled", side_by_side=side_by_side)
+    found = trial(EXACT, way, CPU, lambda e: break_engine(e, broken))
     assert found is not None
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("broken", [None, "gamma is halved", "noise is used twice"])
+def test_the_trial_of_many_bfloat16_steps_tells_rounding_from_errors(broken: str | None) -> None:
+    """A discriminator that sees differences of pixels lets rounding grow fastest."""
+    network = replace(NetworkConfig(), differences=True)
+    data = replace(TINY.data, image_size=28)
+    config = replace(TINY, data=data, network=network, recipe=R3GAN, matmul_precision="medium")
+    state, batches, _ = tiny(config)
+    before = state.snapshot()
+    # On a processor without bfloat16, both are float32, and this test is only about the errors.
+    plain, engine = Engine(state, batches, config), Engine(state, batches, config, way=COMPILED)
+    if broken:
+        break_engine(engine, broken)
+    engine.prepare()
+    state.restore(before)
+    found = difference(plain, engine, state, config.recipe, (1, 32), BFLOAT16)
+    assert (found is not None) == bool(broken), found
 
 
 @pytest.mark.gpu

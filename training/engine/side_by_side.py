@@ -40,6 +40,7 @@ def side_by_side(
 
     apart: for each input, whether writes to it belong to the half that runs apart.
     """
+    _declare_writes(traced)
     with torch.no_grad():
         traced = make_fx(torch.func.functionalize(traced))(*tensors)  # writes are at the end
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
@@ -70,6 +71,14 @@ def side_by_side(
         return results
 
     return run
+
+
+def _declare_writes(traced: GraphModule) -> None:
+    """Replace the BatchNorm that changes its statistics in secret by the one that says so."""
+    for node in traced.graph.nodes:
+        if node.target is torch.ops.aten.native_batch_norm.default:
+            node.target = torch.ops.aten._native_batch_norm_legit.default
+    traced.recompile()
 
 
 def _split(traced: GraphModule, apart: dict[Node, bool]) -> Split:

@@ -20,10 +20,12 @@ class Tolerance(NamedTuple):
     """As a share of the tensor's own change."""
     floor: float
     """As a share of the change of similar tensors, since some gradients are only rounding noise."""
+    pace: float
+    """Factor of the learning rates. With shorter steps, rounding grows less from step to step."""
 
 
-FLOAT32 = Tolerance(0.02, 0.001)
-BFLOAT16 = Tolerance(0.15, 0.05)
+FLOAT32 = Tolerance(0.02, 0.001, pace=1.0)
+BFLOAT16 = Tolerance(0.15, 0.05, pace=0.25)
 
 _FIRST_STEPS = 2
 
@@ -53,7 +55,7 @@ def difference(
     The state is changed.
     """
     usual = expected.schedule, tried.schedule
-    expected.schedule = tried.schedule = _schedule(recipe)
+    expected.schedule = tried.schedule = _schedule(recipe, tolerance.pace)
     losses: tuple[list[Any], list[Any]] = [], []
     try:
         _prepare(expected, state)
@@ -70,13 +72,13 @@ def difference(
     return _losses_differ(np.concatenate(losses[0]), np.concatenate(losses[1]), tolerance)
 
 
-def _schedule(recipe: RecipeConfig) -> Callable[[int], StepNumbers[float]]:
+def _schedule(recipe: RecipeConfig, pace: float) -> Callable[[int], StepNumbers[float]]:
     """Numbers that differ strongly from step to step, without a period that a graph could have."""
 
     def at(step: int) -> StepNumbers[float]:
         a, b, c = (step * ratio % 1.0 for ratio in (0.6180, 0.7549, 0.5698))
         return recipe.numbers(
-            lr=recipe.lr * (0.25 + 2 * a),
+            lr=pace * recipe.lr * (0.25 + 2 * a),
             gamma=max(recipe.gamma, recipe.gamma_end) * (0.25 + 4 * b),
             ema_share=0.02 + 0.1 * c,
             updates=step + 1,
