@@ -19,6 +19,7 @@ from tests.support.runs import ARGUMENTS, TINY
 from training.data.datasets import load_images
 from training.data.images import DataError, Images
 from training.divergence import Diverged, check_classes, check_losses, check_weights
+from training.engine.choice import create_engine
 from training.engine.engine import Engine
 from training.gan.state import TrainState
 from training.run import main
@@ -222,13 +223,21 @@ def nan_at(
     monkeypatch: pytest.MonkeyPatch,
     wrong: Callable[[TrainState], None] | None,
 ) -> None:
-    """Spoil the weights, or without `wrong` a loss, at a step, and repeat it `times` times."""
-    launch, left = Engine.launch, [times]
+    """Spoil the weights, or without `wrong` a loss, at a step, and repeat it `times` times.
+
+    The steps of the trial of engines are not spoiled.
+    """
+    launch, create, left = Engine.launch, create_engine, [times]
+    chosen: list[Engine] = []
+
+    def created(*arguments: Any) -> Engine:
+        chosen.append(create(*arguments))
+        return chosen[0]
 
     def broken(self: Engine, count: int) -> Any:
         first = self.state.step
         launched = launch(self, count)
-        if first < step <= self.state.step and left[0]:
+        if chosen and first < step <= self.state.step and left[0]:
             left[0] -= 1
             if wrong is None:
                 launched.losses()[step - first - 1 :, 0] = np.nan
@@ -236,6 +245,7 @@ def nan_at(
                 wrong(self.state)
         return launched
 
+    monkeypatch.setattr("training.train.create_engine", created)
     monkeypatch.setattr(Engine, "launch", broken)
 
 

@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from tests.support.engines import take_steps
 from tests.support.runs import TINY
 from training.config import RECIPES, NetworkConfig, TrainConfig
+from training.data.datasets import load_images
 from training.gan.average import averaged
 from training.gan.networks import Discriminator, Generator, to_pixels
 from training.gan.state import TrainState
+from training.scoring.extractor import train_classifier
 
 CPU = torch.device("cpu")
 
@@ -110,10 +112,26 @@ def test_a_label_makes_the_image_and_the_logit() -> None:
     )
 
 
-def test_one_seed_gives_one_state_and_leaves_global_random_numbers_alone() -> None:
+def test_a_classifier_leaves_global_random_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load_images(replace(TINY.data, image_size=28))
+    few = replace(images, pixels=images.pixels[:20], labels=images.labels[:20])  # type: ignore[index]
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
+    monkeypatch.delattr(torch.cuda, "manual_seed_all")  # nobody may seed all GPUs
+    one, two = (train_classifier(few, epochs=1, least_steps=2) for _ in range(2))
+    torch.testing.assert_close(torch.rand(3), expected)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_one_seed_gives_one_state_and_leaves_global_random_numbers_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    monkeypatch.delattr(torch.cuda, "manual_seed_all")  # nobody may seed all GPUs
     a, b, c = tiny_state(), tiny_state(), tiny_state(seed=1)
     torch.testing.assert_close(torch.rand(3), expected)
     for module in ("generator", "discriminator"):

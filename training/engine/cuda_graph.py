@@ -1,6 +1,8 @@
 """Whole training steps in CUDA graphs: one launch runs many steps."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -45,8 +47,9 @@ class CapturedSteps:
                 self._take(0)
         torch.cuda.current_stream(device).wait_stream(side)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        for count in counts:
-            self._graphs[count] = self._capture(count)
+        with _undisturbed(noise):
+            for count in counts:
+                self._graphs[count] = self._capture(count)
 
     def __call__(self, indices: Tensor, numbers: Tensor) -> Tensor:
         """Take a step for each row of both arguments; return the losses, (steps, 4)."""
@@ -65,10 +68,39 @@ class CapturedSteps:
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._noise)  # each replay continues its stream
         pool = next(iter(self._graphs.values())).pool() if self._graphs else None
-        with torch.cuda.graph(graph, pool=pool):
+        # Other threads, such as those of a sampler, may use the device meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             for i in range(count):
                 self._take(i)
         return graph
 
     def _take(self, i: int) -> None:
         self._losses[i].copy_(self._step(self._indices[i], self._numbers[i]))
+
+
+@contextmanager
+def _undisturbed(noise: torch.Generator) -> Iterator[None]:
+    """Capture graphs within this context.
+
+    Objects that free memory of the device when Python collects them would end the capture. If it
+    fails all the same, both random generators of the device are made usable again: PyTorch leaves
+    them as if the capture went on.
+    """
+    own = noise.device.index
+    usual = torch.cuda.default_generators[torch.cuda.current_device() if own is None else own]
+    generators = [noise, usual]
+    before = [each.get_state() for each in generators]
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    except BaseException:
+        for generator, state in zip(generators, before, strict=True):
+            fresh = torch.Generator(noise.device)
+            fresh.set_state(state)
+            generator.graphsafe_set_state(fresh.graphsafe_get_state())
+        raise
+    finally:
+        if collects:
+            gc.enable()

@@ -60,7 +60,7 @@ class TrainState:
         used only if `network` is conditional.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs as well
             generator, discriminator = networks_of(network, image_shape, classes)
         # cuDNN's fast convolutions need channels last, and would rearrange each input otherwise.
         last = network.network == "conv" and device.type == "cuda"

@@ -159,7 +159,10 @@ def train_classifier(
     steps = max(batches.epoch_end(epochs), least_steps)
     device = images.pixels.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds all GPUs as well
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         network = Classifier(images.image_shape[0], len(images.classes))
         network.to(device).train()
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
