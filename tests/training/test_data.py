@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +203,24 @@ def test_packed_files_in_a_folder_that_cannot_be_written_are_read(fake_mnist: Pa
     unpacked.symlink_to(fake_mnist / "no such folder" / "file")
     assert len(load_mnist(fake_mnist)) == 10
     assert not unpacked.exists()
+
+
+def test_several_runs_that_start_at_once_wait_for_the_unpacking(
+    fake_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(url: str, download_root: str, filename: str, md5: str) -> None:
+        packed = Path(download_root, filename)
+        content = gzip.decompress(packed.read_bytes())
+        with packed.with_suffix("").open("wb") as file:
+            for part in (content[:-5], content[-5:]):
+                file.write(part)
+                file.flush()
+                time.sleep(0.05)
+
+    monkeypatch.setattr(datasets.mnist, "download_and_extract_archive", slow)
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(load_mnist, [fake_mnist] * 4))
+    assert len({images.sha256() for images in loaded}) == 1
 
 
 def test_a_folder_that_cannot_take_a_download_is_said(fake_mnist: Path, tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """The named data sets, and folders of images, as `Images`."""
 
 import errno
+import fcntl
 import gzip
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,10 +71,11 @@ def _load_torchvision(config: DataConfig, train: bool) -> Images:
 
     dataset_class = getattr(datasets, _TORCHVISION[config.dataset])
     folder = config.data_dir / dataset_class.__name__ / "raw"
-    for name, md5 in dataset_class.resources:
-        _verify(folder / name, md5)
     try:
-        dataset = _unpacked(dataset_class, config.data_dir, folder, train)
+        with _one_at_a_time(folder):
+            for name, md5 in dataset_class.resources:
+                _verify(folder / name, md5)
+            dataset = _unpacked(dataset_class, config.data_dir, folder, train)
     except (OSError, RuntimeError, EOFError, ValueError, AssertionError) as error:
         files = ", ".join(name for name, _ in dataset_class.resources)
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
@@ -82,6 +87,24 @@ def _load_torchvision(config: DataConfig, train: bool) -> Images:
             f"({reason}). {way_out}, or use --dataset digits, which needs no download"
         ) from error
     return Images(dataset.data.unsqueeze(1), dataset.targets, tuple(map(str, dataset.classes)))
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait while another process downloads or unpacks into a folder, file by file."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:  # what is wrong with the folder is said by those who read it
+        yield
+        return
+    try:
+        with suppress(OSError):  # some disks have no locks
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _unpacked(dataset_class: Any, data_dir: Path, folder: Path, train: bool) -> Any:
