@@ -27,7 +27,7 @@ import tyro
 from inference.errors import report, reporting
 from inference.writing.console import safe_output
 from training.command_line import by_default, command_line
-from training.config import RECIPES, ConfigError, TrainConfig
+from training.config import RECIPES, ConfigError, TrainConfig, usual_recipe
 from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import add_facts, read_config
 from training.run_folder.folder import RunFolder, RunFolderError, new_run_dir, newest_run
@@ -170,15 +170,17 @@ def _classes(scores: list[ClassScore]) -> str:
 
 def parse(arguments: Sequence[str]) -> Command:
     """Parse the command; print one line and exit with 2 if it is wrong."""
-    # The defaults of the other options depend on these two, so they are read first.
+    # The defaults of the other options depend on these, so they are read first.
     ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     ahead.add_argument("--resume", type=Path)
-    ahead.add_argument("--recipe", choices=RECIPES)
+    ahead.add_argument("--recipe", choices=RECIPES, default=TrainConfig().recipe.recipe)
+    ahead.add_argument("--differences", action=argparse.BooleanOptionalAction, default=False)
     try:
         early, _ = ahead.parse_known_args(arguments)
         resume = newest_run() if early.resume == Path("latest") else early.resume
         saved = read_config(resume) if resume else None
-        default = saved or TrainConfig(recipe=RECIPES[early.recipe or "bce"])
+        recipe = usual_recipe(early.recipe, differences=early.differences)
+        default = saved or TrainConfig(recipe=recipe)
         command = command_line(Command, "training.run", __doc__, arguments, Command(config=default))
         if saved:
             if command.run_dir is not None:

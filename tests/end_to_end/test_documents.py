@@ -4,7 +4,7 @@ import ast
 import hashlib
 import re
 import struct
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from inference import Sampler
 from inference.noise import labels, latents, philox4x32
 from tests.support.files import ROOT
-from training.config import RECIPES, RecipeConfig
+from training.config import RECIPES, RecipeConfig, usual_recipe
 
 PAGES = ("*.md", "docs/**/*.md", "examples/*/README.md")
 FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")
@@ -101,11 +101,8 @@ def test_its_worked_example_works_out() -> None:
 
 
 def test_recipes_are_documented_as_they_are() -> None:
-    rows = re.findall(
-        r"^\| `--([a-z-]+)`[^|]* \| (.*) \|$",
-        (ROOT / "docs" / "recipes.md").read_text("utf-8"),
-        flags=re.MULTILINE,
-    )
+    text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    rows = re.findall(r"^\| `--([a-z-]+)`[^|]* \| (.*) \|$", text, flags=re.MULTILINE)
     documented = {name.replace("-", "_"): cells.split(" | ") for name, cells in rows}
     assert documented.keys() == {f.name for f in fields(RecipeConfig)} - {"recipe"}
     for name, cells in documented.items():
@@ -114,6 +111,12 @@ def test_recipes_are_documented_as_they_are() -> None:
             words = [{"no": "0", "yes": "1"}.get(word, word) for word in cell.split()]
             numbers = tuple(float(word.replace(",", "")) for word in words)
             assert numbers == (value if isinstance(value, tuple) else (value,)), (name, cell)
+    (other,) = re.findall(r"^With `--differences`, .* have other defaults: (.*)\.$", text, re.M)
+    found = {
+        name.replace("-", "_"): float(value.replace(",", ""))
+        for name, value in re.findall(r"`--([a-z-]+)` ([0-9.e,-]*[0-9])", other)
+    }
+    assert replace(RECIPES["bce"], **found) == usual_recipe("bce", differences=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

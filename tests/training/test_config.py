@@ -16,6 +16,7 @@ from training.config import (
     RecipeConfig,
     TrainConfig,
     differences,
+    usual_recipe,
 )
 from training.gan.losses import LOSSES
 from training.run import main, parse
@@ -157,6 +158,27 @@ def test_a_recipe_brings_its_own_defaults() -> None:
     recipe = parse(["--recipe", "r3gan", "--lr", "0.001"]).config.recipe
     assert recipe == replace(RECIPES["r3gan"], lr=0.001)
     assert recipe.batch_size == 128
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_differences_bring_their_own_schedule(name: str) -> None:
+    recipe = parse(["--recipe", name, "--differences", "--lr", "0.001"]).config.recipe
+    usual = usual_recipe(name, differences=True)
+    assert recipe == replace(usual, lr=0.001)
+    assert usual_recipe(name) == RECIPES[name]
+    assert parse(["--recipe", name, "--no-differences"]).config.recipe == RECIPES[name]
+    if RECIPES[name].penalised:
+        steps = 200 * 60_000 // usual.batch_size
+        assert usual.at(steps).lr == pytest.approx(1.5e-5)
+        assert usual.at(steps // 2).lr == pytest.approx((2e-4 + 1.5e-5) / 2)
+        assert usual.at(steps).gamma == pytest.approx(0.5)
+    else:
+        assert usual == RECIPES[name]
+
+
+def test_what_was_typed_wins_over_the_schedule_of_differences() -> None:
+    typed = ["--differences", "--lr-end", "0", "--gamma-end", "0.1", "--burn-in", "4e6"]
+    assert parse(typed).config.recipe == RECIPES["bce"]
 
 
 def test_the_textbook_is_the_exercise_without_what_was_added() -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.config import RECIPES, TrainConfig, grouped, option
+from training.config import TrainConfig, grouped, option, usual_recipe
 from training.pages.run_view import RunView, read_run
 from training.run_folder.scores import shown
 
@@ -121,7 +121,8 @@ def _charts(run: RunView) -> dict[str, Any]:
 
 def _settings(run: RunView) -> list[tuple[str, list[tuple[str, str, str | None]]]]:
     """For each group: (option, value, the recipe's default if the value differs)."""
-    usual = grouped(TrainConfig(recipe=RECIPES[run.config.recipe.recipe]))
+    recipe, network = run.config.recipe.recipe, run.config.network
+    usual = grouped(TrainConfig(recipe=usual_recipe(recipe, differences=network.differences)))
     return [
         (
             group,
