@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def run_part(part: Part, seconds: float, folder: Path) -> dict[str, Any]:
     if seconds < _FEWEST_SECONDS:
         return {"state": "skipped", "reason": "the budget is spent"}
     start = time.monotonic()
-    code, lines = _run([sys.executable, *part.filled(seconds, folder)], seconds)
+    command = [sys.executable, *part.filled(seconds, folder)]
+    code, lines = _run(command, seconds, os.environ | {"PYTHONUNBUFFERED": "1"} | part.environment)
     result: dict[str, Any] = {
         "state": "stopped" if code is None else "failed" if code else "done",
         "seconds": round(time.monotonic() - start, 1),
@@ -57,7 +59,9 @@ def run_part(part: Part, seconds: float, folder: Path) -> dict[str, Any]:
     return result
 
 
-def _run(command: list[str], seconds: float) -> tuple[int | None, list[str]]:
+def _run(
+    command: list[str], seconds: float, environment: Mapping[str, str]
+) -> tuple[int | None, list[str]]:
     """The exit code of a command, or None if it was stopped, and the lines that it printed."""
     lines: list[str] = []
 
@@ -69,7 +73,7 @@ def _run(command: list[str], seconds: float) -> tuple[int | None, list[str]]:
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        start_new_session=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        start_new_session=True, env=environment,
     ) as process:  # fmt: skip
         reader = threading.Thread(target=read, args=[process.stdout], daemon=True)
         reader.start()

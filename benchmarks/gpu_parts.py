@@ -1,7 +1,8 @@
 """The commands of `benchmarks.gpu_check`, the most important first."""
 
 import importlib.util
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,8 @@ class Part:
     and {stretch} are seconds: until nothing new begins, for each of two runs, for a measurement."""
     skip: str | None = None
     """The reason why this part cannot run here."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables for this part alone."""
 
     def filled(self, seconds: float, folder: Path) -> list[str]:
         """The arguments with the placeholders filled in."""
@@ -71,7 +74,7 @@ def _gpu_parts(config: CheckConfig) -> list[Part]:
     to = "--device cuda --json {json}"
     engines = f"benchmarks.engines {to} --budget {{most}} --seconds {{stretch}}"
     return [
-        Part("tests", 90, ["-m", "pytest", "-m", "gpu", "-q"], _no("pytest")),
+        _tests(),
         part("engines", 75, engines),
         part(
             "sampling", 60,
@@ -121,6 +124,17 @@ def _tiny(config: CheckConfig) -> list[Part]:
 
 
 _TEXTBOOK = "--recipes bce --precisions medium --engines plain --rounds 1"
+
+
+def _tests() -> Part:
+    """The GPU tests; with pytest-xdist in several processes, since most wait for a compiler."""
+    arguments, environment = ["-m", "pytest", "-m", "gpu", "-q"], dict[str, str]()
+    if importlib.util.find_spec("xdist"):
+        processes = max(1, min(8, (os.cpu_count() or 1) // 2))
+        # The plugin pytest-benchmark, if it is there, would warn of the processes and so fail.
+        arguments += ["-n", str(processes), "-p", "no:benchmark"]
+        environment = {"OMP_NUM_THREADS": "2", "TORCHINDUCTOR_COMPILE_THREADS": "2"}
+    return Part("tests", 90, arguments, _no("pytest"), environment)
 
 
 def _data(config: CheckConfig, part: str) -> list[str]:

@@ -115,8 +115,8 @@ class NetworkConfig:
     differences: bool = False
     """With --network mlp, show the discriminator also how much pixels one and two apart differ.
     Images of clothes become far better and more varied; its first layer has five times as many
-    weights. The defaults of --lr-end, --gamma-end and --burn-in change with it, for runs of 200
-    epochs."""
+    weights. For --recipe bce and r3gan; without their penalties, the images become worse. The
+    defaults of --lr-end, --gamma-end and --burn-in change with it, for runs of 200 epochs."""
 
     def __post_init__(self) -> None:
         _require(

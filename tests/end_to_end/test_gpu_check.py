@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,20 @@ def test_a_part_brings_its_figures_and_its_last_lines(tmp_path: Path) -> None:
     code = "import pathlib, sys; print('hello'); pathlib.Path(sys.argv[1]).write_text('[1]')"
     result = run_part(python(code, "{json}"), 60, tmp_path)
     assert (result["state"], result["figures"], result["last_lines"]) == ("done", [1], ["hello"])
+
+
+def test_a_part_has_variables_of_its_own(tmp_path: Path) -> None:
+    part = replace(python("import os; print(os.environ['ABC'])"), environment={"ABC": "5"})
+    assert run_part(part, 60, tmp_path)["last_lines"] == ["5"]
+    assert "ABC" not in os.environ
+
+
+def test_the_gpu_tests_start_in_several_processes(tmp_path: Path) -> None:
+    part = gpu_parts._tests()
+    assert "-n" in part.arguments
+    few = replace(part, arguments=[*part.arguments, "tests/training/test_ranks.py"])
+    result = run_part(few, 100, tmp_path)
+    assert result["state"] == "done", result
 
 
 def test_a_part_that_fails_is_said_to(tmp_path: Path) -> None:
