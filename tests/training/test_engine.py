@@ -185,6 +185,30 @@ def test_a_fast_engine_that_goes_wrong_is_not_used(
     assert_unchanged(state, before)
 
 
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("kind", ["auto", "compiled"])
+def test_engines_are_compared_from_a_new_state_also_late_in_a_run(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late in a run, rounding alone makes engines differ."""
+    state, batches, config = tiny(replace(CONDITIONAL, engine=kind))
+    new = state.snapshot()
+    Engine(state, batches, config).run(20)
+    late = state.snapshot()
+
+    def compared(plain: Engine, tried: Engine, of: TrainState, *_: Any) -> None:
+        assert of is state
+        assert_unchanged(of, new)
+        of.step += 1
+        found.append(tried.kind)
+
+    found: list[str] = []
+    monkeypatch.setattr(choice, "difference", compared)
+    create_engine(state, batches, config, total=10**6)
+    assert found == ["compiled"]
+    assert_unchanged(state, late)
+
+
 def test_graphs_without_a_gpu_are_said_not_to_be(caplog: pytest.LogCaptureFixture) -> None:
     created = create_engine(*tiny(replace(TINY, engine="graph")), total=20)
     assert created.kind == "plain"
