@@ -16,7 +16,7 @@ from benchmarks.curves import Curve, read_curve
 from benchmarks.engines import TINY, data_for
 from benchmarks.figures import device_named, write_figures
 from benchmarks.textbook import TextbookConfig, train_and_score
-from training.config import RECIPES, NetworkConfig, TrainConfig
+from training.config import NetworkConfig, TrainConfig, usual_recipe
 from training.engine.machine import describe_machine
 from training.train import train
 
@@ -59,7 +59,7 @@ def train_all(config: QualityConfig) -> Iterator[Path]:
         settings = TrainConfig(
             data=data_for(config.dataset, config.data_dir, tiny=config.tiny),
             network=replace(sizes, network=network),
-            recipe=RECIPES[recipe],
+            recipe=usual_recipe(recipe, network),
             iterations=config.iterations,
             device=config.device,
             score_every=max(1, config.iterations // 20),

@@ -108,14 +108,15 @@ class NetworkConfig:
     network: Literal["mlp", "conv"] = "mlp"
     """mlp: fully connected layers. conv: convolutions, for images of at least 8 pixels a side; the
     images are better after the same number of iterations, but an iteration takes six times as long
-    on a CPU."""
+    on a CPU. With conv, bce and r3gan have other defaults of --lr-end, --gamma-end and --burn-in,
+    for runs of 200 epochs."""
     conv_width: int = 32
     """Channels of the first layer of the discriminator, with --network conv. All other layers scale
     with it."""
     differences: bool = False
     """With --network mlp, show the discriminator also how much pixels one and two apart differ.
     Images of clothes become far better and more varied; its first layer has five times as many
-    weights. For --recipe bce and r3gan; without their penalties, the images become worse. The
+    weights. For --recipe bce and r3gan; without their penalties, the images become worse. Their
     defaults of --lr-end, --gamma-end and --burn-in change with it, for runs of 200 epochs."""
 
     def __post_init__(self) -> None:
@@ -267,14 +268,14 @@ RECIPES: dict[str, RecipeConfig] = {
 }
 
 
-def usual_recipe(name: str, *, differences: bool = False) -> RecipeConfig:
-    """A recipe with its defaults, for a discriminator that sees differences of pixels or not.
+def usual_recipe(name: str, discriminator: str = "mlp") -> RecipeConfig:
+    """A recipe with its defaults, for a kind of discriminator, as `NetworkConfig.discriminator`.
 
-    With differences, the discriminator learns faster than the generator. So the learning rate falls
-    during the exercise's 200 epochs, and the penalties stay higher.
+    A discriminator that sees convolutions, or differences of pixels, wins late in a run. So the
+    learning rate falls during the exercise's 200 epochs, and the penalties stay higher.
     """
     recipe = RECIPES[name]
-    if not (differences and recipe.penalised):
+    if discriminator == "mlp" or not recipe.penalised:
         return recipe
     return replace(recipe, lr_end=1.5e-5, gamma_end=0.5, burn_in=12e6)
 

@@ -174,13 +174,14 @@ def parse(arguments: Sequence[str]) -> Command:
     ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     ahead.add_argument("--resume", type=Path)
     ahead.add_argument("--recipe", choices=RECIPES, default=TrainConfig().recipe.recipe)
+    ahead.add_argument("--network", default=TrainConfig().network.network)
     ahead.add_argument("--differences", action=argparse.BooleanOptionalAction, default=False)
     try:
         early, _ = ahead.parse_known_args(arguments)
         resume = newest_run() if early.resume == Path("latest") else early.resume
         saved = read_config(resume) if resume else None
-        recipe = usual_recipe(early.recipe, differences=early.differences)
-        default = saved or TrainConfig(recipe=recipe)
+        discriminator = "differences" if early.differences else early.network
+        default = saved or TrainConfig(recipe=usual_recipe(early.recipe, discriminator))
         command = command_line(Command, "training.run", __doc__, arguments, Command(config=default))
         if saved:
             if command.run_dir is not None:

@@ -111,12 +111,14 @@ def test_recipes_are_documented_as_they_are() -> None:
             words = [{"no": "0", "yes": "1"}.get(word, word) for word in cell.split()]
             numbers = tuple(float(word.replace(",", "")) for word in words)
             assert numbers == (value if isinstance(value, tuple) else (value,)), (name, cell)
-    (other,) = re.findall(r"^With `--differences`, .* have other defaults: (.*)\.$", text, re.M)
+    (other,) = re.findall(
+        r"^With `--differences` or `--network conv`, .* other defaults: (.*)\.$", text, re.M
+    )
     found = {
         name.replace("-", "_"): float(value.replace(",", ""))
         for name, value in re.findall(r"`--([a-z-]+)` ([0-9.e,-]*[0-9])", other)
     }
-    assert replace(RECIPES["bce"], **found) == usual_recipe("bce", differences=True)  # type: ignore[arg-type]
+    assert replace(RECIPES["bce"], **found) == usual_recipe("bce", "differences")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,17 @@ def test_a_recipe_brings_its_own_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_differences_bring_their_own_schedule(name: str) -> None:
-    recipe = parse(["--recipe", name, "--differences", "--lr", "0.001"]).config.recipe
-    usual = usual_recipe(name, differences=True)
-    assert recipe == replace(usual, lr=0.001)
+@pytest.mark.parametrize(
+    ("typed", "discriminator"),
+    [(["--differences"], "differences"), (["--network=conv"], "conv")],
+)
+def test_strong_discriminators_bring_their_own_schedule(
+    typed: list[str], discriminator: str, name: str
+) -> None:
+    config = parse(["--recipe", name, *typed, "--lr", "0.001"]).config
+    assert config.network.discriminator == discriminator
+    usual = usual_recipe(name, discriminator)
+    assert config.recipe == replace(usual, lr=0.001)
     assert usual_recipe(name) == RECIPES[name]
     assert parse(["--recipe", name, "--no-differences"]).config.recipe == RECIPES[name]
     if RECIPES[name].penalised:
@@ -176,7 +183,7 @@ def test_differences_bring_their_own_schedule(name: str) -> None:
         assert usual == RECIPES[name]
 
 
-def test_what_was_typed_wins_over_the_schedule_of_differences() -> None:
+def test_what_was_typed_wins_over_the_schedule_of_a_strong_discriminator() -> None:
     typed = ["--differences", "--lr-end", "0", "--gamma-end", "0.1", "--burn-in", "4e6"]
     assert parse(typed).config.recipe == RECIPES["bce"]
 

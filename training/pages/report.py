@@ -122,7 +122,7 @@ def _charts(run: RunView) -> dict[str, Any]:
 def _settings(run: RunView) -> list[tuple[str, list[tuple[str, str, str | None]]]]:
     """For each group: (option, value, the recipe's default if the value differs)."""
     recipe, network = run.config.recipe.recipe, run.config.network
-    usual = grouped(TrainConfig(recipe=usual_recipe(recipe, differences=network.differences)))
+    usual = grouped(TrainConfig(recipe=usual_recipe(recipe, network.discriminator)))
     return [
         (
             group,
