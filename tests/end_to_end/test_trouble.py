@@ -232,7 +232,7 @@ def nan_at(
 
     def created(*arguments: Any) -> Engine:
         chosen.append(create(*arguments))
-        return chosen[0]
+        return chosen[-1]
 
     def broken(self: Engine, count: int) -> Any:
         first = self.state.step

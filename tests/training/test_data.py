@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import struct
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -205,22 +205,27 @@ def test_packed_files_in_a_folder_that_cannot_be_written_are_read(fake_mnist: Pa
     assert not unpacked.exists()
 
 
-def test_several_runs_that_start_at_once_wait_for_the_unpacking(
-    fake_mnist: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_waits_while_another_one_unpacks(
+    fake_mnist: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def slow(url: str, download_root: str, filename: str, md5: str) -> None:
         packed = Path(download_root, filename)
         content = gzip.decompress(packed.read_bytes())
         with packed.with_suffix("").open("wb") as file:
-            for part in (content[:-5], content[-5:]):
-                file.write(part)
-                file.flush()
-                time.sleep(0.05)
+            file.write(content[:-5])
+            file.flush()
+            if not others:
+                others.append(pool.submit(load_mnist, fake_mnist))
+                time.sleep(0.3)
+            file.write(content[-5:])
 
+    others: list[Future[Images]] = []
     monkeypatch.setattr(datasets.mnist, "download_and_extract_archive", slow)
-    with ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(load_mnist, [fake_mnist] * 4))
-    assert len({images.sha256() for images in loaded}) == 1
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor(1) as pool:
+        first = load_mnist(fake_mnist)
+        assert others[0].result().sha256() == first.sha256()
+    assert f"waiting for another run, which loads {fake_mnist}" in caplog.text
 
 
 def test_a_folder_that_cannot_take_a_download_is_said(fake_mnist: Path, tmp_path: Path) -> None:

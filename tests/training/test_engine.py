@@ -23,8 +23,10 @@ from tests.support.runs import CONDITIONAL, CONV, TINY
 from training.config import RECIPES, NetworkConfig, TrainConfig
 from training.engine import choice, engine
 from training.engine.choice import create_engine
+from training.engine.compiled import Compilation
 from training.engine.engine import Engine
 from training.engine.precision import float32_products
+from training.engine.ways import Way
 from training.gan import step
 from training.gan.state import Snapshot, TrainState
 from training.gan.step import adversarial_gradients
@@ -209,6 +211,41 @@ def test_engines_are_compared_from_a_new_state_also_late_in_a_run(
     assert_unchanged(state, late)
 
 
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_what_was_compiled_is_known(
+    side_by_side: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Compilation, "compile_part", lambda self, traced, tensors: traced)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    way = Way("compiled", side_by_side=side_by_side)
+    for known in (False, True):
+        compiled = Engine(*tiny(), way=way)
+        assert compiled.is_known() == known
+        compiled.prepare()
+
+
+def test_graphs_are_captured_again_after_a_capture_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They belong to a random generator that was replaced."""
+    prepared = []
+
+    class Played(Engine):
+        def prepare(self) -> None:
+            prepared.append(self.kind)
+            if self.kind == "compiled":
+                raise RuntimeError("the capture failed")
+
+    monkeypatch.setattr(choice, "Engine", Played)
+    monkeypatch.setattr(choice, "ways", lambda device: [Way("graph", (1,)), Way("compiled", (1,))])
+    monkeypatch.setattr(choice, "rate", lambda engine: {"plain": 1.0, "graph": 9.0}[engine.kind])
+    state, batches, config = tiny(replace(TINY, engine="auto"))
+    before = state.snapshot()
+    assert create_engine(state, batches, config, total=10**6).kind == "graph"
+    assert prepared == ["graph", "compiled", "graph"]
+    assert_unchanged(state, before)
+
+
 def test_graphs_without_a_gpu_are_said_not_to_be(caplog: pytest.LogCaptureFixture) -> None:
     created = create_engine(*tiny(replace(TINY, engine="graph")), total=20)
     assert created.kind == "plain"
@@ -261,6 +298,7 @@ def test_a_capture_that_fails_leaves_a_working_device(
     assert "the graph engine cannot be used" in caplog.text
     np.testing.assert_allclose(plain.run(9), expected, rtol=1e-5)
     assert torch.equal(torch.randn(4, device="cuda"), numbers)  # the program's own random numbers
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
     graph = create_engine(*tiny(config, torch.device("cuda")), total=9)
     assert graph.kind == "graph"
     np.testing.assert_allclose(graph.run(9), expected, rtol=1e-2, atol=1e-3)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ import torch
 from training.config import DataConfig
 from training.data.images import DataError, Images, hold_out
 from training.data.memory import require_room
+
+_log = logging.getLogger(__name__)
 
 
 def load_held_out(config: DataConfig) -> tuple[Images, Images | None]:
@@ -71,21 +74,21 @@ def _load_torchvision(config: DataConfig, train: bool) -> Images:
 
     dataset_class = getattr(datasets, _TORCHVISION[config.dataset])
     folder = config.data_dir / dataset_class.__name__ / "raw"
-    try:
-        with _one_at_a_time(folder):
-            for name, md5 in dataset_class.resources:
-                _verify(folder / name, md5)
+    with _one_at_a_time(folder):
+        for name, md5 in dataset_class.resources:
+            _verify(folder / name, md5)
+        try:
             dataset = _unpacked(dataset_class, config.data_dir, folder, train)
-    except (OSError, RuntimeError, EOFError, ValueError, AssertionError) as error:
-        files = ", ".join(name for name, _ in dataset_class.resources)
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        way_out = f"Put {files} into {folder}"
-        if getattr(error, "errno", None) in _UNWRITABLE:
-            way_out = "Name a folder that can be written with --data-dir"
-        raise DataError(
-            f"{config.dataset} is not in --data-dir {config.data_dir} and cannot be downloaded "
-            f"({reason}). {way_out}, or use --dataset digits, which needs no download"
-        ) from error
+        except (OSError, RuntimeError, EOFError, ValueError, AssertionError) as error:
+            files = ", ".join(name for name, _ in dataset_class.resources)
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+            way_out = f"Put {files} into {folder}"
+            if getattr(error, "errno", None) in _UNWRITABLE:
+                way_out = "Name a folder that can be written with --data-dir"
+            raise DataError(
+                f"{config.dataset} is not in --data-dir {config.data_dir} and cannot be downloaded "
+                f"({reason}). {way_out}, or use --dataset digits, which needs no download"
+            ) from error
     return Images(dataset.data.unsqueeze(1), dataset.targets, tuple(map(str, dataset.classes)))
 
 
@@ -100,8 +103,13 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        with suppress(OSError):  # some disks have no locks
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.info("waiting for another run, which loads %s", folder)
             fcntl.flock(number, fcntl.LOCK_EX)
+        except OSError:  # some disks have no such locks
+            pass
         yield
     finally:
         os.close(number)

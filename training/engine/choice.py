@@ -91,6 +91,11 @@ def _fastest(plain: Engine, others: list[Engine], steps: int, new: Snapshot) -> 
         _announce(engine)
         start = time.monotonic()
         if not is_sound(engine, plain, ALONE, new):
+            # A capture that failed has given the state another random generator. Graphs that were
+            # captured before do not continue its stream.
+            if best.way.graph_steps and _failure(best.prepare):
+                best = plain
+            state.restore(before)
             continue
         tried[engine.kind] = time.monotonic() - start
         rates |= _rates(best, rates[best.kind], engine)

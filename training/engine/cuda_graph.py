@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 _WARM_UP_STEPS = 3
+_FAILED: list[torch.cuda.CUDAGraph] = []
+"""Graphs whose capture failed. PyTorch's allocator may still refer to them."""
 
 
 class CapturedSteps:
@@ -69,9 +71,13 @@ class CapturedSteps:
         graph.register_generator_state(self._noise)  # each replay continues its stream
         pool = next(iter(self._graphs.values())).pool() if self._graphs else None
         # Other threads, such as those of a sampler, may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            for i in range(count):
-                self._take(i)
+        try:
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                for i in range(count):
+                    self._take(i)
+        except BaseException:
+            _FAILED.append(graph)
+            raise
         return graph
 
     def _take(self, i: int) -> None:
@@ -83,9 +89,10 @@ def _undisturbed(noise: torch.Generator) -> Iterator[None]:
     """Capture graphs within this context.
 
     Objects that free memory of the device when Python collects them would end the capture. If it
-    fails all the same, both random generators of the device are made usable again: PyTorch leaves
-    them as if the capture went on.
+    fails all the same, the stream and both random generators of the device are made usable again:
+    PyTorch leaves them as if the capture went on.
     """
+    stream = torch.cuda.current_stream(noise.device)
     own = noise.device.index
     usual = torch.cuda.default_generators[torch.cuda.current_device() if own is None else own]
     generators = [noise, usual]
@@ -96,6 +103,7 @@ def _undisturbed(noise: torch.Generator) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        torch.cuda.set_stream(stream)
         for generator, state in zip(generators, before, strict=True):
             fresh = torch.Generator(noise.device)
             fresh.set_state(state)

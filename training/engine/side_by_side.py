@@ -1,6 +1,7 @@
 """Run two halves of a traced function of tensors concurrently, each in a CUDA stream."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from operator import getitem
 from typing import Any, NamedTuple
 
@@ -40,9 +41,9 @@ def side_by_side(
 
     apart: for each input, whether writes to it belong to the half that runs apart.
     """
-    _declare_writes(traced)
     with torch.no_grad():
-        traced = make_fx(torch.func.functionalize(traced))(*tensors)  # writes are at the end
+        # Writes are at the end.
+        traced = make_fx(torch.func.functionalize(_with_declared_writes(traced)))(*tensors)
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     split = _split(traced, dict(zip(inputs, apart, strict=True)))
     place = {node: i for i, node in enumerate([*inputs, *split.passed])}
@@ -73,12 +74,14 @@ def side_by_side(
     return run
 
 
-def _declare_writes(traced: GraphModule) -> None:
-    """Replace the BatchNorm that changes its statistics in secret by the one that says so."""
-    for node in traced.graph.nodes:
+def _with_declared_writes(traced: GraphModule) -> GraphModule:
+    """A copy, in which the BatchNorm that changes its statistics in secret is one that says so."""
+    copy = GraphModule(traced, deepcopy(traced.graph))
+    for node in copy.graph.nodes:
         if node.target is torch.ops.aten.native_batch_norm.default:
             node.target = torch.ops.aten._native_batch_norm_legit.default
-    traced.recompile()
+    copy.recompile()
+    return copy
 
 
 def _split(traced: GraphModule, apart: dict[Node, bool]) -> Split:
