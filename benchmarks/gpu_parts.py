@@ -74,7 +74,7 @@ def _gpu_parts(config: CheckConfig) -> list[Part]:
     to = "--device cuda --json {json}"
     engines = f"benchmarks.engines {to} --budget {{most}} --seconds {{stretch}}"
     return [
-        _tests(),
+        *_tests(),
         part("engines", 75, engines),
         part(
             "sampling", 60,
@@ -126,15 +126,22 @@ def _tiny(config: CheckConfig) -> list[Part]:
 _TEXTBOOK = "--recipes bce --precisions medium --engines plain --rounds 1"
 
 
-def _tests() -> Part:
-    """The GPU tests; with pytest-xdist in several processes, since most wait for a compiler."""
-    arguments, environment = ["-m", "pytest", "-m", "gpu", "-q"], dict[str, str]()
+def _tests() -> list[Part]:
+    """The GPU tests. Those of sampling are alone, since they watch the memory of the device.
+
+    With pytest-xdist, the others run in several processes, since most wait for a compiler.
+    """
+    command, skip = ["-m", "pytest", "-m", "gpu", "-q"], _no("pytest")
+    others, environment = [*command, "tests", "--ignore=tests/inference"], dict[str, str]()
     if importlib.util.find_spec("xdist"):
         processes = max(1, min(8, (os.cpu_count() or 1) // 2))
         # The plugin pytest-benchmark, if it is there, would warn of the processes and so fail.
-        arguments += ["-n", str(processes), "-p", "no:benchmark"]
+        others += ["-n", str(processes), "-p", "no:benchmark"]
         environment = {"OMP_NUM_THREADS": "2", "TORCHINDUCTOR_COMPILE_THREADS": "2"}
-    return Part("tests", 90, arguments, _no("pytest"), environment)
+    return [
+        Part("tests", 60, [*command, "tests/inference"], skip),
+        Part("training-tests", 60, others, skip, environment),
+    ]
 
 
 def _data(config: CheckConfig, part: str) -> list[str]:

@@ -109,7 +109,7 @@ class NetworkConfig:
     """mlp: fully connected layers. conv: convolutions, for images of at least 8 pixels a side; the
     images are better after the same number of iterations, but an iteration takes six times as long
     on a CPU. With conv, bce and r3gan have other defaults of --lr-end, --gamma-end and --burn-in,
-    for runs of 200 epochs."""
+    for runs of 12 million images (200 epochs of MNIST)."""
     conv_width: int = 32
     """Channels of the first layer of the discriminator, with --network conv. All other layers scale
     with it."""
@@ -117,7 +117,8 @@ class NetworkConfig:
     """With --network mlp, show the discriminator also how much pixels one and two apart differ.
     Images of clothes become far better and more varied; its first layer has five times as many
     weights. For --recipe bce and r3gan; without their penalties, the images become worse. Their
-    defaults of --lr-end, --gamma-end and --burn-in change with it, for runs of 200 epochs."""
+    defaults of --lr-end, --gamma-end and --burn-in change with it, for runs of 12 million images
+    (200 epochs of MNIST)."""
 
     def __post_init__(self) -> None:
         _require(
@@ -271,8 +272,8 @@ RECIPES: dict[str, RecipeConfig] = {
 def usual_recipe(name: str, discriminator: str = "mlp") -> RecipeConfig:
     """A recipe with its defaults, for a kind of discriminator, as `NetworkConfig.discriminator`.
 
-    A discriminator that sees convolutions, or differences of pixels, wins late in a run. So the
-    learning rate falls during the exercise's 200 epochs, and the penalties stay higher.
+    A discriminator with convolutions, or one that sees differences of pixels, wins late in a run.
+    So the learning rate falls during the exercise's 200 epochs, and the penalties stay higher.
     """
     recipe = RECIPES[name]
     if discriminator == "mlp" or not recipe.penalised:
