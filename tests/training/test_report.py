@@ -18,6 +18,7 @@ from PIL import Image
 import training.pages.report
 from tests.support.browser import chromium, run, show
 from tests.support.runs import TINY
+from training.config import NetworkConfig, TrainConfig, usual_recipe
 from training.pages.report import write_report
 from training.pages.run_view import RunView, read_run
 from training.report import main
@@ -39,6 +40,18 @@ def report(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
     with chromium(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
+
+
+@pytest.mark.parametrize("lr_end", [None, 1e-4])
+def test_settings_are_compared_with_the_defaults_of_their_network(
+    lr_end: float | None, tiny_run: Path
+) -> None:
+    recipe = usual_recipe("r3gan", "conv")
+    recipe = recipe if lr_end is None else replace(recipe, lr_end=lr_end)
+    config = TrainConfig(network=NetworkConfig(network="conv"), recipe=recipe)
+    settings = training.pages.report._settings(replace(read_run(tiny_run), config=config))
+    others = {option for _, rows in settings for option, _, default in rows if default is not None}
+    assert others == {"--network"} | ({"--lr-end"} if lr_end else set())
 
 
 def text_of(page: Path) -> str:
