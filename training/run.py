@@ -177,7 +177,7 @@ def parse(arguments: Sequence[str]) -> Command:
     ahead.add_argument("--network", default=TrainConfig().network.network)
     ahead.add_argument("--differences", action=argparse.BooleanOptionalAction, default=False)
     try:
-        early, _ = ahead.parse_known_args(arguments)
+        early, _ = ahead.parse_known_args([_hyphenated(each) for each in arguments])
         resume = newest_run() if early.resume == Path("latest") else early.resume
         saved = read_config(resume) if resume else None
         discriminator = "differences" if early.differences else early.network
@@ -196,6 +196,12 @@ def parse(arguments: Sequence[str]) -> Command:
         report(error)
         sys.exit(ConfigError.exit_code)
     return command
+
+
+def _hyphenated(argument: str) -> str:
+    """An argument in which the name of an option has hyphens; underscores may be typed as well."""
+    name, sign, value = argument.partition("=")
+    return name.replace("_", "-") + sign + value if name.startswith("--") else argument
 
 
 def _end_one_of_many(exit_code: int) -> NoReturn:

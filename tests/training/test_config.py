@@ -173,7 +173,8 @@ def test_strong_discriminators_bring_their_own_schedule(
     usual = usual_recipe(name, discriminator)
     assert config.recipe == replace(usual, lr=0.001)
     assert usual_recipe(name) == RECIPES[name]
-    assert parse(["--recipe", name, "--no-differences"]).config.recipe == RECIPES[name]
+    for off in ("--no-differences", "--no_differences"):
+        assert parse(["--recipe", name, "--differences", off]).config.recipe == RECIPES[name]
     if RECIPES[name].penalised:
         steps = 200 * 60_000 // usual.batch_size
         assert usual.at(steps).lr == pytest.approx(1.5e-5)
