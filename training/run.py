@@ -27,7 +27,7 @@ import tyro
 from inference.errors import report, reporting
 from inference.writing.console import safe_output
 from training.command_line import by_default, command_line
-from training.config import RECIPES, ConfigError, TrainConfig, usual_recipe
+from training.config import RECIPES, ConfigError, NetworkConfig, TrainConfig, usual_recipe
 from training.records.phases import PhaseTimer, in_words
 from training.run_folder.config_file import add_facts, read_config
 from training.run_folder.folder import RunFolder, RunFolderError, new_run_dir, newest_run
@@ -180,8 +180,8 @@ def parse(arguments: Sequence[str]) -> Command:
         early, _ = ahead.parse_known_args([_hyphenated(each) for each in arguments])
         resume = newest_run() if early.resume == Path("latest") else early.resume
         saved = read_config(resume) if resume else None
-        discriminator = "differences" if early.differences else early.network
-        default = saved or TrainConfig(recipe=usual_recipe(early.recipe, discriminator))
+        network = NetworkConfig(network=early.network, differences=early.differences)
+        default = saved or TrainConfig(recipe=usual_recipe(early.recipe, network.discriminator))
         command = command_line(Command, "training.run", __doc__, arguments, Command(config=default))
         if saved:
             if command.run_dir is not None:

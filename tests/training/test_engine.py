@@ -21,7 +21,7 @@ from tests.support.engines import R3GAN, tiny
 from tests.support.files import ROOT
 from tests.support.runs import CONDITIONAL, CONV, TINY
 from training.config import RECIPES, NetworkConfig, TrainConfig
-from training.engine import choice, engine
+from training.engine import choice, cuda_graph, engine
 from training.engine.choice import create_engine
 from training.engine.compiled import Compilation
 from training.engine.engine import Engine
@@ -275,6 +275,38 @@ def test_a_cuda_graph_trains_as_the_plain_engine(
 
 def _triton() -> tuple[int, ...]:
     return tuple(map(int, importlib.metadata.version("triton").split(".")[:2]))
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_nothing_is_collected_during_a_capture(
+    collects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loop:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            collected.append(gc.isenabled())
+
+    collected: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", (torch.Generator(),))
+    often = gc.get_threshold()
+    gc.set_threshold(1)
+    if not collects:
+        gc.disable()
+    try:
+        Loop()
+        with cuda_graph._undisturbed(torch.Generator()):
+            assert len(collected) == 1  # what was there before goes before the capture
+            Loop()
+            _ = [[] for _ in range(1000)]  # this would collect
+            assert len(collected) == 1
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
+        gc.set_threshold(*often)
 
 
 @pytest.mark.gpu
